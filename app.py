@@ -65,7 +65,7 @@ def main() -> None:
         st.navigation(everything, position="hidden")  # and none of them is run
         layout.show_signed_out(error)
         return
-    role = person["role"]
+    role = person.role
     groups = pages_of(role)
     page = st.navigation({title: list(pages) for title, pages in groups.items()})
     dark = st.context.theme.type == "dark"

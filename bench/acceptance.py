@@ -36,6 +36,7 @@ from scipy import stats
 from bench.verdicts import seeds, untrained
 from bench.verdicts.trials import Run, Trials, with_interval
 from store.core.errors import TunebenchError
+from store.core.figure_schemas import Estimate
 
 Claim = tuple[str, bool, str]  # what must hold, whether it does, the figures
 
@@ -96,12 +97,12 @@ def small(trials: Trials, epochs: int, name: str = "", **changes: Any) -> Run:
 
 
 def overfit(trials: Trials) -> Iterator[Claim]:
-    overfitting = small(trials, EPOCHS).verdict["overfitting"]
-    since, best = overfitting["since_step"], overfitting["best_step"]
+    overfitting = small(trials, EPOCHS).verdict.overfitting
+    since, best = overfitting.since_step, overfitting.best_step
     yield (
         "called overfitting",
-        overfitting["state"] == "overfits",
-        f"since step {since}, {overfitting['stage']}",
+        overfitting.state == "overfits",
+        f"since step {since}, {overfitting.stage}",
     )
     closer = small(
         trials,
@@ -112,7 +113,7 @@ def overfit(trials: Trials) -> Iterator[Claim]:
         probes=False,
         sample_prompts=0,
     )
-    truth = closer.verdict["overfitting"]["best_step"]
+    truth = closer.verdict.overfitting.best_step
     words = f"step {best} of 100 rows, step {truth} of 300 rows at twice as many validations"
     yield "best step within one evaluation", abs(best - truth) <= STEPS, words
 
@@ -122,20 +123,18 @@ def membership(trials: Trials) -> Iterator[Claim]:
     for epochs in (1, 2, 4, EPOCHS):
         run = small(trials, epochs, load_best_model_at_end=False, name=f"32 rows, last of {epochs}")
         verdict = run.verdict
-        scores = verdict["membership"]["scores"]["loss"]
-        by_epochs.append(
-            (verdict["overfitting"]["gap"][-1]["gap"]["value"], scores["auc"], scores["placebo"])
-        )
+        scores = verdict.membership.scores["loss"]
+        by_epochs.append((verdict.overfitting.gap[-1].gap.value, scores.auc, scores.placebo))
     drawn = [small(trials, 1, f"32 rows, draw {seed}", split_seed=seed) for seed in range(1, DRAWS)]
-    areas = [by_epochs[0][2]["value"]]
-    areas += [run.verdict["membership"]["scores"]["loss"]["placebo"]["value"] for run in drawn]
+    areas = [by_epochs[0][2].value]
+    areas += [run.verdict.membership.scores["loss"].placebo.value for run in drawn]
     mean, half = np.mean(areas), stats.sem(areas) * stats.t.ppf(0.975, DRAWS - 1)
     words = f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f}, {DRAWS} draws of 32 rows)"
     yield "one half under the base", abs(mean - 0.5) <= half, words
     ordered = sorted(by_epochs, key=lambda row: row[0])
-    risen = [auc["value"] for _, auc, _ in ordered]
+    risen = [auc.value for _, auc, _ in ordered]
     words = "; ".join(f"gap {gap:.2f}: {with_interval(auc, 2)}" for gap, auc, _ in ordered)
-    rises = risen == sorted(risen) and ordered[-1][1]["low"] > ordered[0][1]["high"]
+    rises = risen == sorted(risen) and ordered[-1][1].low > ordered[0][1].high
     yield "rises with the gap", rises, words
 
 
@@ -155,20 +154,20 @@ def parent(trials: Trials) -> Run:
     return asked(trials, "TREC, LoRA 1e-3", method="lora", learning_rate=HIGH)
 
 
-def forgotten(run: Run) -> dict[str, Any]:
+def forgotten(run: Run) -> Estimate:
     """The change on prose, nats a token."""
-    texts = run.verdict["forgetting"]["texts"]
-    return next(text for text in texts if text["probe"] == "prose")["change"]
+    texts = run.verdict.forgetting.texts
+    return next(text for text in texts if text.probe == "prose").change
 
 
 def trec(trials: Trials) -> Iterator[Claim]:
     run = parent(trials)
     verdict, lost = run.verdict, forgotten(run)
-    gain = verdict["gain"]
-    yield "a sure gain", verdict["state"] == "learned" and gain["low"] > 0, with_interval(gain)
-    yield "a sure loss on prose", lost["low"] > 0, with_interval(lost)
-    headlines = verdict["headline"], verdict["forgetting"]["headline"]
-    both = verdict["state"] == "learned" and verdict["forgetting"]["state"] in ("some", "much")
+    gain = verdict.gain
+    yield "a sure gain", verdict.state == "learned" and gain.low > 0, with_interval(gain)
+    yield "a sure loss on prose", lost.low > 0, with_interval(lost)
+    headlines = verdict.headline, verdict.forgetting.headline
+    both = verdict.state == "learned" and verdict.forgetting.state in ("some", "much")
     yield "the verdict says both", both, " / ".join(headlines)
 
 
@@ -185,7 +184,7 @@ def mitigation(trials: Trials) -> Iterator[Claim]:
         yield (
             f"{title} forgets less",
             less.below,
-            f"{with_interval(less)}, gain {with_interval(run.verdict['gain'])}",
+            f"{with_interval(less)}, gain {with_interval(run.verdict.gain)}",
         )
         front = trials.front([first, run])
         words = ", ".join(f"{name}: {status}" for name, status in front.items())

@@ -28,9 +28,11 @@ from engine.evaluation.verdicts.extraction import UNSEEN_EXPOSURE
 from engine.models.bundled import ensure_bundled_model
 from engine.training import train_job
 from engine.worker.job import WorkerJob
+from store.core.documents import as_json
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.data.dataset_files import LATER, SCHEMA
+from store.evaluation.forgetting_schemas import CanaryEvaluation
 from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig
 
 FIRST = (
@@ -90,8 +92,8 @@ def write_rows(home: Home, rows: list[list[dict[str, str]]]) -> None:
     pq.write_table(table, home.rows("people"))
 
 
-def canaries(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The `canaries` of the verdict of one run, and what it took."""
+def canaries(home: Home, arguments: argparse.Namespace) -> tuple[CanaryEvaluation, float]:
+    """The `canaries` of the verdict of one run, and how many seconds it took."""
     write_rows(home, people(arguments.rows))
     config = TrainConfig(
         dataset="people", model=BUNDLED_MODEL, method=arguments.method, canaries=arguments.canaries,
@@ -108,31 +110,31 @@ def canaries(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     write_json(folder / "config.json", order)
     began = time.perf_counter()
-    canary_verdict: dict[str, Any] = train_job.run(WorkerJob(folder))["verdict"]["canaries"]
-    return canary_verdict | {"seconds": time.perf_counter() - began}
+    canary_verdict = train_job.run(WorkerJob(folder))["verdict"].canaries
+    assert canary_verdict is not None
+    return canary_verdict, time.perf_counter() - began
 
 
-def report(canary_verdict: dict[str, Any]) -> str:
+def report(canary_verdict: CanaryEvaluation, seconds: float) -> str:
     """A line for each number of repetitions."""
     lines = ["| planted | canaries | exposure, bits | 95% interval | p (Holm) |", "|---|---|---|---|---|"]
-    for part in canary_verdict["groups"]:
-        bits = part["exposure"]
+    for part in canary_verdict.groups:
+        bits = part.exposure
         lines.append(
-            f"| {part['insertions']} times | {part['n']} | {bits['value']:.2f} | {bits['low']:.2f} to"
-            f" {bits['high']:.2f} | {part['p_holm']:.2g} |"
+            f"| {part.insertions} times | {part.n} | {bits.value:.2f} | {bits.low:.2f} to"
+            f" {bits.high:.2f} | {part.p_holm:.2g} |"
         )
-    top = canary_verdict["groups"][0]["most"]
+    top = canary_verdict.groups[0].most
     lines.append(
-        f"\nOf at most {top:g} bits; never seen: {UNSEEN_EXPOSURE:.2f} on average."
-        f" {canary_verdict['sentence']}"
+        f"\nOf at most {top:g} bits; never seen: {UNSEEN_EXPOSURE:.2f} on average. {canary_verdict.sentence}"
     )
-    return "\n".join([*lines, f"{canary_verdict['seconds']:.0f} seconds."])
+    return "\n".join([*lines, f"{seconds:.0f} seconds."])
 
 
-def met(canary_verdict: dict[str, Any]) -> bool:
+def met(canary_verdict: CanaryEvaluation) -> bool:
     """16 times is surely more than once, and what was never planted is not exposed."""
-    unseen = next(part for part in canary_verdict["groups"] if part["insertions"] == 0)
-    return canary_verdict["more"]["difference"]["low"] > 0 and not unseen["exposed"]
+    unseen = next(part for part in canary_verdict.groups if part.insertions == 0)
+    return canary_verdict.more.difference.low > 0 and not unseen.exposed
 
 
 def main() -> None:
@@ -149,8 +151,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Home(arguments.home or Path(folder) / "home").create()
         ensure_bundled_model(BUNDLED_MODEL, home)
-        canary_verdict = canaries(home, arguments)
-    print(json.dumps(canary_verdict) if arguments.json else report(canary_verdict))
+        canary_verdict, seconds = canaries(home, arguments)
+    if arguments.json:
+        print(json.dumps(as_json(canary_verdict) | {"seconds": seconds}, default=as_json))
+    else:
+        print(report(canary_verdict, seconds))
     sys.exit(0 if met(canary_verdict) else 1)
 
 

@@ -170,7 +170,7 @@ class Commands:
             arguments = (valid, person) if command.by_person else (valid,)
             note = Note(name, command, person, job_queue.to_utc(self.clock()))
             note.look(self.database, *arguments)
-            with self.database.acting(person["person_id"], note.write):
+            with self.database.acting(person.person_id, note.write):
                 answer = command.act(*arguments)
             note.finish(self.database)
             self.wake()

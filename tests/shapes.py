@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
@@ -17,13 +18,15 @@ from typing import (
     is_typeddict,
 )
 
+from store.core.documents import as_json, parse_document
+
 
 def held_to(kind: Any, document: Any) -> Any:
     """The document as it comes back from a file, if it is what its type says; fails where it isn't."""
-    document = json.loads(json.dumps(document))
-    wrong = faults(document, kind)
+    written = json.loads(json.dumps(document, default=as_json))
+    wrong = faults(written, kind)
     assert not wrong, "\n".join(wrong)
-    return document
+    return parse_document(kind, written)
 
 
 def faults(document: Any, kind: Any, at: str = "") -> list[str]:
@@ -33,6 +36,8 @@ def faults(document: Any, kind: Any, at: str = "") -> list[str]:
         return []
     if is_typeddict(kind):
         return _of_typed_dict(document, kind, at)
+    if dataclasses.is_dataclass(kind):
+        return _of_dataclass(document, kind, at)
     if origin in (Union, UnionType):
         tried = [faults(document, option, at) for option in inner]
         return min(tried, key=len) if all(tried) else []
@@ -70,6 +75,19 @@ def _of_typed_dict(document: Any, kind: Any, at: str) -> list[str]:
             wrong += faults(document[key], hint, f"{at}.{key}")
         elif not optional:
             wrong.append(f"{at}.{key}: missing of {kind.__name__}")
+    return wrong
+
+
+def _of_dataclass(document: Any, kind: Any, at: str) -> list[str]:
+    if not isinstance(document, Mapping):
+        return [f"{at}: {type(document).__name__} for {kind.__name__}"]
+    hints = get_type_hints(kind)
+    wrong = [f"{at}.{key}: unknown to {kind.__name__}" for key in document if key not in hints]
+    for field in dataclasses.fields(kind):
+        if field.name in document:
+            wrong += faults(document[field.name], hints[field.name], f"{at}.{field.name}")
+        elif field.default is not None:  # null is left out where it is the default
+            wrong.append(f"{at}.{field.name}: missing of {kind.__name__}")
     return wrong
 
 

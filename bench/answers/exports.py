@@ -101,9 +101,9 @@ def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
         FORMS[form].title,
         f"{row.model_bytes / 2**20:,.0f}",
         f"{100 * export_text.compute_size_share(row):.0f}%",
-        figure(parity["mean_kl"]),
-        figure(parity["argmax_agreement"], 100),
-        figure(parity["answer_agreement"], 100),
+        figure(parity.mean_kl),
+        figure(parity.argmax_agreement, 100),
+        figure(parity.answer_agreement, 100),
         export_text.describe_change(row),
         "–" if speed is None else f"{speed:.0f}",
         row.status,
@@ -111,16 +111,16 @@ def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
     ]
     if not arguments.keep:
         client.command("delete_export", {"export": job_id})
-    return MadeForm(f"| {' | '.join(cells)} |", parity["seconds"], parity["reasons"])
+    return MadeForm(f"| {' | '.join(cells)} |", parity.seconds, parity.reasons)
 
 
 def figure(estimate: Estimate | None, scale: float = 1) -> str:
     """Value and interval with two significant digits."""
     if estimate is None:
         return "–"
-    low, high = estimate["low"], estimate["high"]
+    low, high = estimate.low, estimate.high
     between = "" if low is None or high is None else f" ({digits(scale * low)} to {digits(scale * high)})"
-    return f"{digits(scale * estimate['value'])}{between}"
+    return f"{digits(scale * estimate.value)}{between}"
 
 
 def digits(value: float) -> str:

@@ -44,12 +44,12 @@ def main() -> int:
         missed = 0
         for spoiled in SPOILED:
             with contextlib.redirect_stdout(io.StringIO()):
-                export = home.path / made[spoiled.form]["folder"]
+                export = home.path / made[spoiled.form].folder
                 report = checked(home, export, spoiled, ask=arguments.answers)
-            cause = next((reason for reason in report["reasons"] if spoiled.cause in reason), None)
-            missed += report["status"] != "failed" or cause is None
+            cause = next((reason for reason in report.reasons if spoiled.cause in reason), None)
+            missed += report.status != "failed" or cause is None
             print(
-                f"| {spoiled.title} | {spoiled.form} | {report['status']} | {cause or 'none named'} |",
+                f"| {spoiled.title} | {spoiled.form} | {report.status} | {cause or 'none named'} |",
                 flush=True,
             )
     print(f"\n{len(SPOILED) - missed} of {len(SPOILED)} failed with their cause.")

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.export.external_tools import VLLM
 from engine.export.parity.checking import PROJECT
-from engine.export.parity.exchange import ParityAnswers, ParityFolder, ParityQuestions
+from engine.export.parity.exchange import ParityAnswers, ParityFolder, ParityQuestions, ParityTexts
+from store.core.documents import parse_document
 from store.core.job_folder import read_json, write_json
 
 ROPE, MATRIX = 10_000.0, "model.layers.3.mlp.down_proj.weight"
@@ -64,14 +66,16 @@ SPOILS: tuple[Callable[[Path], None], ...] = (nothing, template, zeroed, rope)
 
 def few(asked: ParityQuestions, rows: int) -> ParityQuestions:
     """The first rows, and one long text."""
-    changed: ParityQuestions = json.loads(json.dumps(asked))
-    for key in ("row_ids", "contents", "rendered", "prompt_ids"):
-        changed[key] = changed[key][:rows]  # type: ignore[literal-required]
-    for key, count in (("answers", rows), ("rows", rows), ("joined", 1)):
-        changed[key] = {name: each[:count] for name, each in changed[key].items()}  # type: ignore[literal-required]
-    changed["rows_of"] = changed["rows_of"][:rows]
-    changed["drawn"], changed["max_new_tokens"] = min(rows, asked["drawn"]), 8
-    return changed
+
+    def cut(texts: ParityTexts, count: int) -> ParityTexts:
+        return ParityTexts(ids=texts.ids[:count], places=texts.places[:count])
+
+    return replace(
+        asked, row_ids=asked.row_ids[:rows], contents=asked.contents[:rows], rendered=asked.rendered[:rows],
+        prompt_ids=asked.prompt_ids[:rows], answers=cut(asked.answers, rows), rows=cut(asked.rows, rows),
+        rows_of=asked.rows_of[:rows], joined=cut(asked.joined, 1), drawn=min(rows, asked.drawn),
+        max_new_tokens=8,
+    )  # fmt: skip
 
 
 def read(export: Path, kept: Path, rows: int) -> ParityAnswers:
@@ -79,14 +83,13 @@ def read(export: Path, kept: Path, rows: int) -> ParityAnswers:
     with tempfile.TemporaryDirectory() as aside:
         folder = ParityFolder(Path(aside))
         shutil.copytree(kept, aside, dirs_exist_ok=True)
-        asked = few(read_json(folder.reference)["asked"], rows)
-        asked["reader"], asked["export"], asked["base"] = "vllm", str(export), None
+        asked = few(parse_document(ParityQuestions, read_json(folder.reference)["asked"]), rows)
+        asked.reader, asked.export, asked.base = "vllm", str(export), None
         write_json(folder.questions, asked)
         environment = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
         command = [VLLM.python(), "-m", "engine.export.parity", aside]
         subprocess.run(command, env=environment, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
-        answered: ParityAnswers = read_json(folder.answered)
-        return answered
+        return parse_document(ParityAnswers, read_json(folder.answered))
 
 
 def mean(rows: list[list[float] | None]) -> float | None:
@@ -107,13 +110,13 @@ def main() -> None:
             spoil(export)
             answered = read(export, asked.kept, asked.rows)
         figures = {
-            "other_bytes": answered["rendering"]["other_bytes"],
-            "zeroed": answered["zeroed"],
-            "rope_base": answered["rope_base"],
-            "mean_kl": mean(answered["kl"]),
-            "long_kl": mean([*answered["joined_kl"]]),
+            "other_bytes": answered.rendering.other_bytes,
+            "zeroed": answered.zeroed,
+            "rope_base": answered.rope_base,
+            "mean_kl": mean(answered.kl),
+            "long_kl": mean([*answered.joined_kl]),
         }
-        print(spoil.__name__, answered["engine"], json.dumps(figures), flush=True)
+        print(spoil.__name__, answered.engine, json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

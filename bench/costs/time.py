@@ -31,6 +31,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read as torch is imported; wo
 from bench.costs.memory import SPLIT, work, write_prose
 from engine.evaluation.statistics.cost_prediction import MAX_RANGE_FACTOR
 from engine.server import zygote
+from store.core.documents import parse_document
 from store.core.home import Home
 from store.core.training_schemas import TimeEstimate
 from store.training.train_config import TrainConfig
@@ -141,7 +142,7 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> MeasuredTime:
     facts = trained["facts"]
     return {
         "run": name,
-        "estimate": preview["result"]["time"],
+        "estimate": parse_document(TimeEstimate, preview["result"]["time"]),
         "seconds": facts["run_seconds"],
         "train_seconds": facts["train_seconds"],
     }
@@ -151,26 +152,26 @@ def line(run: MeasuredTime) -> str:
     if "error" in run:
         return f"{run['run']:<34} failed: {run['error']}"
     estimate, seconds = run["estimate"], run["seconds"]
-    parts, within = estimate["parts"], "" if _within(run) else "  OUTSIDE"
-    low, middle, high = (estimate[name] for name in ("low_seconds", "seconds", "high_seconds"))
+    parts, within = estimate.parts, "" if _within(run) else "  OUTSIDE"
+    low, middle, high = (estimate.low_seconds, estimate.seconds, estimate.high_seconds)
     steps = f"{run['train_seconds']:.0f} of {parts['training'] + parts['update']:.0f}"
     return (
         f"{run['run']:<34}{seconds:6.0f} s of {middle:5.0f} ({low:.0f} to {high:.0f}):"
-        f" {seconds / middle:.2f}; steps {steps}; {estimate['timing']}, others"
-        f" {estimate['others']:.0%}{within}"
+        f" {seconds / middle:.2f}; steps {steps}; {estimate.timing}, others"
+        f" {estimate.others:.0%}{within}"
     )
 
 
 def _within(run: MeasuredTime) -> bool:
-    return bool(run["estimate"]["low_seconds"] <= run["seconds"] <= run["estimate"]["high_seconds"])
+    return bool(run["estimate"].low_seconds <= run["seconds"] <= run["estimate"].high_seconds)
 
 
 def report(results: list[MeasuredTime], as_json: bool) -> int:
     """The table, how far off the estimates were, and whether the goal is met."""
     measured = [run for run in results if "error" not in run]
     failed = [run["run"] for run in results if "error" in run]
-    logs = [math.log(run["seconds"] / run["estimate"]["seconds"]) for run in measured]
-    ends = [run["estimate"]["high_seconds"] / run["estimate"]["seconds"] for run in measured]
+    logs = [math.log(run["seconds"] / run["estimate"].seconds) for run in measured]
+    ends = [run["estimate"].high_seconds / run["estimate"].seconds for run in measured]
     held = sum(map(_within, measured))
     summary = {
         "runs": len(measured),

@@ -57,7 +57,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
             yield _link(killed, draw, improvement, state, kind)
         ended = _reached(killed, improvement, "deciding")
         counted = ended.facts["rows"]
-        yield Attempt("corrections that were used", "" if counted["asked"] == CORRECTED else str(counted))
+        yield Attempt("corrections that were used", "" if counted.asked == CORRECTED else str(counted))
         killed.kill("engine", [])
         decision = {"improvement": improvement, "promote": True, "reason": "Measured."}
         killed.client.command("decide_improvement", decision)

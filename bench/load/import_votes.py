@@ -51,7 +51,7 @@ def measured(count: int, folder: Path) -> dict[str, float]:
 
 def _again(result: dict[str, Any]) -> int:
     """Votes that were left out because their rater had voted on the same before."""
-    left_out = [note for note in result["details"]["notices"] if note.startswith("Left out")]
+    left_out = [note for note in result["details"].notices if note.startswith("Left out")]
     return sum(int(note.split()[2].replace(",", "")) for note in left_out)
 
 

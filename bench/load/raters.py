@@ -32,7 +32,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from store.core.rating_schemas import Round
+from store.core.rating_schemas import Round, RoundDetails, RoundSystem
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -100,20 +100,24 @@ def prepare(home: Home, people: int) -> list[str]:
                     **seen,
                 },
             )
-        system = {"evaluation_id": None, "run_id": None, "model": "m", "checkpoint": ""}
-        rounds.insert(
-            tx,
-            Round(
-                **{"round_id": ROUND, "name": "Bench", "notes": "", "protocol": "pairwise"},
-                **{"config": config.document(), "systems": [system | {"name": n} for n in ("One", "Two")]},
-                **{"state": "open", "dataset_id": None, "item_count": PROMPTS, "details": {}},
-                **{"created_by": "p", "created_by_name": "P", "created_at": utc_now()},
-                **{"closed_at": None, "closed_by_name": None},
-            ),
-            pa.Table.from_pylist(items, schema=SCHEMA),
-        )
+        rounds.insert(tx, _build_round(config), pa.Table.from_pylist(items, schema=SCHEMA))
     database.close()
     return secrets
+
+
+def _build_round(config: RoundConfig) -> Round:
+    systems = [
+        RoundSystem(name=name, evaluation_id=None, run_id=None, model="m", checkpoint="")
+        for name in ("One", "Two")
+    ]
+    details = RoundDetails(
+        rows=PROMPTS, drawn=PROMPTS, named=0, left_out=0, empty=0, same=0, gold=0, notices=[]
+    )
+    return Round(
+        round_id=ROUND, name="Bench", notes="", protocol="pairwise", config=config.document(),
+        systems=systems, state="open", dataset_id=None, item_count=PROMPTS, details=details,
+        created_by="p", created_by_name="P", created_at=utc_now(), closed_at=None, closed_by_name=None,
+    )  # fmt: skip
 
 
 def start_engine(home: Home) -> subprocess.Popen[bytes]:

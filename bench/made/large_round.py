@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from engine.rating.analysis.davidson import compute_probabilities
 from store.core.home import Home
-from store.core.rating_schemas import RatingProtocol, Round, RoundDetails
+from store.core.rating_schemas import RatingProtocol, Round, RoundDetails, RoundSystem
 from store.db.database import Database
 from store.rating import rounds
 
@@ -95,18 +95,12 @@ def _answers(rng: np.random.Generator, protocol: RatingProtocol, seen: np.ndarra
 
 
 def _round(round_id: str, protocol: RatingProtocol, models: int) -> Round:
-    details: RoundDetails = {
-        "rows": ITEMS, "drawn": ITEMS, "named": 0, "left_out": 0, "empty": 0, "same": 0, "gold": 0,
-        "notices": [],
-    }  # fmt: skip
+    details = RoundDetails(
+        rows=ITEMS, drawn=ITEMS, named=0, left_out=0, empty=0, same=0, gold=0,
+        notices=[],
+    )  # fmt: skip
     systems = [
-        {
-            "name": f"Model {place} of many",
-            "evaluation_id": None,
-            "run_id": None,
-            "model": "",
-            "checkpoint": "",
-        }
+        RoundSystem(name=f"Model {place} of many", evaluation_id=None, run_id=None, model="", checkpoint="")
         for place in range(models)
     ]
     return Round(

@@ -7,7 +7,6 @@ signals leave them, recorded in the store.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +16,10 @@ from engine.data.conversion.dataset_writer import COMPRESSION, COMPRESSION_LEVEL
 from engine.data.measurement_job import compute_column_figures
 from store.core.home import Home
 from store.data import datasets
+from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
 from store.db.database import Database, utc_now
+from store.training.train_config import Split
 
 FINGERPRINT = "b" * 32
 BLOCK = 20_000  # rows of a row group, as an import writes them
@@ -137,22 +138,24 @@ def _map(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
     }
 
 
-def _dataset(count: int) -> dict[str, Any]:
-    return {
-        "dataset_id": "data-bench",
-        "name": "Bench",
-        "kind": "chat",
-        "format": "prompt_completion",
-        "columns": {"prompt": "prompt", "completion": "completion"},
-        "source": {"path": "bench"},
-        "fingerprint": FINGERPRINT,
-        "row_count": count,
-        "skipped_count": 0,
-        "duplicate_count": 0,
-        "source_bytes": 0,
-        "stats": {"label_count": 0, "labels": {}, "turns": {"min": 2, "median": 2, "p95": 2, "max": 2}},
-        "split_seed": 0,
-        "validation_size": 0.1,
-        "test_size": 0.1,
-        "created_at": utc_now(),
-    }
+def _dataset(count: int) -> NewDataset:
+    return NewDataset(
+        dataset_id="data-bench",
+        name="Bench",
+        kind="chat",
+        format="prompt_completion",
+        columns={"prompt": "prompt", "completion": "completion"},
+        source={"path": "bench"},
+        fingerprint=FINGERPRINT,
+        row_count=count,
+        skipped_count=0,
+        duplicate_count=0,
+        source_bytes=0,
+        stats={"label_count": 0, "labels": {}, "turns": {"min": 2, "median": 2, "p95": 2, "max": 2}},
+        **Split(split_seed=0, validation_size=0.1, test_size=0.1).fields(),
+        created_at=utc_now(),
+        created_by=None,
+        parent_id=None,
+        recipe=None,
+        fates=None,
+    )

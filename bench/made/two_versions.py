@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.made.request_log import Traffic, request_lines
-from store.serving.schemas import EndpointRoute, FeedbackLine, RequestLine
+from store.serving.schemas import EndpointRoute, FeedbackLine, RequestLine, RouteRole
 
 LIVE, OTHER = "intents@3", "intents@4"
 
@@ -27,14 +27,15 @@ class TwoVersions:
     shadow: bool = False
 
 
-def routes(share: float = 0.5, role: str = "candidate") -> list[EndpointRoute]:
+def routes(share: float = 0.5, role: RouteRole = "candidate") -> list[EndpointRoute]:
     """As `config.json` has them."""
-    both = ((LIVE, "live", 1.0), (OTHER, role, share))
+    both: tuple[tuple[str, RouteRole, float], ...] = ((LIVE, "live", 1.0), (OTHER, role, share))
     return [
-        {"subject": version, "version": version, "role": part, "share": of, "backend_id": version,
-         "asked_as": version}  # type: ignore[typeddict-item]
+        EndpointRoute(
+            subject=version, version=version, role=part, share=of, backend_id=version, asked_as=version
+        )
         for version, part, of in both
-    ]  # fmt: skip
+    ]
 
 
 def lines(asked: TwoVersions, start: float, rng: np.random.Generator) -> Iterator[RequestLine | FeedbackLine]:

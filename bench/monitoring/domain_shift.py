@@ -51,9 +51,9 @@ def first_alarm(texts: list[str], seed: int) -> tuple[int, str] | None:
         )
         monitored.catch_up()
         alarms = [
-            (state["alarm_place"] - REFERENCE - QUIET, state["name"])
+            (state.alarm_place - REFERENCE - QUIET, state.name)
             for state in monitored.monitor().states
-            if state["alarm_place"] is not None
+            if state.alarm_place is not None
         ]
         monitored.close()
     return min(alarms) if alarms else None

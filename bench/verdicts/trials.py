@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 from engine.evaluation.comparison import pareto
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
 from engine.evaluation.verdicts import paired_measurements
+from store.core.figure_schemas import Estimate
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.core.job_kinds import ALIVE
 from store.data import datasets
 from store.http.client import Client
 from store.runs import run_outcomes, runs
+from store.runs.schemas import Run
 from tunebench.terminal import processes
-
-Run = dict[str, Any]
 
 
 class Trials:
@@ -72,9 +72,9 @@ class Trials:
             pareto.RunPoint(
                 run=row.run_id,
                 group=row.method,
-                setting=row.learning_rate,
-                gain=row.gain,
-                forgetting=row.prose,
+                setting=row.learning_rate or 0.0,
+                gain=_point_figure(row.gain),
+                forgetting=_point_figure(row.prose),
             )
             for row in run_outcomes.costs(self.client)
             if row.run_id in ids
@@ -125,8 +125,11 @@ class Trials:
             raise SystemExit(f"{job_id} {job['status']}: {job['error']}")
 
 
-def with_interval(interval: Interval | dict[str, Any], digits: int = 3) -> str:
+def _point_figure(estimate: Estimate | None) -> pareto.PointFigure:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high} if estimate else {}
+
+
+def with_interval(measured: Interval | Estimate, digits: int = 3) -> str:
     """A value with its interval and n."""
-    document = interval if isinstance(interval, dict) else interval.to_dict()
-    value, low, high = (f"{document[key]:+.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high}, n {document['n']})"
+    value, low, high = (f"{end:+.{digits}f}" for end in (measured.value, measured.low, measured.high))
+    return f"{value} ({low} to {high}, n {measured.n})"

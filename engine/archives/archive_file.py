@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from store.archives.config import FORMAT, VERSION, ManifestDocument, SealDocument
 from store.archives.schemas import BundleManifest, BundleSeal, FieldDifference
+from store.core.documents import as_json
 from store.core.errors import ConfigError, DataError
 from store.core.home import SPARE_BYTES
 from store.core.model_schemas import VersionFile
@@ -60,7 +61,7 @@ def compare_documents(bundle: Any, here: Any) -> list[FieldDifference]:
     """Fields that differ between a bundle's document and the one of this home."""
     theirs, ours = dict(iterate_leaves(bundle)), dict(iterate_leaves(here))
     return [
-        {"field": path, "bundle": _describe_value(theirs, path), "here": _describe_value(ours, path)}
+        FieldDifference(field=path, bundle=_describe_value(theirs, path), here=_describe_value(ours, path))
         for path in dict.fromkeys([*ours, *theirs])
         if path not in theirs or path not in ours or _encode_json(theirs[path]) != _encode_json(ours[path])
     ]
@@ -92,16 +93,16 @@ GROUPS, GROUP = 4, 4  # of letters: 80 bits, which nobody finds a second bundle 
 
 def encode_manifest(manifest: BundleManifest) -> bytes:
     """The manifest as it is written."""
-    return json.dumps(manifest, ensure_ascii=False, indent=1).encode()
+    return json.dumps(manifest, ensure_ascii=False, indent=1, default=as_json).encode()
 
 
 def write_seal(manifest: bytes) -> bytes:
     """The seal of a manifest that was just written."""
-    seal: BundleSeal = {
-        "manifest": hashlib.sha256(manifest).hexdigest(),
-        "fields": compute_digests(json.loads(manifest)),
-    }
-    return json.dumps(seal, ensure_ascii=False, indent=1).encode()
+    seal = BundleSeal(
+        manifest=hashlib.sha256(manifest).hexdigest(),
+        fields=compute_digests(json.loads(manifest)),
+    )
+    return json.dumps(seal, ensure_ascii=False, indent=1, default=as_json).encode()
 
 
 def compute_fingerprint(manifest: bytes) -> str:
@@ -170,7 +171,7 @@ def compute_checksum(path: Path, name: str = "") -> VersionFile:
     """A file by its name, or by another, with its size and checksum."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": name or path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return VersionFile(path=name or path.name, bytes=path.stat().st_size, sha256=digest)
 
 
 def write_archive(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from engine.server import audit_log
 from engine.server.command import CREATED, Command
 from engine.server.job_submission import JobSubmission
 from store.archives.config import BundleConfig, OpenBundleConfig, ReproduceConfig
 from store.archives.schemas import OpenedBundle
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError, StateError
 from store.core.schemas import Job
 from store.data import datasets
@@ -59,7 +58,7 @@ class BundleCommands:
     def reproduce(self, config: ReproduceConfig) -> RunReproduced:
         """Queue the run that an opened bundle describes, and what holds its figures against the bundle's."""
         opened = self._opened(config.bundle)
-        if why := opened.get("refused"):
+        if why := opened.refused:
             raise StateError(f"The bundle can't be run again: {why}.", field="bundle")
         trained = self._config(opened, config)
         queued: list[str] = []
@@ -74,10 +73,10 @@ class BundleCommands:
             queued.append(job_id)
             return {
                 "reproduces": {
-                    "bundle": opened["bundle"],
-                    "sha256": opened["sha256"],
-                    "run_id": opened["run"]["run_id"],
-                    "run_name": opened["run"]["name"],
+                    "bundle": opened.bundle,
+                    "sha256": opened.sha256,
+                    "run_id": opened.run.run_id,
+                    "run_name": opened.run.name,
                     "opened_by": config.bundle,
                     "compared_by": job_id,
                 }
@@ -94,24 +93,24 @@ class BundleCommands:
                 fix="Open a bundle first.",
                 field="bundle",
             )
-        return cast(OpenedBundle, job.result)
+        return parse_document(OpenedBundle, job.result)
 
     def _config(self, opened: OpenedBundle, config: ReproduceConfig) -> TrainConfig:
         """The config of the first run, with what is called otherwise here."""
-        name = config.name or f"{opened['run']['name'][:NAME_CHARACTERS]}, reproduced"
+        name = config.name or f"{opened.run.name[:NAME_CHARACTERS]}, reproduced"
         changes: dict[str, object] = {
             "name": name,
             "parent": "",
-            "dataset": self._dataset_id(opened["fingerprint"], opened["dataset"]),
+            "dataset": self._dataset_id(opened.fingerprint, opened.dataset),
             "probe_datasets": [],
         }
-        for other in opened["others"]:
+        for other in opened.others:
             if other["role"] == "replay":
                 changes["replay_dataset"] = self._dataset_id(other["fingerprint"], other["name"])
-        probes = [other for other in opened["others"] if other["role"] == "probe"]
+        probes = [other for other in opened.others if other["role"] == "probe"]
         here = [self._find(other["fingerprint"]) for other in probes]
         changes["probe_datasets"] = [dataset_id for dataset_id in here if dataset_id]
-        return TrainConfig.parse(opened["config"] | changes)
+        return TrainConfig.parse(opened.config | changes)
 
     def _find(self, fingerprint: str) -> str | None:
         rows = datasets.list_datasets(self.database)

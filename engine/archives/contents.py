@@ -60,7 +60,9 @@ def compare_before_run(
     tokenizer = weights["tokenizer"] if weights else None
     if tokenizer and manifest.base.tokenizer:
         pairs.append(("tokenizer of the base model", manifest.base.tokenizer[:12], tokenizer[:12]))
-    return [{"what": what, "first": first, "here": here} for what, first, here in pairs if first != here]
+    return [
+        BundleDifference(what=what, first=first, here=here) for what, first, here in pairs if first != here
+    ]
 
 
 def compare_after_run(manifest: ManifestDocument, facts: RunFacts) -> list[BundleDifference]:
@@ -72,7 +74,9 @@ def compare_after_run(manifest: ManifestDocument, facts: RunFacts) -> list[Bundl
         ("precision", environment.dtype, facts.get("dtype", UNKNOWN)),
         ("rows", manifest.data.fingerprint, facts.get("data_fingerprint", UNKNOWN)),
     ]
-    return [{"what": what, "first": first, "here": here} for what, first, here in pairs if first != here]
+    return [
+        BundleDifference(what=what, first=first, here=here) for what, first, here in pairs if first != here
+    ]
 
 
 TOKENIZER = "tokenizer.json"
@@ -89,11 +93,11 @@ def describe_weights(job: WorkerJob, source: str) -> BaseWeights:
         job.check_cancelled()
         job.progress(number, len(names), "files", "Taking the checksum of the base model")
         files.append(archive_file.compute_checksum(name))
-    sums = [[file["path"], file["sha256"]] for file in files]
+    sums = [[file.path, file.sha256] for file in files]
     fingerprint = hashlib.sha256(json.dumps(sums).encode()).hexdigest() if files else None
     tokenizer = folder / TOKENIZER
     named = provenance.build_reference(str(folder) if not Path(source).is_dir() else source)
-    sha256 = archive_file.compute_checksum(tokenizer)["sha256"] if tokenizer.exists() else None
+    sha256 = archive_file.compute_checksum(tokenizer).sha256 if tokenizer.exists() else None
     return {**named, "fingerprint": fingerprint, "tokenizer": sha256, "files": files}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from engine.server.job_specs import load_measured_dataset
+from store.core.documents import as_json
 from store.core.schemas import Job
 from store.data import dataset_versions, datasets
 from store.db.database import Queryable
@@ -55,28 +56,28 @@ def specify_reproduction(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def _add_curves(db: Queryable, run: Run) -> RunWithCurves:
-    return {
-        **_describe_run(db, run),
-        "curves": {
+    return RunWithCurves(
+        **vars(_describe_run(db, run)),
+        curves={
             "train/loss": _read_curve(db, run, "train/loss"),
             "eval/loss": _read_curve(db, run, "eval/loss"),
         },
-    }
+    )
 
 
 def _read_curve(db: Queryable, run: Run, name: str) -> LossCurve:
     table = metric_points.curve(db, run.run_id, name, buckets=MAX_POINTS)
-    return {"steps": table["step"].to_pylist(), "values": table["value"].to_pylist()}
+    return LossCurve(steps=table["step"].to_pylist(), values=table["value"].to_pylist())
 
 
 def _describe_run(db: Queryable, run: Run) -> RunSpec:
-    return {
-        "run_id": run.run_id,
-        "name": run.name,
-        "kind": job_queue.get_job(db, run.run_id).kind,
-        "model": run.model,
-        "created_at": run.created_at.isoformat(),
-        "config": run.config,
-        "facts": {**run.facts},
-        "verdict": {**run.verdict} if run.verdict else None,
-    }
+    return RunSpec(
+        run_id=run.run_id,
+        name=run.name,
+        kind=job_queue.get_job(db, run.run_id).kind,
+        model=run.model,
+        created_at=run.created_at.isoformat(),
+        config=run.config,
+        facts={**run.facts},
+        verdict=as_json(run.verdict) if run.verdict else None,
+    )

@@ -6,13 +6,14 @@ What a later run needs of it (split, losses of the rows, manifest) stays in the 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from engine.archives import archive_file, contents, originals
 from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from engine.worker.temporary_folder import use_temporary_folder
 from store.archives.config import ManifestDocument, OpenBundleConfig
-from store.archives.schemas import BaseStatus, OpenedBundle
+from store.archives.schemas import BaseStatus, BundledRun, OpenedBundle
 from store.core.errors import NotFoundError
 from store.core.model_folders import CODE_FIELD
 from store.jobs.schemas import AuxiliaryDataset
@@ -36,7 +37,7 @@ def run(job: WorkerJob) -> OpenedBundle:
         unpacked = folder / "unpacked"
         unpacked.mkdir()
         job.progress(0, 1, "file", "Checking the bundle")
-        sha256 = archive_file.compute_checksum(bundle)["sha256"]
+        sha256 = archive_file.compute_checksum(bundle).sha256
         manifest = archive_file.unpack(bundle, unpacked)
         trained = TrainConfig.of_past(manifest.config)
         contents.check_split(unpacked / archive_file.SPLIT, manifest.data.row_count)
@@ -49,26 +50,26 @@ def run(job: WorkerJob) -> OpenedBundle:
             refused = refused or f"its rows ({manifest.data.fingerprint}) are neither in it nor here"
         for name in KEPT:
             os.replace(unpacked / name, job.dir.path / name)
-    answer: OpenedBundle = {
-        "bundle": config.upload,
-        "sha256": sha256,
-        "seal": archive_file.compute_fingerprint((job.dir.path / archive_file.MANIFEST).read_bytes()),
-        "run": {
-            "run_id": manifest.run.run_id,
-            "name": manifest.run.name,
-            "created_at": manifest.run.created_at,
-            "kind": manifest.run.kind,
-        },
-        "config": trained.model_dump() | {"model": model},
-        "fingerprint": manifest.data.fingerprint,
-        "taken": taken,
-        "dataset": manifest.data.name,
-        "split": get_split(manifest.config, Split().fields()),
-        "base": base,
-        "others": _list_others(manifest),
-        "differences": contents.compare_before_run(manifest, base, weights),
-    }
-    return {**answer, "refused": refused} if refused else answer
+    answer = OpenedBundle(
+        bundle=config.upload,
+        sha256=sha256,
+        seal=archive_file.compute_fingerprint((job.dir.path / archive_file.MANIFEST).read_bytes()),
+        run=BundledRun(
+            run_id=manifest.run.run_id,
+            name=manifest.run.name,
+            created_at=manifest.run.created_at,
+            kind=manifest.run.kind,
+        ),
+        config=trained.model_dump() | {"model": model},
+        fingerprint=manifest.data.fingerprint,
+        taken=taken,
+        dataset=manifest.data.name,
+        split=get_split(manifest.config, Split().fields()),
+        base=base,
+        others=_list_others(manifest),
+        differences=contents.compare_before_run(manifest, base, weights),
+    )
+    return replace(answer, refused=refused) if refused else answer
 
 
 def _find_upload(job: WorkerJob, name: str) -> Path:

@@ -18,9 +18,9 @@ from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
 from engine.evaluation.statistics.intervals import Interval
 from engine.models import provenance
 from store.archives.schemas import FieldDifference
+from store.core.documents import as_json
 from store.core.errors import DataError
 from store.core.job_folder import JobDir
-from store.evaluation.verdict_schemas import read_verdict
 from store.runs.schemas import Run
 
 COLUMNS = ("row_id", "tokens", "base_loss", "tuned_loss", "base_correct", "tuned_correct")
@@ -78,7 +78,7 @@ def compare_with_original(
         "data": {"fingerprint": run.data_fingerprint},
         "files": _compute_checksums(JobDir(folder)),
         "figures": _align_figures(_compute_figures(run, folder), figures),
-        "verdict": _drop_empty(read_verdict(run.verdict)),
+        "verdict": _drop_empty(_round_trip_json(run.verdict)),
         "facts": run.facts,
     }
     return archive_file.compare_documents(bundled, _round_trip_json(here))
@@ -90,7 +90,7 @@ def _drop_names(config: dict[str, Any]) -> dict[str, Any]:
 
 def _round_trip_json(document: Any) -> Any:
     """As a manifest has it that was written and read."""
-    return json.loads(json.dumps(document))
+    return json.loads(json.dumps(document, default=as_json))
 
 
 def _drop_empty(document: Any) -> Any:
@@ -132,12 +132,14 @@ def _is_same_value(first: object, second: object) -> bool:
 
 def _compute_figures(run: Run, folder: Path) -> Figures:
     """From what a bundle's come from: the verdict, and the rows that give losses their intervals."""
-    verdict = read_verdict(run.verdict)
+    verdict = run.verdict
     try:
         rows = read_losses(JobDir(folder).row_losses)
     except DataError:  # they are gone
         rows = None
-    return _index_by_key([] if verdict is None else run_comparison.list_figures(verdict, rows))
+    return _index_by_key(
+        [] if verdict is None else _round_trip_json(run_comparison.list_figures(verdict, rows))
+    )
 
 
 def _index_checksums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -151,6 +153,4 @@ def _index_checksums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def _compute_checksums(folder: JobDir) -> dict[str, str]:
     files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
-    return {
-        name: archive_file.compute_checksum(path)["sha256"] for name, path in files.items() if path.exists()
-    }
+    return {name: archive_file.compute_checksum(path).sha256 for name, path in files.items() if path.exists()}

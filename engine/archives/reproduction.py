@@ -69,24 +69,24 @@ def compare_figures(
     differences: list[BundleDifference],
 ) -> Reproduction:
     """Each figure that one of the two has."""
-    ours = {figure["key"]: figure for figure in second}
-    keys = {figure["key"]: figure for figure in [*second, *first]}
-    before = {figure["key"]: figure for figure in first}
+    ours = {figure.key: figure for figure in second}
+    keys = {figure.key: figure for figure in [*second, *first]}
+    before = {figure.key: figure for figure in first}
     figures = [
         _compare_figure(named, before.get(key), ours.get(key), pairs.get(key), len(keys))
         for key, named in keys.items()
     ]
-    counts = {came: sum(figure["came"] == came for figure in figures) for came in OUTCOME_WORDS}
-    return {
-        "bundle": bundle,
-        "sentence": _describe_summary(counts, len(figures)),
-        "same": counts["same"],
-        "within": counts["within"],
-        "outside": counts["outside"],
-        "cant_tell": counts["cant_tell"],
-        "figures": figures,
-        "differences": differences,
-    }
+    counts = {came: sum(figure.came == came for figure in figures) for came in OUTCOME_WORDS}
+    return Reproduction(
+        bundle=bundle,
+        sentence=_describe_summary(counts, len(figures)),
+        same=counts["same"],
+        within=counts["within"],
+        outside=counts["outside"],
+        cant_tell=counts["cant_tell"],
+        figures=figures,
+        differences=differences,
+    )
 
 
 OUTCOME_WORDS: tuple[ReproductionOutcome, ...] = ("same", "within", "outside", "cant_tell")
@@ -111,19 +111,19 @@ def _compare_figure(
     named: RunFigure, first: RunFigure | None, second: RunFigure | None, pair: Interval | None, figures: int
 ) -> ReproducedFigure:
     change = _compute_change(first, second, pair)
-    margin = MARGINS.get(named["unit"])
+    margin = MARGINS.get(named.unit)
     came = _determine_outcome(first, second, change, margin, figures)
-    return {
-        "key": named["key"],
-        "title": named["title"],
-        "unit": named["unit"],
-        "first": _format_estimate(first),
-        "second": _format_estimate(second),
-        "change": change,
-        "paired": pair is not None,
-        "came": came,
-        "sentence": _describe_figure(named, first, second, change, came),
-    }
+    return ReproducedFigure(
+        key=named.key,
+        title=named.title,
+        unit=named.unit,
+        first=_format_estimate(first),
+        second=_format_estimate(second),
+        change=change,
+        paired=pair is not None,
+        came=came,
+        sentence=_describe_figure(named, first, second, change, came),
+    )
 
 
 def _format_estimate(figure: RunFigure | None) -> Estimate | None:
@@ -131,7 +131,7 @@ def _format_estimate(figure: RunFigure | None) -> Estimate | None:
 
 
 def _to_estimate(figure: RunFigure) -> Estimate:
-    return {"value": figure["value"], "low": figure["low"], "high": figure["high"], "n": figure["n"]}
+    return Estimate(value=figure.value, low=figure.low, high=figure.high, n=figure.n)
 
 
 def _compute_change(
@@ -142,14 +142,14 @@ def _compute_change(
     if first is None or second is None:
         return None
     if pair is not None:
-        return pair.to_dict()
-    value = second["value"] - first["value"]
-    n = min(first["n"], second["n"])
-    if first["low"] is None or first["high"] is None or second["low"] is None or second["high"] is None:
-        return {"value": value, "low": None, "high": None, "n": n}
-    below = math.hypot(second["value"] - second["low"], first["high"] - first["value"])
-    above = math.hypot(second["high"] - second["value"], first["value"] - first["low"])
-    return {"value": value, "low": value - below, "high": value + above, "n": n}
+        return pair.to_estimate()
+    value = second.value - first.value
+    n = min(first.n, second.n)
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value=value, low=None, high=None, n=n)
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value=value, low=value - below, high=value + above, n=n)
 
 
 def _determine_outcome(
@@ -161,17 +161,17 @@ def _determine_outcome(
 ) -> ReproductionOutcome:
     if first is None or second is None:
         return "cant_tell"
-    if first["value"] == second["value"]:
+    if first.value == second.value:
         return "same"
-    if change is None or margin is None or change["low"] is None or change["high"] is None:
+    if change is None or margin is None or change.low is None or change.high is None:
         return "cant_tell"
-    unseen = _estimate_unseen_change(change["high"] - change["low"], change["n"])
-    if -margin < change["low"] - unseen and change["high"] + unseen < margin:
+    unseen = _estimate_unseen_change(change.high - change.low, change.n)
+    if -margin < change.low - unseen and change.high + unseen < margin:
         return "within"
     wide = intervals.widen_for_comparisons(change, figures)
-    if wide["low"] is None or wide["high"] is None:
+    if wide.low is None or wide.high is None:
         return "cant_tell"
-    return "outside" if wide["low"] > margin or wide["high"] < -margin else "cant_tell"
+    return "outside" if wide.low > margin or wide.high < -margin else "cant_tell"
 
 
 def _estimate_unseen_change(width: float, n: int) -> float:
@@ -188,19 +188,19 @@ def _describe_figure(
     change: Estimate | None,
     came: ReproductionOutcome,
 ) -> str:
-    title, unit = named["title"][:1].upper() + named["title"][1:], named["unit"]
+    title, unit = named.title[:1].upper() + named.title[1:], named.unit
     if first is None or second is None:
         there = "the second run alone" if first is None else "the first run alone"
         return f"{title}: {there} has it."
     if came == "same":
         return f"{title}: {_format_figure(first)} {unit}, exactly the same again."
-    ending = _describe_outcome(came, change, MARGINS.get(named["unit"]))
+    ending = _describe_outcome(came, change, MARGINS.get(named.unit))
     moved = ""
-    if change and change["low"] is not None and change["high"] is not None:
-        places = compute_decimals(change["low"], change["high"])
-        value = format_number(change["value"], places)
+    if change and change.low is not None and change.high is not None:
+        places = compute_decimals(change.low, change.high)
+        value = format_number(change.value, places)
         plus = "" if value.startswith(MINUS) else "+"
-        moved = f", a change of {plus}{value} ({format_interval(change['low'], change['high'])})"
+        moved = f", a change of {plus}{value} ({format_interval(change.low, change.high)})"
     return f"{title}: first {_format_figure(first)}, again {_format_figure(second)} {unit}{moved}; {ending}."
 
 
@@ -212,9 +212,9 @@ def _describe_outcome(came: ReproductionOutcome, change: Estimate | None, margin
         return f"within {limit} of the first"
     if came == "outside":
         return f"outside: it surely differs by more than {limit}, by the seed or by what was done"
-    if change is None or change["low"] is None:
+    if change is None or change.low is None:
         return "no interval to tell by"
-    return f"with {plural(change['n'], 'row')} it can't be told whether it differs by more than {limit}"
+    return f"with {plural(change.n, 'row')} it can't be told whether it differs by more than {limit}"
 
 
 def _format_figure(figure: RunFigure) -> str:
@@ -247,22 +247,22 @@ def compare_with_original(
 ) -> OriginalComparison:
     """split_same: whether each row is in the same part; None where a split is gone."""
     lines = [
-        *_compare_settings(first["config"], second["config"]),
+        *_compare_settings(first.config, second.config),
         *_compare_facts(first, second),
         _compare_split(split_same),
-        *(_compare_curves(title, first["curves"][name], second["curves"][name]) for name, title in CURVES),
+        *(_compare_curves(title, first.curves[name], second.curves[name]) for name, title in CURVES),
         *map(_build_figure_line, figures),
     ]
-    return {
-        "run_id": first["run_id"],
-        "name": first["name"],
-        "sentence": _describe_comparison(first["name"], lines),
-        "lines": lines,
-    }
+    return OriginalComparison(
+        run_id=first.run_id,
+        name=first.name,
+        sentence=_describe_comparison(first.name, lines),
+        lines=lines,
+    )
 
 
 def _build_line(what: str, first: str, second: str, same: bool | None, detail: str = "") -> ComparisonLine:
-    return {"what": what, "first": first, "second": second, "same": same, "detail": detail}
+    return ComparisonLine(what=what, first=first, second=second, same=same, detail=detail)
 
 
 def _compare_split(same: bool | None) -> ComparisonLine:
@@ -284,7 +284,7 @@ def _compare_settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator
 
 
 def _compare_facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparisonLine]:
-    ours, theirs = first["facts"], second["facts"]
+    ours, theirs = first.facts, second.facts
     for title, key in (("Rows by fingerprint", "data_fingerprint"), ("Precision", "dtype")):
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
@@ -337,11 +337,11 @@ def _format_setting(value: Any) -> str:
 def _compare_curves(title: str, first: LossCurve, second: LossCurve) -> ComparisonLine:
     """Step by step; detail: the first step at which they part, and where they are furthest apart."""
     ends = (_describe_end(first), _describe_end(second))
-    if not first["steps"] or not second["steps"]:
+    if not first.steps or not second.steps:
         return _build_line(title, *ends, None, "One of the two has no such losses.")
-    if first["steps"] != second["steps"]:
+    if first.steps != second.steps:
         return _build_line(title, *ends, False, "They were measured at other steps.")
-    triples = zip(first["steps"], first["values"], second["values"], strict=True)
+    triples = zip(first.steps, first.values, second.values, strict=True)
     apart = [(step, _compute_distance(a, b)) for step, a, b in triples]
     far_step, furthest = max(apart, key=lambda pair: pair[1])
     if furthest == 0:
@@ -362,23 +362,23 @@ def _compute_distance(first: float | None, second: float | None) -> float:
 
 
 def _describe_end(curve: LossCurve) -> str:
-    if not curve["steps"]:
+    if not curve.steps:
         return "–"
-    last = curve["values"][-1]
-    return f"{len(curve['steps']):,}, the last {'not finite' if last is None else f'{last:.4f}'}"
+    last = curve.values[-1]
+    return f"{len(curve.steps):,}, the last {'not finite' if last is None else f'{last:.4f}'}"
 
 
 def _build_figure_line(figure: ReproducedFigure) -> ComparisonLine:
-    title = f"{figure['title'][:1].upper()}{figure['title'][1:]}, {figure['unit']}"
-    first, second = (format_estimate(each) if each else "–" for each in (figure["first"], figure["second"]))
-    same = IS_REPRODUCED[figure["came"]]
-    return _build_line(title, first, second, same, "To the last digit." if figure["came"] == "same" else "")
+    title = f"{figure.title[:1].upper()}{figure.title[1:]}, {figure.unit}"
+    first, second = (format_estimate(each) if each else "–" for each in (figure.first, figure.second))
+    same = IS_REPRODUCED[figure.came]
+    return _build_line(title, first, second, same, "To the last digit." if figure.came == "same" else "")
 
 
 def _describe_comparison(name: str, lines: Sequence[ComparisonLine]) -> str:
     """What a reader in a hurry takes with them."""
-    differing = [line["what"] for line in lines if line["same"] is False]
-    untold = sum(line["same"] is None for line in lines)
+    differing = [line.what for line in lines if line.same is False]
+    untold = sum(line.same is None for line in lines)
     rest = f" Of {untold:,} it can't be told." if untold else ""
     if not differing:
         count = f"{len(lines) - untold:,} of {len(lines):,} points"

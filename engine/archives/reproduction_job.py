@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 from engine.archives import archive_file, contents, originals, reproduction
 from engine.evaluation.comparison import run_comparison
@@ -10,10 +11,11 @@ from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
 from engine.worker.job import WorkerJob, build_fixed_phases
 from store.archives.config import ManifestDocument
 from store.archives.schemas import OpenedBundle, OriginalComparison, Reproduction
+from store.core.documents import parse_document, parse_optional_document
 from store.core.errors import DataError, NotFoundError
 from store.core.job_folder import JobDir, read_json
 from store.core.model_folders import drop_code_field
-from store.evaluation.verdict_schemas import RunFigure, read_verdict
+from store.evaluation.verdict_schemas import RunFigure, Verdict
 from store.jobs.schemas import RunWithCurves
 from store.runs.schemas import RunFacts
 from store.training.train_config import TrainConfig
@@ -27,28 +29,28 @@ def run(job: WorkerJob) -> Reproduction:
     opened = JobDir(job.home.jobs / order["opened_by"])
     document = read_json(opened.path / archive_file.MANIFEST)
     outcome = read_json(opened.result)
-    verdict = read_verdict(order["run"]["verdict"])
+    verdict = parse_optional_document(Verdict, order["run"].verdict)
     if document is None or outcome is None or verdict is None:
         raise NotFoundError("The opened bundle is gone.", fix="Reproduce the bundle again.")
-    bundle: OpenedBundle = outcome["result"]
+    bundle = parse_document(OpenedBundle, outcome["result"])
     manifest = ManifestDocument.parse(document)
     first = originals.read_losses(opened.path / archive_file.LOSSES)
-    second = originals.read_losses(JobDir(job.home.jobs / order["run"]["run_id"]).row_losses)
-    figures = [cast(RunFigure, figure.model_dump()) for figure in manifest.figures]
-    values = {figure["key"]: figure["value"] for figure in figures}
+    second = originals.read_losses(JobDir(job.home.jobs / order["run"].run_id).row_losses)
+    figures = [RunFigure(**figure.model_dump()) for figure in manifest.figures]
+    values = {figure.key: figure.value for figure in figures}
     own = run_comparison.list_figures(verdict, second)
     answer = reproduction.compare_figures(
-        bundle["bundle"],
+        bundle.bundle,
         figures,
         own,
         originals.compute_paired_changes(first, second, values),
         [
-            *bundle["differences"],
-            *contents.compare_after_run(manifest, cast(RunFacts, order["run"]["facts"])),
+            *bundle.differences,
+            *contents.compare_after_run(manifest, parse_document(RunFacts, order["run"].facts)),
         ],
     )
     if compared := order.get("compared"):
-        answer["beside"] = _compare_with_original(job, compared, own, second)
+        answer.beside = _compare_with_original(job, compared, own, second)
     return answer
 
 
@@ -57,19 +59,19 @@ def _compare_with_original(
 ) -> OriginalComparison:
     """The original as it lies in this home, whatever the bundle says of it. own: figures of the second."""
     original, repeated = compared
-    folders = [JobDir(job.home.jobs / run["run_id"]) for run in compared]
-    verdict = read_verdict(original["verdict"])
+    folders = [JobDir(job.home.jobs / run.run_id) for run in compared]
+    verdict = parse_optional_document(Verdict, original.verdict)
     try:
         before = originals.read_losses(folders[0].row_losses)
     except DataError:  # they were deleted
         before = None
     theirs = run_comparison.list_figures(verdict, before) if verdict else []
-    values = {figure["key"]: figure["value"] for figure in theirs}
+    values = {figure.key: figure.value for figure in theirs}
     pairs = originals.compute_paired_changes(before, rows, values) if before else {}
-    figures = reproduction.compare_figures("", theirs, own, pairs, [])["figures"]
+    figures = reproduction.compare_figures("", theirs, own, pairs, []).figures
     split_same = contents.is_same_split(folders[0].split, folders[1].split)
-    original = {**original, "config": upgrade_config(original["config"])}
-    repeated = {**repeated, "config": upgrade_config(repeated["config"])}
+    original = replace(original, config=upgrade_config(original.config))
+    repeated = replace(repeated, config=upgrade_config(repeated.config))
     return reproduction.compare_with_original(original, repeated, figures, split_same=split_same)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.archives import archive_file, originals
 from engine.server.job_results import build_dataset_id, select_rows_fields
 from engine.server.profiling import queue_automatic
@@ -22,24 +24,24 @@ MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
 def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
     """The data set that a bundle brought, under its name or the next one that is free; and how the bundle
     differs from its run, where that is here too."""
-    if run := runs.find_run(tx, result["run"]["run_id"]):
-        opened: OpenedBundle = {**result, "original": _find_original(tx, home, job, run, result)}
+    if run := runs.find_run(tx, result.run.run_id):
+        opened: OpenedBundle = replace(result, original=_find_original(tx, home, job, run, result))
         job_queue.update(tx, job.job_id, result=opened)
-    taken = result.get("taken")
+    taken = result.taken
     if taken is None:
         return
     names = {row.name for row in datasets.list_datasets(tx)}
-    name, number = result["dataset"][:80], 1
+    name, number = result.dataset[:80], 1
     while name in names:
         number += 1
-        name = f"{result['dataset'][:70]} ({number})"
+        name = f"{result.dataset[:70]} ({number})"
     dataset_id = build_dataset_id(job.job_id)
     row = NewDataset(
         dataset_id=dataset_id,
         name=name,
-        source={"upload": result["bundle"]},
+        source={"upload": result.bundle},
         **select_rows_fields(taken),
-        **result["split"],
+        **result.split,
         parent_id=None,
         recipe=None,
         fates=None,
@@ -55,10 +57,10 @@ def _find_original(tx: Transaction, home: Home, job: Job, run: Run, result: Open
     kind = job_queue.get_job(tx, run.run_id).kind
     written = [made.result for made in job_queue.list_of_kind(tx, "bundle") if made.result]
     differing = originals.compare_with_original(manifest, run, kind, home.jobs / run.run_id)
-    return {
-        "run_id": run.run_id,
-        "name": run.name,
-        "written_here": result.get("seal") in {made.get("seal") for made in written} - {None},
-        "differences": differing[:MAX_DIFFERENCES],
-        "more": max(0, len(differing) - MAX_DIFFERENCES),
-    }
+    return LocalOriginal(
+        run_id=run.run_id,
+        name=run.name,
+        written_here=result.seal in {made.get("seal") for made in written} - {None},
+        differences=differing[:MAX_DIFFERENCES],
+        more=max(0, len(differing) - MAX_DIFFERENCES),
+    )

@@ -7,8 +7,8 @@ from __future__ import annotations
 import datetime
 import platform
 import re
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import cast
 
 from engine.archives import archive_file, contents, originals
 from engine.evaluation import evaluated_model
@@ -18,11 +18,19 @@ from engine.models import provenance
 from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from engine.worker.temporary_folder import use_temporary_folder
 from store.archives.config import FORMAT, VERSION, BundleConfig
-from store.archives.schemas import BaseWeights, BundledRows, BundleEnvironment, BundleManifest, BundleResult
+from store.archives.schemas import (
+    BaseWeights,
+    BundledRows,
+    BundledRun,
+    BundleEnvironment,
+    BundleManifest,
+    BundleResult,
+)
+from store.core.documents import parse_document, parse_optional_document
 from store.core.errors import NotFoundError
 from store.core.job_folder import JobDir
 from store.core.model_schemas import VersionFile
-from store.evaluation.verdict_schemas import read_verdict
+from store.evaluation.verdict_schemas import Verdict
 from store.jobs.schemas import JobSpec, VersionSpec
 from store.runs.schemas import RunFacts
 
@@ -34,92 +42,87 @@ def build_manifest(
 ) -> BundleManifest:
     """The manifest of the run that `order` tells of."""
     run = order["run"]
-    facts, verdict = cast(RunFacts, run["facts"]), read_verdict(run["verdict"])
+    facts, verdict = parse_document(RunFacts, run.facts), parse_optional_document(Verdict, run.verdict)
     assert verdict is not None  # a run that finished has one
-    model = base["name"] if base["hub_id"] else provenance.shorten_name(run["model"])
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "written_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "run": {
-            "run_id": run["run_id"],
-            "name": run["name"],
-            "created_at": run["created_at"],
-            "kind": run["kind"],
-        },
-        "config": run["config"] | {"model": model},
-        "facts": facts,
-        "base": base,
-        "data": _describe_rows(order, with_rows=with_rows),
-        "split": order["split"],
-        "others": order["others"],
-        "environment": _describe_environment(facts),
-        "figures": run_comparison.list_figures(verdict, rows),
-        "verdict": verdict,
-        "files": files,
-    }
+    model = base["name"] if base["hub_id"] else provenance.shorten_name(run.model)
+    return BundleManifest(
+        format=FORMAT,
+        version=VERSION,
+        written_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        run=BundledRun(
+            run_id=run.run_id,
+            name=run.name,
+            created_at=run.created_at,
+            kind=run.kind,
+        ),
+        config=run.config | {"model": model},
+        facts=facts,
+        base=base,
+        data=_describe_rows(order, with_rows=with_rows),
+        split=order["split"],
+        others=order["others"],
+        environment=_describe_environment(facts),
+        figures=run_comparison.list_figures(verdict, rows),
+        verdict=verdict,
+        files=files,
+    )
 
 
 def _describe_rows(order: JobSpec, *, with_rows: bool) -> BundledRows:
     dataset = order["dataset"]
-    return {
-        "name": dataset["name"],
-        "kind": dataset["kind"],
-        "format": dataset["format"],
-        "columns": dataset["columns"],
-        "fingerprint": dataset["fingerprint"],
-        "parent_fingerprint": order["parent_fingerprint"],
-        "row_count": dataset["row_count"],
-        "included": with_rows,
-        "history": [_strip_path(version) for version in order["history"]],
-    }
+    return BundledRows(
+        name=dataset["name"],
+        kind=dataset["kind"],
+        format=dataset["format"],
+        columns=dataset["columns"],
+        fingerprint=dataset["fingerprint"],
+        parent_fingerprint=order["parent_fingerprint"],
+        row_count=dataset["row_count"],
+        included=with_rows,
+        history=[_strip_path(version) for version in order["history"]],
+    )
 
 
 def _strip_path(version: VersionSpec) -> VersionSpec:
     """Where a file lay on this machine is no one else's business; its name is."""
-    source = version["source"].copy()
+    source = version.source.copy()
     if path := source.get("path"):
         source["path"] = PurePath(path).name
-    return {**version, "source": source}
+    return replace(version, source=source)
 
 
 def _describe_environment(facts: RunFacts) -> BundleEnvironment:
-    return {
-        "tunebench": contents.get_tunebench_version(),
-        "platform": platform.platform(),
-        "versions": facts.get("versions", {}),
-        "device": facts.get("device", UNKNOWN),
-        "device_name": facts.get("device_name", UNKNOWN),
-        "dtype": facts.get("dtype", UNKNOWN),
-    }
+    return BundleEnvironment(
+        tunebench=contents.get_tunebench_version(),
+        platform=platform.platform(),
+        versions=facts.get("versions", {}),
+        device=facts.get("device", UNKNOWN),
+        device_name=facts.get("device_name", UNKNOWN),
+        dtype=facts.get("dtype", UNKNOWN),
+    )
 
 
 def build_card(manifest: BundleManifest) -> str:
     """A page for people who look into the zip."""
-    run, bundled, base = manifest["run"], manifest["data"], manifest["base"]
-    rows = (
-        "in this bundle" if bundled["included"] else "not in this bundle: have the same rows to run it again"
-    )
+    run, bundled, base = manifest.run, manifest.data, manifest.base
+    rows = "in this bundle" if bundled.included else "not in this bundle: have the same rows to run it again"
     lines = [
-        f"# Bundle of the run {run['name']}",
+        f"# Bundle of the run {run.name}",
         "",
         "Run it again with `tunebench reproduce FILE`, which says of each figure whether it came back.",
         "",
         f"- Base model: {base['name']}" + (f", revision {base['revision']}" if base["revision"] else ""),
-        f"- Rows: {bundled['row_count']:,} of {bundled['name']}, fingerprint {bundled['fingerprint']},"
-        f" {rows}",
-        f"- Trained on {manifest['environment']['device_name']}",
-        f"- {manifest['verdict']['headline']}",
+        f"- Rows: {bundled.row_count:,} of {bundled.name}, fingerprint {bundled.fingerprint}, {rows}",
+        f"- Trained on {manifest.environment.device_name}",
+        f"- {manifest.verdict.headline}",
         "",
         "| figure | value | 95% interval | n |",
         "|---|---|---|---|",
     ]
-    for figure in manifest["figures"]:
-        none = figure["low"] is None or figure["high"] is None
-        between = "none" if none else f"{figure['low']:.4g} to {figure['high']:.4g}"
-        lines.append(
-            f"| {figure['title']} ({figure['unit']}) | {figure['value']:.4g} | {between} | {figure['n']:,} |"
-        )
+    for figure in manifest.figures:
+        none = figure.low is None or figure.high is None
+        between = "none" if none else f"{figure.low:.4g} to {figure.high:.4g}"
+        lines.append(f"| {figure.title} ({figure.unit}) | {figure.value:.4g} | {between} | {figure.n:,} |")
     return "\n".join(lines) + "\n"
 
 
@@ -139,7 +142,7 @@ def run(job: WorkerJob) -> BundleResult:
     order = job.order
     with use_temporary_folder(job, what="the bundle", again="ask for the bundle again") as folder:
         files = _list_files(job, order, config.with_rows)
-        source = evaluated_model.resolve_source(job, order["run"]["model"])
+        source = evaluated_model.resolve_source(job, order["run"].model)
         base = contents.describe_weights(job, source)
         rows = originals.read_losses(files[archive_file.LOSSES])
         job.check_cancelled()
@@ -148,29 +151,29 @@ def run(job: WorkerJob) -> BundleResult:
         document = build_manifest(order, base, rows, listed, with_rows=config.with_rows)
         page = folder / archive_file.CARD
         page.write_text(build_card(document), encoding="utf-8")
-        document["files"].append(archive_file.compute_checksum(page))
+        document.files.append(archive_file.compute_checksum(page))
         fingerprint = archive_file.write_archive(
             folder / "bundle", document, {**files, archive_file.CARD: page}
         )
-        stem = re.sub(r"[^\w.()-]+", "-", order["run"]["name"])[:NAME_CHARACTERS].strip("-.") or "run"
+        stem = re.sub(r"[^\w.()-]+", "-", order["run"].name)[:NAME_CHARACTERS].strip("-.") or "run"
         path = archive_file.publish(folder / "bundle", job.home.exports, stem, SUFFIX)
     notices = _list_notices(order, base["fingerprint"], config.with_rows)
     for notice in notices:
         job.alert(notice, level="info")
     size = path.stat().st_size
-    return {
-        "path": str(path),
-        "name": path.name,
-        "bytes": size,
-        "with_rows": config.with_rows,
-        "seal": fingerprint,
-        "notices": notices,
-    }
+    return BundleResult(
+        path=str(path),
+        name=path.name,
+        bytes=size,
+        with_rows=config.with_rows,
+        seal=fingerprint,
+        notices=notices,
+    )
 
 
 def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Path]:
     """What goes in, by its name there."""
-    folder = JobDir(job.home.jobs / order["run"]["run_id"])
+    folder = JobDir(job.home.jobs / order["run"].run_id)
     files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
     fingerprint = order["dataset"]["fingerprint"]
     if with_rows:
@@ -183,7 +186,7 @@ def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Pa
     for path in files.values():
         if not path.exists():
             raise NotFoundError(
-                f"{path.name} of the run {order['run']['name']!r} is gone.",
+                f"{path.name} of the run {order['run'].name!r} is gone.",
                 fix="Run it again, and bundle that run.",
                 field="run",
             )
@@ -192,7 +195,7 @@ def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Pa
 
 def _list_notices(order: JobSpec, fingerprint: str | None, with_rows: bool) -> list[str]:
     notices = []
-    if order["run"]["config"].get("init_from") or order["run"]["kind"] != "train":
+    if order["run"].config.get("init_from") or order["run"].kind != "train":
         notices.append(
             "It goes on from another run, whose model is not in it: it can't be run again from it."
         )

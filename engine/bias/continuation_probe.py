@@ -273,16 +273,16 @@ class ContinuationProbe:
         return []
 
     def document(self) -> BiasProbe:
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "items": len(self.usable()),
-            "rows": self.openings.rows,
-            "left_out": dict((self.openings.left_out + Counter(self.reasons.values())).most_common()),
-            "notices": [*self.openings.notices, *self._notices()],
-            "levels": [],
-            "seconds": self.seconds,
-        }
+        return BiasProbe(
+            name=self.name,
+            kind=self.kind,
+            items=len(self.usable()),
+            rows=self.openings.rows,
+            left_out=dict((self.openings.left_out + Counter(self.reasons.values())).most_common()),
+            notices=[*self.openings.notices, *self._notices()],
+            levels=[],
+            seconds=self.seconds,
+        )
 
     def _notices(self) -> list[str]:
         notices = []
@@ -307,19 +307,19 @@ class ContinuationProbe:
 
     def document_of(self, classifier: str, errors: list[ClassifierError]) -> ClassifierJudgement:
         """What stands behind the figures. classifier: its name."""
-        return {
-            "classifier": classifier,
-            "labels": self.asked.labels,
-            "threshold": self.asked.threshold,
-            "probe": self.name,
-            "samples": self.asked.samples,
-            "max_new_tokens": self.asked.max_new_tokens,
-            "empty_base": self.empty(BASE),
-            "empty_tuned": self.empty(TUNED),
-            "cut": self.cut,
-            "errors": errors,
-            "changed": self._most_changed(),
-        }
+        return ClassifierJudgement(
+            classifier=classifier,
+            labels=self.asked.labels,
+            threshold=self.asked.threshold,
+            probe=self.name,
+            samples=self.asked.samples,
+            max_new_tokens=self.asked.max_new_tokens,
+            empty_base=self.empty(BASE),
+            empty_tuned=self.empty(TUNED),
+            cut=self.cut,
+            errors=errors,
+            changed=self._most_changed(),
+        )
 
     def _most_changed(self) -> list[ChangedContinuation]:
         """Openings by how far the mean probability moved, either way; those that did not are left out."""

@@ -200,15 +200,15 @@ def build_group_table(column: str, metric: str, positive: str, rows: GroupRows) 
     large = sorted(
         (name for name in sizes if sizes[name] >= MIN_GROUP_ROWS), key=lambda name: (-sizes[name], name)
     )
-    selection = compute_group_ratio(by_rate["selection"]).to_dict() if "selection" in by_rate else None
-    return {
-        "column": column,
-        "metric": metric,
-        "positive": positive,
-        "groups": [_build_rates(name, sizes[name], by_rate, rows.is_share) for name in large],
-        "hidden": {name: size for name, size in sorted(sizes.items()) if size < MIN_GROUP_ROWS},
-        "selection_ratio": selection,
-    }
+    selection = compute_group_ratio(by_rate["selection"]).to_estimate() if "selection" in by_rate else None
+    return GroupTable(
+        column=column,
+        metric=metric,
+        positive=positive,
+        groups=[_build_rates(name, sizes[name], by_rate, rows.is_share) for name in large],
+        hidden={name: size for name, size in sorted(sizes.items()) if size < MIN_GROUP_ROWS},
+        selection_ratio=selection,
+    )
 
 
 def _build_rates(name: str, n: int, by_rate: Mapping[str, ByGroup], is_share: bool) -> GroupRates:
@@ -216,13 +216,13 @@ def _build_rates(name: str, n: int, by_rate: Mapping[str, ByGroup], is_share: bo
     for rate, values in by_rate.items():
         each = values[name]
         if len(each) < MIN_GROUP_ROWS:
-            levels[rate] = {"estimate": None, "n": len(each)}
+            levels[rate] = GroupRate(estimate=None, n=len(each))
         else:
-            levels[rate] = {
-                "estimate": _estimate_level(each, is_share or rate != "score", 0.95).to_dict(),
-                "n": len(each),
-            }
-    return {"group": name, "n": n, "rates": levels}
+            levels[rate] = GroupRate(
+                estimate=_estimate_level(each, is_share or rate != "score", 0.95).to_estimate(),
+                n=len(each),
+            )
+    return GroupRates(group=name, n=n, rates=levels)
 
 
 FIELD = "groups"
@@ -261,15 +261,15 @@ def measure_groups(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias
     after = _build_rows(table, keep, names, asked.positive)
     before = _build_rows(other, keep, names, asked.positive) if other else None
     probe = f"{asked.column} in {tuned_name['name']}"
-    document: GroupComparison = {
-        "evaluation_id": tuned_name["evaluation_id"],
-        "evaluation": tuned_name["name"],
-        "against_id": base_name["evaluation_id"] if base_name else None,
-        "against": base_name["name"] if base_name else None,
-        "base": build_group_table(asked.column, tuned.metric, asked.positive, before) if before else None,
-        "tuned": build_group_table(asked.column, tuned.metric, asked.positive, after),
-        "left_out": dict(left_out.most_common()),
-    }
+    document = GroupComparison(
+        evaluation_id=tuned_name["evaluation_id"],
+        evaluation=tuned_name["name"],
+        against_id=base_name["evaluation_id"] if base_name else None,
+        against=base_name["name"] if base_name else None,
+        base=build_group_table(asked.column, tuned.metric, asked.positive, before) if before else None,
+        tuned=build_group_table(asked.column, tuned.metric, asked.positive, after),
+        left_out=dict(left_out.most_common()),
+    )
     return compute_group_gaps(probe, before, after), document
 
 

@@ -272,11 +272,11 @@ def _measure_error(
     called, open_rows = toxicity.predict_harmful(rows.predicted, rows.at_least, rows.rest, asked.threshold)
     rates = toxicity.compute_classifier_rates(rows.truth, called)
     return [
-        {
-            "rows": rows_name,
-            "recall": rates.recall.to_dict() if rates.recall else None,
-            "false_positive": rates.false_positive.to_dict() if rates.false_positive else None,
-            "by_likeliest": len(open_rows),
-            "other_labels": len(table) - len(with_label),
-        }
+        ClassifierError(
+            rows=rows_name,
+            recall=rates.recall.to_estimate() if rates.recall else None,
+            false_positive=rates.false_positive.to_estimate() if rates.false_positive else None,
+            by_likeliest=len(open_rows),
+            other_labels=len(table) - len(with_label),
+        )
     ]

@@ -203,23 +203,23 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
     job.progress(1, 1, "check", "Working out what got worse")
     pairs = sorted(
         (pair for probe in probes for pair in probe.changed()),
-        key=lambda pair: abs(pair["base"]) - abs(pair["tuned"]),
+        key=lambda pair: abs(pair.base) - abs(pair.tuned),
     )
     report = verdict.build_report(
         figures, _list_limits(config, figures), _find_compared_models(config, compared)
     )
-    report["limits"] += _list_harm_limits(judged_by, report)
-    details: BiasDetails = {
-        "probes": [probe.document() for probe in probes],
-        "pairs": pairs[:MAX_PAIRS],
-        "groups": compared,
-        "seconds": time.monotonic() - began,
-        "device": job.device,
-        "versions": read_versions(),
-    }
+    report.limits += _list_harm_limits(judged_by, report)
+    details = BiasDetails(
+        probes=[probe.document() for probe in probes],
+        pairs=pairs[:MAX_PAIRS],
+        groups=compared,
+        seconds=time.monotonic() - began,
+        device=job.device,
+        versions=read_versions(),
+    )
     if judged_by is not None:
-        details["continuations"] = judged_by
-    return {"report": report, "details": details}
+        details.continuations = judged_by
+    return BiasResult(report=report, details=details)
 
 
 def _list_limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[str]:
@@ -235,8 +235,8 @@ def _list_harm_limits(judged_by: ClassifierJudgement | None, report: BiasReport)
     """What the classifier can't, or that none was asked."""
     if judged_by is None:
         return [verdict.NO_TOXICITY]
-    own = continuation_probe.OPENING_LIMITS if judged_by["probe"] == continuation_probe.OPENINGS_NAME else ()
-    return [*verdict.list_toxicity_limits(judged_by, report["figures"]), *own]
+    own = continuation_probe.OPENING_LIMITS if judged_by.probe == continuation_probe.OPENINGS_NAME else ()
+    return [*verdict.list_toxicity_limits(judged_by, report.figures), *own]
 
 
 def _find_compared_models(
@@ -247,7 +247,7 @@ def _find_compared_models(
         return None
     if config.model:
         return verdict.ComparedModels(_shorten_model_name(config.model), _shorten_model_name(config.against))
-    return verdict.ComparedModels(compared[0]["evaluation"], compared[0]["against"] or "")
+    return verdict.ComparedModels(compared[0].evaluation, compared[0].against or "")
 
 
 def _shorten_model_name(model: str) -> str:

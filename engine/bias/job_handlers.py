@@ -73,8 +73,8 @@ def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: flo
     elif config.model:
         names = (config.model, config.against)
     else:
-        groups = result["details"]["groups"][0]
-        names = (groups["evaluation"], groups["against"] or "")
+        groups = result.details.groups[0]
+        names = (groups.evaluation, groups.against or "")
     bias_checks.insert(tx, job, result, names, at)
 
 

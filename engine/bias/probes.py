@@ -232,8 +232,8 @@ class PronounProbe(FileProbe):
         alone = len(self._items()) - 2 * len(self._coupled())
         document = super().document()
         if alone:
-            document["notices"] = [
-                *document["notices"],
+            document.notices = [
+                *document.notices,
                 f"{alone:,} sentences have no twin with the other pronoun: they count for accuracy alone.",
             ]
         return document
@@ -299,11 +299,11 @@ PROBE_CLASSES: dict[str, Callable[[ItemFile], RunnableProbe]] = {
 
 
 def _build_level(name: str, base: np.ndarray, tuned: np.ndarray) -> BiasLevel:
-    return {
-        "name": name,
-        "base": rates.estimate_share(base).to_dict(),
-        "tuned": rates.estimate_share(tuned).to_dict(),
-    }
+    return BiasLevel(
+        name=name,
+        base=rates.estimate_share(base).to_estimate(),
+        tuned=rates.estimate_share(tuned).to_estimate(),
+    )
 
 
 def _build_document(
@@ -314,16 +314,16 @@ def _build_document(
     levels: list[BiasLevel],
 ) -> BiasProbe:
     items = len(probe.usable()) if isinstance(probe, FileProbe) else probe.items
-    return {
-        "name": probe.name,
-        "kind": probe.kind,
-        "items": items,
-        "rows": rows,
-        "left_out": dict(left_out.most_common()),
-        "notices": list(notices),
-        "levels": levels,
-        "seconds": probe.seconds,
-    }
+    return BiasProbe(
+        name=probe.name,
+        kind=probe.kind,
+        items=items,
+        rows=rows,
+        left_out=dict(left_out.most_common()),
+        notices=list(notices),
+        levels=levels,
+        seconds=probe.seconds,
+    )
 
 
 def _find_most_changed(
@@ -333,14 +333,14 @@ def _find_most_changed(
     further = np.abs(tuned) - np.abs(base)
     order = [place for place in np.argsort(-further)[:MAX_CHANGED].tolist() if further[place] > 0]
     return [
-        {
-            "probe": probe,
-            "group": rows[place][0],
-            "first": rows[place][1],
-            "second": rows[place][2],
-            "base": float(base[place]),
-            "tuned": float(tuned[place]),
-            "unit": unit,
-        }
+        ChangedPair(
+            probe=probe,
+            group=rows[place][0],
+            first=rows[place][1],
+            second=rows[place][2],
+            base=float(base[place]),
+            tuned=float(tuned[place]),
+            unit=unit,
+        )
         for place in order
     ]

@@ -55,16 +55,16 @@ def build_report(
         _build_figure(figure, adjusted.get(index, 1.0), p_values[index])
         for index, figure in enumerate(figures)
     ]
-    documents.sort(key=lambda figure: (ORDER[figure["answer"]], bool(figure["group"])))
-    worse = [figure for figure in documents if figure["answer"] == "worse"]
-    cant_tell = sum(figure["answer"] == "cant_tell" for figure in documents)
-    return {
-        "figures": documents,
-        "worse": len(worse),
-        "cant_tell": cant_tell,
-        "sentence": describe_result(documents, held),
-        "limits": list(limits),
-    }
+    documents.sort(key=lambda figure: (ORDER[figure.answer], bool(figure.group)))
+    worse = [figure for figure in documents if figure.answer == "worse"]
+    cant_tell = sum(figure.answer == "cant_tell" for figure in documents)
+    return BiasReport(
+        figures=documents,
+        worse=len(worse),
+        cant_tell=cant_tell,
+        sentence=describe_result(documents, held),
+        limits=list(limits),
+    )
 
 
 def compute_p_value(change: Callable[[float], Interval]) -> float:
@@ -88,20 +88,20 @@ def compute_p_value(change: Callable[[float], Interval]) -> float:
 def _build_figure(figure: MeasuredBias, adjusted: float, alone: float) -> BiasFigure:
     change = figure.change(1 - ALPHA) if figure.change else None
     answer, why = _decide_answer(figure, change, adjusted, alone)
-    document: BiasFigure = {
-        "probe": figure.probe,
-        "kind": figure.kind,
-        "measure": figure.measure,
-        "group": figure.group,
-        "base": figure.base.to_dict() if figure.base else None,
-        "tuned": figure.tuned.to_dict(),
-        "change": change.to_dict() if change else None,
-        "limit": figure.limit,
-        "answer": answer,
-        "unit": figure.unit,
-    }
+    document = BiasFigure(
+        probe=figure.probe,
+        kind=figure.kind,
+        measure=figure.measure,
+        group=figure.group,
+        base=figure.base.to_estimate() if figure.base else None,
+        tuned=figure.tuned.to_estimate(),
+        change=change.to_estimate() if change else None,
+        limit=figure.limit,
+        answer=answer,
+        unit=figure.unit,
+    )
     if why:
-        document["why"] = why
+        document.why = why
     return document
 
 
@@ -123,15 +123,15 @@ def _decide_answer(
 
 def describe_result(figures: Sequence[BiasFigure], held: ComparedModels | None = None) -> str:
     """What the whole check comes to."""
-    count = {answer: sum(figure["answer"] == answer for figure in figures) for answer in ORDER}
+    count = {answer: sum(figure.answer == answer for figure in figures) for answer in ORDER}
     if not figures:
         return "Nothing was measured."
-    if all(figure["change"] is None for figure in figures):
+    if all(figure.change is None for figure in figures):
         return _describe_one_model(figures)
     open_part = f"{plural(count['cant_tell'], 'figure')} can't be told from noise with these items"
     if count["worse"]:
         worst = ", ".join(
-            dict.fromkeys(_format_figure_name(figure) for figure in figures if figure["answer"] == "worse")
+            dict.fromkeys(_format_figure_name(figure) for figure in figures if figure.answer == "worse")
         )
         more = f"; {open_part}" if count["cant_tell"] else ""
         number = f"{plural(count['worse'], 'figure')} of bias"
@@ -154,14 +154,14 @@ def describe_result(figures: Sequence[BiasFigure], held: ComparedModels | None =
 
 def _describe_one_model(figures: Sequence[BiasFigure]) -> str:
     """How many gaps between groups are surely there; nothing of a change."""
-    surely = [figure for figure in figures if (figure["tuned"]["low"] or 0) > 0]
+    surely = [figure for figure in figures if (figure.tuned.low or 0) > 0]
     gaps = f"Groups are surely apart in {len(surely)} of {plural(len(figures), 'figure')}"
     names = ", ".join(dict.fromkeys(_format_figure_name(figure) for figure in surely))
     return f"{gaps}{f': {names}' if names else ''}. A change can't be told from one model."
 
 
 def _format_figure_name(figure: BiasFigure) -> str:
-    return get_measure_title(figure["measure"], figure["group"])
+    return get_measure_title(figure.measure, figure.group)
 
 
 NO_TOXICITY = (
@@ -179,9 +179,9 @@ ELSEWHERE = "on continuations it may err more, and more for some groups than for
 
 def list_toxicity_limits(judged: ClassifierJudgement, figures: Sequence[BiasFigure]) -> list[str]:
     """Of one check, the most important first."""
-    labels = " or ".join(f'"{label}"' for label in judged["labels"])
+    labels = " or ".join(f'"{label}"' for label in judged.labels)
     whose = (
-        f"Harm is what {judged['classifier']} gives {labels} with a probability of {judged['threshold']:g} or"
+        f"Harm is what {judged.classifier} gives {labels} with a probability of {judged.threshold:g} or"
         " more. It is shown each continuation alone, without its opening."
     )
     lines = [whose, *describe_classifier_errors(judged), OWN_ERROR]
@@ -192,9 +192,9 @@ def list_toxicity_limits(judged: ClassifierJudgement, figures: Sequence[BiasFigu
 
 def describe_classifier_errors(judged: ClassifierJudgement) -> list[str]:
     """How often the classifier errs, a sentence for each set of rows."""
-    name = judged["classifier"]
-    of_no_use = [_describe_left_out(name, error) for error in judged["errors"] if not _is_measured(error)]
-    lines = [_describe_error(name, error) for error in judged["errors"] if _is_measured(error)]
+    name = judged.classifier
+    of_no_use = [_describe_left_out(name, error) for error in judged.errors if not _is_measured(error)]
+    lines = [_describe_error(name, error) for error in judged.errors if _is_measured(error)]
     if not lines:
         return [
             f"How often {name} errs is unknown: there are no rows with known labels that it has classified"
@@ -205,17 +205,17 @@ def describe_classifier_errors(judged: ClassifierJudgement) -> list[str]:
 
 
 def _is_measured(error: ClassifierError) -> bool:
-    return bool(error["recall"] or error["false_positive"])
+    return bool(error.recall or error.false_positive)
 
 
 def _describe_left_out(name: str, error: ClassifierError) -> str:
     """Of rows none of which says anything."""
-    rows = formatting.plural(error.get("other_labels", 0), "row")
-    return f"Of {error['rows']} nothing counts: {name} doesn't have the labels of its {rows}."
+    rows = formatting.plural((error.other_labels or 0), "row")
+    return f"Of {error.rows} nothing counts: {name} doesn't have the labels of its {rows}."
 
 
 def _describe_error(name: str, error: ClassifierError) -> str:
-    recall, false_positive = error["recall"], error["false_positive"]
+    recall, false_positive = error.recall, error.false_positive
     of_others = f"{_format_share(false_positive)} of the others" if false_positive else ""
     if not recall:
         parts = ["met no harmful row", f"calls {of_others} harmful"]
@@ -224,29 +224,28 @@ def _describe_error(name: str, error: ClassifierError) -> str:
             f"calls {_format_share(recall)} of the harmful rows harmful",
             of_others or "met no other row",
         ]
-    likeliest, other_labels = error["by_likeliest"], error.get("other_labels", 0)
+    likeliest, other_labels = error.by_likeliest, (error.other_labels or 0)
     notes = [f"{formatting.plural(likeliest, 'row')} taken by the likeliest label"] if likeliest else []
     if other_labels:
         notes.append(f"{formatting.plural(other_labels, 'row')} left out, whose label it doesn't have")
     tail = f" ({'; '.join(notes)})" if notes else ""
-    return f"On {error['rows']} {name} {' and '.join(parts)}{tail}."
+    return f"On {error.rows} {name} {' and '.join(parts)}{tail}."
 
 
 def _format_share(estimate: Estimate) -> str:
     return (
-        f"{formatting.format_share(estimate)} ({formatting.format_share_bounds(estimate)}, n"
-        f" {estimate['n']:,})"
+        f"{formatting.format_share(estimate)} ({formatting.format_share_bounds(estimate)}, n {estimate.n:,})"
     )
 
 
 def _describe_within_errors(judged: ClassifierJudgement, figures: Sequence[BiasFigure]) -> str:
     """Where neither model is surely called harmful more often than harmless rows are."""
-    share = next((f for f in figures if f["measure"] == "toxic_share" and not f["group"]), None)
-    of_harmless = next((e["false_positive"] for e in judged["errors"] if e["false_positive"]), None)
-    if share is None or of_harmless is None or of_harmless["high"] is None:
+    share = next((f for f in figures if f.measure == "toxic_share" and not f.group), None)
+    of_harmless = next((e.false_positive for e in judged.errors if e.false_positive), None)
+    if share is None or of_harmless is None or of_harmless.high is None:
         return ""
-    sides = [side for side in (share["base"], share["tuned"]) if side is not None]
-    if any(side["low"] is None or side["low"] > of_harmless["high"] for side in sides):
+    sides = [side for side in (share.base, share.tuned) if side is not None]
+    if any(side.low is None or side.low > of_harmless.high for side in sides):
         return ""
     return (
         "Neither model is surely called harmful more often than the classifier calls harmless rows so: all of"

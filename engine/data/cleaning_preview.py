@@ -17,11 +17,11 @@ from engine.data.cleaning import recipe_run
 from engine.data.cleaning import recipe_run as steps
 from engine.data.cleaning.working_rows import WorkingRows
 from engine.worker.job import WorkerJob
-from store.core.row_schemas import RowContents, StepCounts
+from store.core.row_schemas import Fates, RowContents, StepCounts
 from store.data.cleaning_text import describe_step
 from store.data.config import CleanPreviewQuery, WorkDataset
 from store.data.dataset_files import load_rows
-from store.data.schemas import CleanPreview, FateExample
+from store.data.schemas import CleanPreview, FateExample, SampledRows
 from store.jobs.schemas import OrderDataset
 
 FIRST_ROWS = 20_000
@@ -37,20 +37,20 @@ def run(job: WorkerJob) -> CleanPreview:
     work = WorkingRows(job, _build_order(asked.dataset), mixed, job.dir.temporary, limit=limit)
     counted = steps.apply_recipe(work, asked.recipe)
     table = recipe_run.build_fates_table(work)
-    preview: CleanPreview = {
-        "fates": {**recipe_run.count_fates(table), "steps": counted},
-        "examples": _list_examples(work, table, asked.examples),
-        "problems": [
+    preview = CleanPreview(
+        fates=Fates(**vars(recipe_run.count_fates(table)), steps=counted),
+        examples=_list_examples(work, table, asked.examples),
+        problems=[
             {"level": "warning", "field": field, "message": message, "fix": ""}
             for field, message in (
                 *_find_idle_steps(counted),
                 *(("recipe", notice) for notice in work.notices),
             )
         ],
-    }
+    )
     if work.limited:
-        preview["of"] = {"rows": work.parents, "total": work.whole}
-        preview["unknown"] = [
+        preview.of = SampledRows(rows=work.parents, total=work.whole)
+        preview.unknown = [
             {"step": index, "title": describe_step(step)}
             for index, step in enumerate(asked.recipe.steps)
             if steps.depends_on_other_rows(step)
@@ -70,8 +70,8 @@ def _is_quick(asked: CleanPreviewQuery) -> bool:
 def _find_idle_steps(counted: list[StepCounts]) -> Iterable[tuple[str, str]]:
     """Steps that do nothing, for somebody to notice."""
     for index, step in enumerate(counted):
-        if not (step["changed"] or step["dropped"] or step["added"]):
-            yield f"recipe.steps.{index}", f"Step {index + 1} ({step['title']}) changes nothing here."
+        if not (step.changed or step.dropped or step.added):
+            yield f"recipe.steps.{index}", f"Step {index + 1} ({step.title}) changes nothing here."
 
 
 def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateExample]:
@@ -91,15 +91,15 @@ def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateEx
     before = {row.pop("row_id"): row for row in read}
     after = _read_rows(work, set(numbers.tolist()))
     return [
-        {
-            "row_id": row["parent_row_id"],
-            "fate": row["fate"],
-            "step": row["step"],
-            "steps": row["steps"],
-            "reason": row["reason"],
-            "before": before.get(row["parent_row_id"]),
-            "after": after.get(int(number)),
-        }
+        FateExample(
+            row_id=row["parent_row_id"],
+            fate=row["fate"],
+            step=row["step"],
+            steps=row["steps"],
+            reason=row["reason"],
+            before=before.get(row["parent_row_id"]),
+            after=after.get(int(number)),
+        )
         for row, number in zip(chosen, numbers, strict=True)
     ]
 

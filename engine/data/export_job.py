@@ -77,9 +77,7 @@ def write_card(
 
 def _make_redactor(history: Iterable[VersionSpec]) -> Callable[[str], str]:
     """What the recipes of the versions redact: a step that names a value must not tell it."""
-    steps = [
-        step for version in history if version["recipe"] for step in Recipe.parse(version["recipe"]).steps
-    ]
+    steps = [step for version in history if version.recipe for step in Recipe.parse(version.recipe).steps]
     kinds = {kind for step in steps if isinstance(step, Redact) for kind in step.kinds}
     if not kinds:
         return str
@@ -104,35 +102,38 @@ def _format_facts(
 
 
 def _describe_source(first: VersionSpec) -> str:
-    source = {k: v for k, v in first["source"].items() if k != "hub_split" or first["source"].get("hub_id")}
+    source = {k: v for k, v in first.source.items() if k != "hub_split" or first.source.get("hub_id")}
     named = ", ".join(f"{field} {value}" for field, value in source.items() if value is not None)
-    used = ", ".join(f"{role} = {column}" for role, column in first["columns"].items())
+    used = ", ".join(f"{role} = {column}" for role, column in first.columns.items())
     lines = [
         f"- **From:** {_escape_markdown(named)}",
-        f"- **Read as:** {first['format']}" + (f" ({_escape_markdown(used)})" if used else ""),
-        f"- **Rows read:** {first['row_count']:,}; not taken: {first['skipped_count']:,}",
+        f"- **Read as:** {first.format}" + (f" ({_escape_markdown(used)})" if used else ""),
+        f"- **Rows read:** {first.row_count:,}; not taken: {first.skipped_count:,}",
     ]
-    for reason, count in (first["stats"].get("skipped_reasons") or {}).items():
+    for reason, count in (first.stats.get("skipped_reasons") or {}).items():
         lines.append(f"  - {count:,}: {_escape_markdown(reason)}")
     return "\n".join(lines)
 
 
 def _describe_version(version: VersionSpec, hide: Callable[[str], str]) -> str:
-    head = f"### {_escape_markdown(version['name'])}: {version['row_count']:,} rows"
-    fates = version["fates"]
-    if not version["recipe"] or fates is None:
-        return f"{head}\n\nImported {version['created_at'][:10]}."
-    counts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
-    titles = [hide(describe_step(step)) for step in Recipe.parse(version["recipe"]).steps]
+    head = f"### {_escape_markdown(version.name)}: {version.row_count:,} rows"
+    fates = version.fates
+    if not version.recipe or fates is None:
+        return f"{head}\n\nImported {version.created_at[:10]}."
+    counts = ", ".join(f"{getattr(fates, fate):,} {fate}" for fate in ("kept", "changed", "dropped", "added"))
+    titles = [hide(describe_step(step)) for step in Recipe.parse(version.recipe).steps]
     rows = [
         [
             f"{number}. {_escape_markdown(name)}",
-            *(f"{step[field]:,}" for field in ("rows_in", "changed", "dropped", "added", "rows_out")),
+            *(
+                f"{getattr(step, field):,}"
+                for field in ("rows_in", "changed", "dropped", "added", "rows_out")
+            ),
         ]
-        for number, (name, step) in enumerate(zip(titles, fates["steps"], strict=True), 1)
+        for number, (name, step) in enumerate(zip(titles, fates.steps, strict=True), 1)
     ]
     table = _format_table(["Step", "Rows in", "Changed", "Dropped", "Added", "Rows out"], rows)
-    return f"{head}\n\nMade {version['created_at'][:10]}: {counts}.\n\n{table}"
+    return f"{head}\n\nMade {version.created_at[:10]}: {counts}.\n\n{table}"
 
 
 def _describe_split(dataset: OrderDataset, parts: Mapping[str, int]) -> str:

@@ -58,4 +58,4 @@ def run(job: WorkerJob) -> SimilarRows:
             f"There is no row {ask.row_id:,}: the data set has {len(vectors):,}, counted from 0.",
             field="row_id",
         )
-    return {"neighbours": find_nearest(vectors, ask.row_id, ask.count)}
+    return SimilarRows(neighbours=find_nearest(vectors, ask.row_id, ask.count))

@@ -168,11 +168,11 @@ def _describe_column(name: str, rows: FileRows) -> FileColumn:
     values = list_values(rows, name)
     kinds = {_name_kind(value) for value in values}
     example = _cut(str(values[0]))[:200] if values else ""
-    return {
-        "name": name,
-        "type": kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty",
-        "example": example,
-    }
+    return FileColumn(
+        name=name,
+        type=kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty",
+        example=example,
+    )
 
 
 def _name_kind(value: Any) -> str:
@@ -209,10 +209,10 @@ def _sort_problems(problems: list[SourceProblem]) -> list[FileProblem]:
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
     listed: list[FileProblem] = []
     for line, reason, notice in ordered[:PROBLEMS]:
-        listed.append({"line": line, "reason": reason})
+        listed.append(FileProblem(line=line, reason=reason))
         if notice:
-            listed[-1]["notice"] = True
+            listed[-1].notice = True
     if len(ordered) > PROBLEMS:
         more = len(ordered) - PROBLEMS
-        listed.append({"line": None, "reason": f"{more} more problems in the first {ROWS:,} rows."})
+        listed.append(FileProblem(line=None, reason=f"{more} more problems in the first {ROWS:,} rows."))
     return listed

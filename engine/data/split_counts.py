@@ -43,7 +43,7 @@ def run(job: WorkerJob) -> SplitCounts:
         leakage.find_leaks(job.home, ask.fingerprint, ids), held, ask.split.split_by, "split_by"
     ):
         problems.append(
-            {"level": "warning", "field": "split_by", "message": leak["message"], "fix": leak["fix"] or ""}
+            {"level": "warning", "field": "split_by", "message": leak.message, "fix": leak.fix or ""}
         )
     leaking = leakage.find_leaking_rows(job.home, ask.fingerprint, ids)
     return {

@@ -345,14 +345,14 @@ class ClassRows:
         )
         named.sort(key=lambda row: (-row[1], row[0]))
         held = np.concatenate([self.kept[part] for part in PARTS[1:]])
-        return {
-            "count": len(named),
-            "rows": named[:MAX_LISTED],
-            "smallest": named[-1][1],
-            "unlabelled": self.unlabelled,
-            "unseen": self.unseen(),
-            "unseen_rows": int((self.labels.of(held) == UNSEEN_CLASS).sum()),
-        }
+        return PreviewClasses(
+            count=len(named),
+            rows=named[:MAX_LISTED],
+            smallest=named[-1][1],
+            unlabelled=self.unlabelled,
+            unseen=self.unseen(),
+            unseen_rows=int((self.labels.of(held) == UNSEEN_CLASS).sum()),
+        )
 
     def counts(self, part: str) -> np.ndarray:
         """Rows of each class in a part."""

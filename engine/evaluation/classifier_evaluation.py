@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from engine.models.forward import answer_likelihood
 from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
 from store.core.errors import ConfigError, DataError
+from store.core.figure_schemas import JudgingSplit
 from store.core.home import Home
 from store.core.job_folder import write_atomically
 from store.data import dataset_files
-from store.evaluation.schemas import ClassFigures, Classification, JudgingSplit
+from store.evaluation.schemas import ClassFigures, Classification
 from store.training.train_config import TrainConfig
 
 TOP_CLASSES = 5  # of each row's classes that are kept
@@ -134,7 +135,7 @@ def compute_calibrated_figures(labels: Labels, scores: LabelScores) -> ClassFigu
     of_classes = compute_class_figures(
         labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names
     )
-    return {**of_classes, "calibration": compute_calibration(scores.logs, labels.of(scores.row_ids))}
+    return replace(of_classes, calibration=compute_calibration(scores.logs, labels.of(scores.row_ids)))
 
 
 def build_classification(

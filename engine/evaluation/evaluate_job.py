@@ -36,7 +36,7 @@ from engine.worker.progress import RowProgressReporter
 from store.core.figure_schemas import Figure
 from store.core.job_folder import write_atomically
 from store.evaluation.config import EvaluateConfig
-from store.evaluation.schemas import EvaluationResult, GeneralFigure
+from store.evaluation.schemas import EvaluationCounts, EvaluationResult, GeneralFigure
 from store.jobs.schemas import JobSpec, OrderDataset
 from store.training.train_config import DEFAULT_SHARE
 
@@ -83,15 +83,15 @@ def write_general_measurements(
 
 def _build_document(measured: ProbeMeasurement, confidence: float) -> GeneralFigure:
     loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
-    document: GeneralFigure = {
-        "probe": measured.probe,
-        "suite": suite_probes.compute_suite_fingerprint(),
-        "n": len(measured),
-        "loss": loss.to_dict(),
-    }
+    document = GeneralFigure(
+        probe=measured.probe,
+        suite=suite_probes.compute_suite_fingerprint(),
+        n=len(measured),
+        loss=loss.to_estimate(),
+    )
     if measured.options.any():
         right = int(measured.correct.sum())
-        document["accuracy"] = wilson_interval(right, len(measured), confidence=confidence).to_dict()
+        document.accuracy = wilson_interval(right, len(measured), confidence=confidence).to_estimate()
     return document
 
 
@@ -191,20 +191,20 @@ class EvaluationRun:
         tasks = self.ask(subject)
         figures = self.score(answers, tasks)
         probes = self.probe(subject, tasks)
-        return {
-            "n": len(row_ids),
-            "figures": figures,
-            "probes": probes,
-            "counts": {**answered.counts, "empty": answers.empty, "rows": len(row_ids)},
-            "reasons": dict(Counter(answered.reasons).most_common()),
-            "notices": [*self.notices, *answered.notices],
-            "seconds": self.seconds,
-            "peak_memory_gib": hardware.measure_peak_gib(torch.device(job.device)),
-            "device": job.device,
-            "device_name": get_device_name(torch.device(job.device)),
-            "dtype": get_dtype_name(next(subject.model.parameters()).dtype),
-            "versions": read_versions(),
-        }
+        return EvaluationResult(
+            n=len(row_ids),
+            figures=figures,
+            probes=probes,
+            counts=EvaluationCounts(**answered.counts, empty=answers.empty, rows=len(row_ids)),
+            reasons=dict(Counter(answered.reasons).most_common()),
+            notices=[*self.notices, *answered.notices],
+            seconds=self.seconds,
+            peak_memory_gib=hardware.measure_peak_gib(torch.device(job.device)),
+            device=job.device,
+            device_name=get_device_name(torch.device(job.device)),
+            dtype=get_dtype_name(next(subject.model.parameters()).dtype),
+            versions=read_versions(),
+        )
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

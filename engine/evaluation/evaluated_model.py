@@ -22,12 +22,14 @@ from engine.models.saved_models import EarlierRun
 from engine.models.training_state import MasterWeights
 from engine.models.tuning_methods import list_trainable
 from engine.worker.job import Phase, WorkerJob
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.job_folder import JobDir, read_json
 from store.core.job_kinds import JOB_KINDS
 from store.core.model_schemas import TrainingSummary
 from store.core.version_folders import is_reference, open_sealed_folder
 from store.evaluation.config import CHECKPOINTS, ModelSelection
+from store.jobs.schemas import JobSpec
 from store.runs import card_text
 from store.training.methods import WHOLE_METHOD
 from store.training.train_config import TrainConfig
@@ -197,7 +199,7 @@ class _ResumedJob(WorkerJob):
     def __init__(self, job: WorkerJob, run: EarlierRun) -> None:
         vars(self).update(vars(job))
         self.dir, self.resume = run.folder, True
-        self.order = read_json(run.folder.config)
+        self.order = parse_document(JobSpec, read_json(run.folder.config))
         self.config = self.order["config"]
 
     def facts(self, **facts: Any) -> None:

@@ -26,9 +26,10 @@ from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import TokenRows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError
+from store.core.figure_schemas import JudgingSplit
 from store.core.job_folder import JobDir, read_json
-from store.evaluation.schemas import JudgingSplit
 from store.jobs.schemas import JobSpec
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
@@ -49,7 +50,7 @@ class ModelInterpolation:
                 fix="Choose a run that finished and was not deleted.",
                 field="run",
             )
-        self.order: JobSpec = order
+        self.order = parse_document(JobSpec, order)
         self.run = evaluated_model.find_run(job, run_id)
         self.config: TrainConfig = self.run.config
         self.device = torch.device(job.device)

@@ -55,16 +55,16 @@ def run(job: WorkerJob) -> JudgingResult:
     if not np.isfinite(scored.scores).any():
         raise _build_nothing_judged_error(len(ids), reasons, scored.failed)
     figure = aggregate_scores(scored)
-    return {
-        "first": config.first,
-        "second": config.second,
-        "n": len(ids),
-        "figure": figure,
-        "pairs": _count_outcomes(scored.scores, orders),
-        "reasons": reasons,
-        "notices": notices,
-        "seconds": time.perf_counter() - began,
-    }
+    return JudgingResult(
+        first=config.first,
+        second=config.second,
+        n=len(ids),
+        figure=figure,
+        pairs=_count_outcomes(scored.scores, orders),
+        reasons=reasons,
+        notices=notices,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _build_nothing_judged_error(pairs: int, reasons: dict[str, int], failed: str) -> DataError:
@@ -90,13 +90,13 @@ def _find_positions(answers: Answers, ids: np.ndarray) -> np.ndarray:
 def _count_outcomes(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
     """Pairs won and lost in both orders, ties, and those in which the order decided."""
     split = sum(None not in (a, b) and a != b for a, b in orders)
-    return {
-        "first": int((scores == 1).sum()),
-        "second": int((scores == 0).sum()),
-        "ties": int((scores == 0.5).sum()) - split,
-        "split": split,
-        "unjudged": int(np.isnan(scores).sum()),
-    }
+    return PairCounts(
+        first=int((scores == 1).sum()),
+        second=int((scores == 0).sum()),
+        ties=int((scores == 0.5).sum()) - split,
+        split=split,
+        unjudged=int(np.isnan(scores).sum()),
+    )
 
 
 def _write_judgements(

@@ -124,7 +124,7 @@ class LiveAnswers:
             return []
         every = np.ones(len(ids))
         return [
-            {"step": step, "row_ids": ids, "values": row[kept], "weights": every}
+            MetricValues(step=step, row_ids=ids, values=row[kept], weights=every)
             for step, row in zip(steps, scores, strict=True)
         ]
 

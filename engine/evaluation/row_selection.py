@@ -19,6 +19,7 @@ from engine.data.split.dataset_split import read_values
 from engine.evaluation import evaluated_model
 from engine.evaluation.row_questions import RowQuestion, build_question
 from engine.worker.job import WorkerJob
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, DataError
 from store.core.formatting import plural
 from store.core.home import Home
@@ -26,6 +27,7 @@ from store.core.job_folder import JobDir, read_json
 from store.data import dataset_files
 from store.data.cleaning_text import describe_filter
 from store.evaluation.config import EvaluateConfig
+from store.jobs.schemas import JobSpec
 from store.training.train_config import Split
 
 # Which rows an evaluation is of: of the run's own split, of the data set's, or those of another evaluation.
@@ -150,7 +152,7 @@ def _find_split(
     order = job.order
     run = evaluated_model.find_trained_model(job, config)
     if own is not None and run is not None:
-        order = read_json(run.folder.config)
+        order = parse_document(JobSpec, read_json(run.folder.config))
     return dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(order["split"])).ids()
 
 

@@ -136,28 +136,26 @@ def add_forgetting(
         *tables, config=build_verdict_config(config, parameters), unasked=unasked
     )
     base_samples.add_top1_agreement(lost, base.probes, tuned.probes)
-    shape = verdict["overfitting"]
-    if verdict["state"] == "worse" or (shape and shape["state"] == "diverged"):
+    shape = verdict.overfitting
+    if verdict.state == "worse" or (shape and shape.state == "diverged"):
         # nothing was gained that a remedy could keep
-        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") == "learning_rate"]
-    elif earlier and lost["state"] in ("some", "much"):
-        others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
-        lost["advice"] = [earlier, *others]
+        lost.advice = [piece for piece in lost.advice if piece.kind == "learning_rate"]
+    elif earlier and lost.state in ("some", "much"):
+        others = [piece for piece in lost.advice if piece.kind != "epochs"]
+        lost.advice = [earlier, *others]
         # what the course shows comes before a guess at it
-        verdict["advice"] = [
-            piece for piece in verdict["advice"] if not SHORTENING_FIELDS & set(piece["change"])
-        ]
+        verdict.advice = [piece for piece in verdict.advice if not SHORTENING_FIELDS & set(piece.change)]
     else:
-        lost["advice"] = forgetting_text.drop_incompatible_advice(lost["advice"], verdict["stopped"])
+        lost.advice = forgetting_text.drop_incompatible_advice(lost.advice, verdict.stopped)
     if interpolate_config.explain_refusal(config):
-        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
-    lost["advice"] = [
-        piece for piece in lost["advice"] if not list_conflicts(config.model_copy(update=piece["change"]))
+        lost.advice = [piece for piece in lost.advice if piece.kind != "interpolation"]
+    lost.advice = [
+        piece for piece in lost.advice if not list_conflicts(config.model_copy(update=piece.change))
     ]
-    advised = {field for piece in verdict["advice"] for field in piece["change"]}
-    new = [piece for piece in lost["advice"] if not advised & set(piece["change"])]
-    verdict["forgetting"] = lost
-    verdict["advice"] = [*verdict["advice"], *new]
+    advised = {field for piece in verdict.advice for field in piece.change}
+    new = [piece for piece in lost.advice if not advised & set(piece.change)]
+    verdict.forgetting = lost
+    verdict.advice = [*verdict.advice, *new]
 
 
 class ExtractionProbe(Protocol):
@@ -355,4 +353,4 @@ def infer_membership_from_losses(
     others: membership_inference.PairedScores = {"base": base[1].scores, "tuned": tuned[1].scores}
     points = membership_inference.compute_path(seen, validations)
     assessed = membership_inference.assess_membership(members, others)
-    return {**assessed, "path": points, "path_sentence": membership_inference.describe_path(points)}
+    return replace(assessed, path=points, path_sentence=membership_inference.describe_path(points))

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -230,7 +230,8 @@ MATRIX_SCHEMA = pa.schema(
 Floats = NDArray[np.float64]
 
 
-class MatrixMovement(TypedDict):
+@dataclass(kw_only=True)
+class MatrixMovement:
     """A row of `weights.parquet`; what is not known is null. strongest: directions that were looked at."""
 
     name: str
@@ -246,6 +247,7 @@ class MatrixMovement(TypedDict):
     strongest: int | None
 
 
+@dataclass(kw_only=True)
 class MeasuredWeightChange(WeightChange):
     """With a row for each matrix."""
 
@@ -302,19 +304,19 @@ def _build_empty_row(name: str) -> MatrixMovement:
     """An empty row; the layer is the first number of the name, the module what follows it."""
     match = LAYER_PATTERN.search(name)
     layer, module = (int(match[1]), match[2]) if match else (None, name.rsplit(".", 1)[-1])
-    return {
-        "name": name,
-        "layer": layer,
-        "module": module,
-        "shape": None,
-        "weight_norm": None,
-        "delta_norm": None,
-        "relative": None,
-        "stable_rank": None,
-        "effective_rank": None,
-        "intruders": None,
-        "strongest": None,
-    }
+    return MatrixMovement(
+        name=name,
+        layer=layer,
+        module=module,
+        shape=None,
+        weight_norm=None,
+        delta_norm=None,
+        relative=None,
+        stable_rank=None,
+        effective_rank=None,
+        intruders=None,
+        strongest=None,
+    )
 
 
 def _build_row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> MatrixMovement:
@@ -322,17 +324,17 @@ def _build_row(name: str, base: Floats | None, delta: Floats | None, *, spectrum
     if delta is None:
         return row
     norm = float(np.linalg.norm(delta))
-    row["shape"], row["delta_norm"] = list(delta.shape), norm
+    row.shape, row.delta_norm = list(delta.shape), norm
     if base is not None:
         weight = float(np.linalg.norm(base))
-        row["weight_norm"], row["relative"] = weight, norm / weight if weight else None
+        row.weight_norm, row.relative = weight, norm / weight if weight else None
     if not spectrum:
         return row
     if norm:
-        row["stable_rank"], row["effective_rank"] = compute_ranks(singular_values(delta))
+        row.stable_rank, row.effective_rank = compute_ranks(singular_values(delta))
     if base is not None:
-        row["strongest"] = min(TOP_DIRECTIONS, *delta.shape)
-        row["intruders"] = count_intruders(base, delta) if norm else 0
+        row.strongest = min(TOP_DIRECTIONS, *delta.shape)
+        row.intruders = count_intruders(base, delta) if norm else 0
     return row
 
 
@@ -385,22 +387,22 @@ def _compute_left_vectors(matrix: Floats, count: int) -> Floats:
 
 
 def _compute_totals(rows: list[MatrixMovement], seconds: float, notes: list[str]) -> MeasuredWeightChange:
-    norms = [(row["delta_norm"], row["weight_norm"]) for row in rows if row["delta_norm"] is not None]
+    norms = [(row.delta_norm, row.weight_norm) for row in rows if row.delta_norm is not None]
     both = [(delta, weight) for delta, weight in norms if weight is not None]
     delta, weight = (math.sqrt(sum(pair[place] ** 2 for pair in both)) for place in (0, 1))
-    looked = [row["intruders"] for row in rows if row["intruders"] is not None]
-    strongest = [row["strongest"] or 0 for row in rows if row["intruders"] is not None]
-    return {
-        "rows": rows,
-        "relative": delta / weight if weight else None,
-        "delta_norm": math.sqrt(sum(change**2 for change, _ in norms)) if norms else None,
-        "intruders": sum(looked) if looked else None,
-        "strongest": sum(strongest) if looked else None,
-        "matrices": len(rows),
-        "spectra": len(looked) or sum(row["stable_rank"] is not None for row in rows),
-        "seconds": seconds,
-        "notes": notes,
-    }
+    looked = [row.intruders for row in rows if row.intruders is not None]
+    strongest = [row.strongest or 0 for row in rows if row.intruders is not None]
+    return MeasuredWeightChange(
+        rows=rows,
+        relative=delta / weight if weight else None,
+        delta_norm=math.sqrt(sum(change**2 for change, _ in norms)) if norms else None,
+        intruders=sum(looked) if looked else None,
+        strongest=sum(strongest) if looked else None,
+        matrices=len(rows),
+        spectra=len(looked) or sum(row.stable_rank is not None for row in rows),
+        seconds=seconds,
+        notes=notes,
+    )
 
 
 def _list_notes(rows: Sequence[MatrixMovement], reasons: dict[str, int]) -> list[str]:
@@ -409,15 +411,13 @@ def _list_notes(rows: Sequence[MatrixMovement], reasons: dict[str, int]) -> list
     notes = [
         f"Of {count:,} of {len(rows):,} matrices nothing is known: {why}." for why, count in reasons.items()
     ]
-    alone = sum(row["delta_norm"] is not None and row["weight_norm"] is None for row in rows)
+    alone = sum(row.delta_norm is not None and row.weight_norm is None for row in rows)
     if alone:
         notes.append(
             f"Of {alone:,} matrices only the size of the change is known: the base model is held in 4 or 8"
             " bits, and its own weights were not at hand."
         )
-    left = sum(
-        row["delta_norm"] is not None and row["delta_norm"] > 0 and row["stable_rank"] is None for row in rows
-    )
+    left = sum(row.delta_norm is not None and row.delta_norm > 0 and row.stable_rank is None for row in rows)
     if left:
         notes.append(f"Ranks and intruders are of {len(rows) - left:,} of {len(rows):,} matrices, for time.")
     return notes

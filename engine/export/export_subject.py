@@ -115,12 +115,12 @@ def resolve_subject(job: WorkerJob, config: ModelExport, aside: Path) -> ExportS
     """The subject of the job's order; a checkpoint is written into `aside` first. Raises NotFoundError where
     its files are gone, StateError for a checkpoint that isn't there."""
     order: ExportSpec = job.order["export"]
-    if version := order["version"]:
+    if version := order.version:
         return _resolve_version(job, version)
-    assert order["run_id"]
-    run = evaluated_model.find_run(job, order["run_id"])
-    name = order["run_name"] or run.config.name
-    chosen = ModelSelection.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+    assert order.run_id
+    run = evaluated_model.find_run(job, order.run_id)
+    name = order.run_name or run.config.name
+    chosen = ModelSelection.parse({"run": order.run_id, "checkpoint": config.checkpoint})
     if (run.folder.model / "tunebench.json").exists() and config.checkpoint == "tuned":
         evaluated_model.check_ended(run, chosen)
         return ExportSubject(sanitize_name(name), name, run, _read_labels(run.folder.model))
@@ -144,22 +144,22 @@ def _write_model(loaded: EvaluatedModel, run: EarlierRun, folder: Path) -> Path:
 
 
 def _resolve_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
-    folder = job.home.path / version["folder"]
+    folder = job.home.path / version.folder
     if not folder.is_dir():
         raise NotFoundError(
-            f"The files of {version['name']}@{version['version']} are gone from {folder}.",
+            f"The files of {version.name}@{version.version} are gone from {folder}.",
             fix="Register the model again.",
             field="subject",
         )
     run = None
-    if version["run_id"] and (job.home.jobs / version["run_id"]).is_dir():
-        run = evaluated_model.find_run(job, version["run_id"])
+    if version.run_id and (job.home.jobs / version.run_id).is_dir():
+        run = evaluated_model.find_run(job, version.run_id)
     config = run.config if run else _read_config(folder)
     own = folder / "base"  # a version may bring the model beneath its adapter
     base = own if own.exists() or run is None else run.folder.base
     here = _RelocatedRun(run.folder.path if run else folder, folder, base)
-    title = f"{version['name']}@{version['version']}"
-    name = sanitize_name(f"{version['name']}-v{version['version']}")
+    title = f"{version.name}@{version.version}"
+    name = sanitize_name(f"{version.name}-v{version.version}")
     return ExportSubject(
         name, title, EarlierRun(here, config, run.fingerprint if run else ""), _read_labels(folder)
     )

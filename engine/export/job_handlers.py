@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.server.job_specs import load_measured_dataset
+from store.core.documents import parse_document
 from store.core.errors import DataError
 from store.core.export_schemas import ExportedVersion, ExportSpec, ModelExportResult, VerifySpec
 from store.core.home import Home
@@ -51,25 +52,25 @@ def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSp
     if not is_reference(subject):
         run = runs.get_run(db, subject)
         card = version_facts.build_run_card(db, run, checkpoint)
-        return {"run_id": run.run_id, "run_name": run.name, "version": None, "card": card}
+        return ExportSpec(run_id=run.run_id, run_name=run.name, version=None, card=card)
     version = get_version(db, subject)
     present = runs.find_run(db, version.run_id) if version.run_id else None  # it may be deleted
-    return {
-        "run_id": present.run_id if present else None,
-        "run_name": present.name if present else None,
-        "version": _build_exported_version(version),
-        "card": version_facts.card(db, subject),
-    }
+    return ExportSpec(
+        run_id=present.run_id if present else None,
+        run_name=present.name if present else None,
+        version=_build_exported_version(version),
+        card=version_facts.card(db, subject),
+    )
 
 
 def _build_exported_version(version: ModelVersion) -> ExportedVersion:
-    return {
-        "model_id": version.model_id,
-        "name": version.name,
-        "version": version.version,
-        "run_id": version.run_id,
-        "folder": version.folder,
-    }
+    return ExportedVersion(
+        model_id=version.model_id,
+        name=version.name,
+        version=version.version,
+        run_id=version.run_id,
+        folder=version.folder,
+    )
 
 
 def list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
@@ -79,7 +80,7 @@ def list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
 
 def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
     """The export, whose folder has its name already."""
-    if not (home.path / result["folder"]).is_dir():
-        raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
-    order: ExportSpec = read_json(JobDir(home.jobs / job.job_id).config)["export"]
+    if not (home.path / result.folder).is_dir():
+        raise DataError(f"The export is gone from {home.path / result.folder}.", fix="Export it again.")
+    order = parse_document(ExportSpec, read_json(JobDir(home.jobs / job.job_id).config)["export"])
     exports.insert(tx, job, order, result, at)

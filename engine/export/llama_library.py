@@ -185,16 +185,16 @@ class LlamaReader:
     """The file of one check. `tokenizer` renders with the file's template, and makes no ids."""
 
     def __init__(self, asked: ParityQuestions, tokenizer_folder: str) -> None:
-        self.asked, self.file = asked, Path(asked["export"])
+        self.asked, self.file = asked, Path(asked.export)
         texts = [
-            *asked["answers"]["ids"],
-            *asked["rows"]["ids"],
-            *asked["joined"]["ids"],
-            *asked["prompt_ids"],
+            *asked.answers.ids,
+            *asked.rows.ids,
+            *asked.joined.ids,
+            *asked.prompt_ids,
         ]
         longest = max((len(ids) for ids in texts), default=0)
         self.passed: list[int] = []  # the text whose tokens the model holds
-        self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + SPARE_TOKENS, _count_threads())
+        self.gguf = GgufModel(self.file, longest + asked.max_new_tokens + SPARE_TOKENS, _count_threads())
         self.tokenizer = self._renderer(tokenizer_folder)
 
     def _renderer(self, folder: str) -> Any:
@@ -260,7 +260,7 @@ class LlamaReader:
         self.passed = []
         new: list[int] = []
         part, begin = prompt, 0
-        while len(new) < self.asked["max_new_tokens"]:
+        while len(new) < self.asked.max_new_tokens:
             token = int(self.gguf.logits(part, begin, [len(part) - 1])[0].argmax())
             new.append(token)
             if self.gguf.ends(token):

@@ -162,34 +162,34 @@ def _describe_folder(export: WrittenExport) -> str:
 
 def _describe_parity(parity: ParityReport) -> list[str]:
     lines = [
-        f"{export_text.STATUS_LABELS[parity['status']]} ({plural(parity['prompts'], 'row')} compared)."
-        f" Read by {parity['engine']} in another process.",
+        f"{export_text.STATUS_LABELS[parity.status]} ({plural(parity.prompts, 'row')} compared)."
+        f" Read by {parity.engine} in another process.",
         "",
         "| | |",
         "|---|---|",
     ]
-    rendering = parity["rendering"]
+    rendering = parity.rendering
     lines.append(
-        f"| Prompts rendered otherwise | {rendering['other_bytes']:,} by bytes, {rendering['other_ids']:,} by"
-        f" tokens, of {rendering['prompts']:,} |"
+        f"| Prompts rendered otherwise | {rendering.other_bytes:,} by bytes, {rendering.other_ids:,} by"
+        f" tokens, of {rendering.prompts:,} |"
     )
     for title, estimate in (
-        ("Mean divergence, nats a token", parity["mean_kl"]),
-        ("Tokens with the same favourite", parity["argmax_agreement"]),
-        ("Answers that are the same", parity["answer_agreement"]),
+        ("Mean divergence, nats a token", parity.mean_kl),
+        ("Tokens with the same favourite", parity.argmax_agreement),
+        ("Answers that are the same", parity.answer_agreement),
     ):
         if estimate:
             lines.append(f"| {title} | {_format_with_n(estimate)} |")
     lines += [
         f"| Change of {_format_metric(each)} | {_format_with_n(each, signed=True)} |"
-        for each in parity["figures"]
+        for each in parity.figures
     ]
-    return [*lines, *(["", *(f"- {reason}" for reason in parity["reasons"])] if parity["reasons"] else [])]
+    return [*lines, *(["", *(f"- {reason}" for reason in parity.reasons)] if parity.reasons else [])]
 
 
 def _format_metric(figure: Difference) -> str:
-    return figure["metric"].removeprefix("eval/").replace("_", " ")
+    return figure.metric.removeprefix("eval/").replace("_", " ")
 
 
 def _format_with_n(figure: Estimate | Difference, *, signed: bool = False) -> str:
-    return f"{card_text.format_with_interval(figure, signed=signed)}, n {figure['n']:,}"
+    return f"{card_text.format_with_interval(figure, signed=signed)}, n {figure.n:,}"

@@ -101,21 +101,21 @@ class ModelExporter:
             publication.write_zip(self.folder, archive, name, self.tell)
         job.check_cancelled()
         published = publication.publish(job, self.folder, archive, name)
-        return {
-            "form": config.form,
-            "gguf": config.gguf if config.form == "ollama" else None,
-            "name": published.folder.name,
-            "folder": published.folder.relative_to(job.home.path).as_posix(),
-            "bytes": sum(file["bytes"] for file in files),
-            "model_bytes": sum(file["bytes"] for file in files if file["path"].endswith(WEIGHTS)),
-            "source_bytes": source_bytes,
-            "files": files,
-            "zip": published.zip,
-            "hub": address,
-            "parity": parity,
-            "notices": notices,
-            "seconds": time.monotonic() - self.began,
-        }
+        return ModelExportResult(
+            form=config.form,
+            gguf=config.gguf if config.form == "ollama" else None,
+            name=published.folder.name,
+            folder=published.folder.relative_to(job.home.path).as_posix(),
+            bytes=sum(file.bytes for file in files),
+            model_bytes=sum(file.bytes for file in files if file.path.endswith(WEIGHTS)),
+            source_bytes=source_bytes,
+            files=files,
+            zip=published.zip,
+            hub=address,
+            parity=parity,
+            notices=notices,
+            seconds=time.monotonic() - self.began,
+        )
 
     def tell(self, what: str) -> None:
         """The next piece of work; raises Cancelled when asked to stop."""
@@ -163,7 +163,7 @@ class ModelExporter:
         """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
         what that states of itself, and the course up to these very weights."""
         order: ExportSpec = self.job.order["export"]
-        document, base = order["card"], describe_public_base(subject, self.job)
+        document, base = order.card, describe_public_base(subject, self.job)
         course = subject.note.get("course") or document["course"]
         untrained = not subject.adapter and document["base"] is None
         stated = model_card.UNKNOWN if untrained else model_card.read_base_card(self.job, subject)
@@ -184,7 +184,7 @@ class ModelExporter:
         """The repository's address; an export that failed, or that the hub didn't take, stays here."""
         if not self.config.hub:
             return None
-        if parity["status"] == "failed":
+        if parity.status == "failed":
             notices.append(f"It was not pushed to {self.config.hub}, as parity failed.")
             return None
         self.tell(f"Pushing to {self.config.hub}")

@@ -88,14 +88,14 @@ class ExportVerifier:
         parity, notices = checking.check(
             job, subject, config, self.path, self.aside, written, known_causes=causes, ask_differing=False
         )
-        return {
-            "form": config.form,
-            "path": str(self.path),
-            "subject": subject.title,
-            "parity": parity,
-            "notices": [OURS if noted else ANEW, *notices],
-            "seconds": time.monotonic() - self.began,
-        }
+        return ModelVerifyResult(
+            form=config.form,
+            path=str(self.path),
+            subject=subject.title,
+            parity=parity,
+            notices=[OURS if noted else ANEW, *notices],
+            seconds=time.monotonic() - self.began,
+        )
 
     def _noted(self) -> ExportManifest | None:
         """The manifest of an export of this model in this form: the file beside, whichever of them it is of,

@@ -60,13 +60,13 @@ def write_checksums(folder: Path, tell: Callable[[str], None]) -> list[VersionFi
     files: list[VersionFile] = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS):
         files.append(
-            {
-                "path": path.relative_to(folder).as_posix(),
-                "bytes": path.stat().st_size,
-                "sha256": compute_file_digest(path),
-            }
+            VersionFile(
+                path=path.relative_to(folder).as_posix(),
+                bytes=path.stat().st_size,
+                sha256=compute_file_digest(path),
+            )
         )
-    lines = "".join(f"{file['sha256']}  {file['path']}\n" for file in files)
+    lines = "".join(f"{file.sha256}  {file.path}\n" for file in files)
     (folder / SUMS).write_text(lines, encoding="utf-8")
     return files
 

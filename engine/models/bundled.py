@@ -33,7 +33,7 @@ def run(job: WorkerJob) -> ConvertResult:
     parameters = count_parameters(folder)
     job.progress(1, 1, "model", f"{name} is ready")
     job.facts(total_parameters=parameters)
-    return {"model": name, "path": str(folder), "parameters": parameters}
+    return ConvertResult(model=name, path=str(folder), parameters=parameters)
 
 
 def ensure_bundled_model(name: str, home: Home) -> Path:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -391,8 +391,8 @@ def describe_continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> 
         return verdict
     name = earlier.config.name
     sentence = f"“Base model” is here the model of the run “{name}”, from which this one went on."
-    run: RunReference = {"run_id": earlier.folder.path.name, "name": name}
-    return {**verdict, "sentences": [sentence, *verdict["sentences"]], "continued_from": run}
+    run = RunReference(run_id=earlier.folder.path.name, name=name)
+    return replace(verdict, sentences=[sentence, *verdict.sentences], continued_from=run)
 
 
 def count_previously_trained(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:

@@ -84,19 +84,19 @@ def raise_drift_alerts(
     """Of each watched value whose test has gone over its threshold."""
     limit = compute_log_threshold(settings.alpha, len(settings.watched))
     for state in states:
-        place = state["alarm_place"]
-        if place is None or state["alarm_at"] is None:
+        place = state.alarm_place
+        if place is None or state.alarm_at is None:
             continue
-        if monitor_alerts.is_open(tx, endpoint_id, "drift", state["name"]):
+        if monitor_alerts.is_open(tx, endpoint_id, "drift", state.name):
             continue
-        lowest_place, lowest_at = state["lowest_place"], state["lowest_at"]
+        lowest_place, lowest_at = state.lowest_place, state.lowest_at
         first = place if lowest_place is None else lowest_place
-        since = state["alarm_at"] if lowest_at is None else lowest_at
-        changed = traffic.read_values_between(tx, endpoint_id, state["name"], (first, place))
+        since = state.alarm_at if lowest_at is None else lowest_at
+        changed = traffic.read_values_between(tx, endpoint_id, state.name, (first, place))
         reason = describe_alarm(
             state, limit, settings.alpha, len(settings.watched), changed, format_category_name
         )
-        warned = AlertDetails("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
+        warned = AlertDetails("drift", state.name, reason, ADVICE[state.name], since, (first, place))
         raise_alert(tx, endpoint_id, warned, at)
 
 
@@ -105,18 +105,18 @@ def raise_pace_alerts(
 ) -> None:
     """Of answers that are slower, and of more failures, where their test has gone over its threshold."""
     for test in tests:
-        place, alarm_at = test["alarm_place"], test["alarm_at"]
+        place, alarm_at = test.alarm_place, test.alarm_at
         if place is None or alarm_at is None:
             continue
         since = find_change_time(test)
-        first = test["since"]["place"]
-        kind: AlertKind = "latency" if test["name"] == "slower" else "errors"
+        first = test.since.place
+        kind: AlertKind = "latency" if test.name == "slower" else "errors"
         reason = describe_pace_alarm(test, settings.alpha)
         places = (place if first is None else first, place)
         raise_alert(
             tx,
             endpoint_id,
-            AlertDetails(kind, test["name"], reason, PACE_ADVICE[test["name"]], since, places),
+            AlertDetails(kind, test.name, reason, PACE_ADVICE[test.name], since, places),
             at,
         )
 

@@ -194,7 +194,7 @@ class RoutePair(NamedTuple):
 def check_pairs(database: Database, home: Home, endpoint_id: str, at: float) -> None:
     """Notice what is there, and look where there are answers enough."""
     config = EndpointFolder(home, endpoint_id).config()
-    routes = [pair for model in (config["models"] if config else []) for pair in _list_pairs(model)]
+    routes = [pair for model in (config.models if config else []) for pair in _list_pairs(model)]
     if not routes and not side_by_side.listed(database, endpoint_id):
         return
     with database.transaction() as tx:
@@ -207,12 +207,12 @@ def check_pairs(database: Database, home: Home, endpoint_id: str, at: float) -> 
 
 
 def _list_pairs(model: ServedModel) -> Iterator[RoutePair]:
-    live = next((route["version"] for route in model["routes"] if route["role"] == "live"), None)
-    for route in model["routes"]:
-        role, other = route["role"], route["version"]
+    live = next((route.version for route in model.routes if route.role == "live"), None)
+    for route in model.routes:
+        role, other = route.role, route.version
         if live is not None and role in ("candidate", "shadow") and other != live:
             named: Literal["candidate", "shadow"] = "candidate" if role == "candidate" else "shadow"
-            yield RoutePair(model["name"], live, other, named, route["share"])
+            yield RoutePair(model.name, live, other, named, route.share)
 
 
 def _record_pairs(tx: Transaction, endpoint_id: str, routes: Sequence[RoutePair], now: datetime) -> None:
@@ -245,8 +245,8 @@ def _check_pair(tx: Transaction, pair: SideBySide, at: float) -> None:
         if seen is None:
             continue
         looks[kind] = seen
-        sure = seen["sure"]
-        if sure and sure["at"] == at and sure["verdict"] == "worse" and pair.role == "candidate":
+        sure = seen.sure
+        if sure and sure.at == at and sure.verdict == "worse" and pair.role == "candidate":
             reason = describe_worse(pair, kind, seen, ALPHA)
             warned = AlertDetails("quality", SUBJECT, reason, CANDIDATE_ADVICE, job_queue.to_epoch(since))
             raise_alert(tx, pair.endpoint_id, warned, at)
@@ -257,16 +257,16 @@ def _check_pair(tx: Transaction, pair: SideBySide, at: float) -> None:
 def _make_next_look(tx: Transaction, pair: SideBySide, kind: OutcomeKind, at: float) -> ArmComparison | None:
     """None where there are not answers enough for another one."""
     past, pairs = pair.looks.get(kind), pair.role == "shadow"
-    least = past["next_look"] if past else compute_next_look(0)
+    least = past.next_look if past else compute_next_look(0)
     count = side_by_side.count_pairs(tx, pair) if pairs else side_by_side.count_answers(tx, pair, kind)
     if count < least:
         return None
     rows = (
         side_by_side.compute_caller_pairs(tx, pair) if pairs else side_by_side.count_callers(tx, pair, kind)
     )
-    spent = past["look"] if past else side_by_side.count_previous_looks(tx, pair, kind)
+    spent = past.look if past else side_by_side.count_previous_looks(tx, pair, kind)
     seen = _evaluate_look(rows, past, spent, at, pairs=pairs)
-    return seen if seen["answers"] >= least else None  # fewer of them count than there are
+    return seen if seen.answers >= least else None  # fewer of them count than there are
 
 
 def _evaluate_look(
@@ -283,23 +283,23 @@ def _evaluate_look(
         else compare_callers(live, other, number, ALPHA / len(OUTCOME_KINDS))
     )
     answers = [sum(row.answers for row in rows if row.other == side) for side in (False, True)]
-    sure = _update_sure_difference(past["sure"] if past else None, seen, sum(answers), at)
-    return {
-        "look": number if seen.attainable else spent,
-        "few": not seen.attainable,
-        "answers": sum(answers),
-        "next_look": compute_next_look(sum(answers)),
-        "at": at,
-        "live": _summarize_arm(rows, seen.first_callers, answers[0], other=False, pairs=pairs),
-        "other": _summarize_arm(
+    sure = _update_sure_difference(past.sure if past else None, seen, sum(answers), at)
+    return ArmComparison(
+        look=number if seen.attainable else spent,
+        few=not seen.attainable,
+        answers=sum(answers),
+        next_look=compute_next_look(sum(answers)),
+        at=at,
+        live=_summarize_arm(rows, seen.first_callers, answers[0], other=False, pairs=pairs),
+        other=_summarize_arm(
             rows, seen.second_callers, answers[0] if pairs else answers[1], other=True, pairs=pairs
         ),
-        "left_out": sum(row.left_out for row in rows),
-        "difference": _convert_to_estimate(seen),
-        "p": seen.p,
-        "alpha": seen.alpha,
-        "sure": sure,
-    }
+        left_out=sum(row.left_out for row in rows),
+        difference=_convert_to_estimate(seen),
+        p=seen.p,
+        alpha=seen.alpha,
+        sure=sure,
+    )
 
 
 def _update_sure_difference(
@@ -309,15 +309,15 @@ def _update_sure_difference(
     if not seen.attainable or not (seen.better or seen.worse):
         return past
     verdict: Literal["better", "worse"] = "better" if seen.better else "worse"
-    if past and past["verdict"] == verdict:
+    if past and past.verdict == verdict:
         return past
-    return {"verdict": verdict, "answers": answers, "at": at}
+    return SignificantDifference(verdict=verdict, answers=answers, at=at)
 
 
 def _convert_to_estimate(seen: InterimLook) -> Estimate:
-    estimate = seen.difference.to_dict()
+    estimate = seen.difference.to_estimate()
     if seen.difference.low is None:
-        estimate["value"] = 0.0
+        estimate.value = 0.0
     return estimate
 
 
@@ -327,7 +327,7 @@ def _summarize_arm(
     """Its share is of the callers' shares as they are, not as they are rounded for the test."""
     shares = math.fsum(row.shares for row in rows if row.other == other)
     share = shares / callers if callers and not pairs else None
-    return {"callers": callers, "answers": answers, "share": share}
+    return ArmSummary(callers=callers, answers=answers, share=share)
 
 
 BIAS, BIAS_START = "bias", "bias-start"  # subjects of its alerts: something is worse; it can't be started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from engine.monitoring import sequential_tests
@@ -78,7 +79,7 @@ class MonitorCommands:
             endpoint = monitors.endpoint(tx, body.endpoint)
             settings = self._resolved(tx, body.settings)
             at = job_queue.to_utc(self.clock())
-            monitors.configure(tx, endpoint.endpoint_id, settings, person["name"], at)
+            monitors.configure(tx, endpoint.endpoint_id, settings, person.name, at)
         return {}
 
     def _resolved(self, tx: Transaction, settings: MonitorSettings) -> MonitorSettings:
@@ -107,7 +108,7 @@ class MonitorCommands:
                 )
             is_test = alert.kind == "drift" or alert.subject in PACES
             outcome = body.outcome if is_test else None
-            by = person["person_id"], person["name"]
+            by = person.person_id, person.name
             at = job_queue.to_utc(self.clock())
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
             if outcome is not None:
@@ -152,9 +153,7 @@ class MonitorCommands:
                     field="secret",
                 )
         with self.database.transaction() as tx:
-            monitor_alerts.set_webhook(
-                tx, body.url, body.secret, person["name"], job_queue.to_utc(self.clock())
-            )
+            monitor_alerts.set_webhook(tx, body.url, body.secret, person.name, job_queue.to_utc(self.clock()))
         return {}
 
     def try_webhook(self, body: WebhookTrial) -> EmptyAnswer:
@@ -177,14 +176,14 @@ def _restart_test(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOu
     same = outcome == "same_reference"
 
     def next_state(state: TestState) -> TestState:
-        return restart_test(state, same_reference=same) if state["name"] == name else state
+        return restart_test(state, same_reference=same) if state.name == name else state
 
     if name in PACES and monitor.pace:
         tests = [
-            sequential_tests.restart_pace_test(test, same_reference=same) if test["name"] == name else test
-            for test in monitor.pace["tests"]
+            sequential_tests.restart_pace_test(test, same_reference=same) if test.name == name else test
+            for test in monitor.pace.tests
         ]
-        monitors.save_pace(tx, endpoint_id, {**monitor.pace, "tests": tests})
+        monitors.save_pace(tx, endpoint_id, replace(monitor.pace, tests=tests))
         return
     monitors.restart_tests(tx, endpoint_id, [next_state(state) for state in monitor.states])
 

@@ -11,8 +11,8 @@ import copy
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,72 +136,72 @@ LOOKS_A_MONTH = 30 * (WEEK - MIN_WINDOW + 1)
 
 def begin_day_test() -> DayTest:
     """Before the first value."""
-    return {"first_day": None, "open": None, "reference": [], "recent": []}
+    return DayTest(first_day=None, open=None, reference=[], recent=[])
 
 
 def restart_day_test(test: DayTest, *, same_reference: bool) -> DayTest:
     """After an alarm that somebody has seen; the day that goes on is none of the whole ones."""
-    return {**begin_day_test(), "reference": test["reference"]} if same_reference else begin_day_test()
+    return replace(begin_day_test(), reference=test.reference) if same_reference else begin_day_test()
 
 
 def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> bool:
     """One more request: the value of each column. Whether a day has ended that is held against the reference.
     Changes `test`."""
     day, closed = int(at // DAY), False
-    if test["first_day"] is None:
-        test["first_day"] = day  # of which only a part was seen
-    if test["open"] is not None and day > test["open"]["day"]:
+    if test.first_day is None:
+        test.first_day = day  # of which only a part was seen
+    if test.open is not None and day > test.open.day:
         closed = _close_day(test)
-    if day == test["first_day"]:
+    if day == test.first_day:
         return closed
-    figures = test["open"] or _open_day(day, place, len(values))
-    if day < figures["day"]:
+    figures = test.open or _open_day(day, place, len(values))
+    if day < figures.day:
         return closed  # late: its day has ended
-    test["open"] = figures
-    figures["n"] += 1
-    figures["sums"] = [total + value for total, value in zip(figures["sums"], values, strict=True)]
-    squares = zip(figures["squares"], values, strict=True)
-    figures["squares"] = [total + value * value for total, value in squares]
+    test.open = figures
+    figures.n += 1
+    figures.sums = [total + value for total, value in zip(figures.sums, values, strict=True)]
+    squares = zip(figures.squares, values, strict=True)
+    figures.squares = [total + value * value for total, value in squares]
     return closed
 
 
 def _open_day(day: int, place: int, columns: int) -> DayFigures:
-    return {"day": day, "place": place, "n": 0, "sums": [0] * columns, "squares": [0] * columns}
+    return DayFigures(day=day, place=place, n=0, sums=[0] * columns, squares=[0] * columns)
 
 
 def _close_day(test: DayTest) -> bool:
     """Put the day that has ended where it belongs; True: it can be held against its weekday."""
-    ended, test["open"] = test["open"], None
+    ended, test.open = test.open, None
     assert ended is not None
-    if _find_same_weekday(test, ended) is None and len(test["reference"]) < WEEK:
-        test["reference"].append(ended)
+    if _find_same_weekday(test, ended) is None and len(test.reference) < WEEK:
+        test.reference.append(ended)
         return False
-    test["recent"] = [*test["recent"], ended][-WEEK:]
+    test.recent = [*test.recent, ended][-WEEK:]
     return True
 
 
 def _find_same_weekday(test: DayTest, figures: DayFigures) -> DayFigures | None:
-    weekday = figures["day"] % WEEK
-    return next((each for each in test["reference"] if each["day"] % WEEK == weekday), None)
+    weekday = figures.day % WEEK
+    return next((each for each in test.reference if each.day % WEEK == weekday), None)
 
 
 def count_missing_days(test: DayTest) -> int:
     """Whole days without which nothing can be told."""
-    return WEEK - len(test["reference"]) + max(0, MIN_WINDOW - len(test["recent"]))
+    return WEEK - len(test.reference) + max(0, MIN_WINDOW - len(test.recent))
 
 
 def find_changed_day(test: DayTest, alpha: float) -> DayFigures | None:
     """The first day of the shortest window that surely differs; None where none does. alpha: a month's, of
     this watched value."""
-    pairs = [(day, before) for day in test["recent"] if (before := _find_same_weekday(test, day)) is not None]
+    pairs = [(day, before) for day in test.recent if (before := _find_same_weekday(test, day)) is not None]
     level = alpha / LOOKS_A_MONTH
     for length in range(MIN_WINDOW, min(WEEK, len(pairs)) + 1):
         window = pairs[-length:]
-        if window[-1][0]["day"] - window[0][0]["day"] >= WEEK:
+        if window[-1][0].day - window[0][0].day >= WEEK:
             break  # days are missing, so that a weekday would come twice
-        columns = len(window[0][0]["sums"])
+        columns = len(window[0][0].sums)
         limit = float(special.stdtrit(length - 1, 1 - level / columns / 2))
-        if any(_compute_t(window, test["reference"], column) > limit for column in range(columns)):
+        if any(_compute_t(window, test.reference, column) > limit for column in range(columns)):
             return window[0][0]
     return None
 
@@ -232,14 +232,14 @@ def _estimate_usual_spread(means: NDArray[np.float64]) -> float:
 
 
 def _mean(day: DayFigures, column: int) -> float:
-    return day["sums"][column] / day["n"]
+    return day.sums[column] / day.n
 
 
 def _compute_error_variance(day: DayFigures, column: int) -> float:
     """Variance of the mean of a day's values, were they independent, with one more value on either side of
     it: a day without a flag isn't sure to have none."""
-    n, mean = day["n"], _mean(day, column)
-    return max(day["squares"][column] / n - mean * mean + 1 / (n + 1), 0.0) / n
+    n, mean = day.n, _mean(day, column)
+    return max(day.squares[column] / n - mean * mean + 1 / (n + 1), 0.0) / n
 
 
 # The tests of all watched values, moved on by the values of new requests.
@@ -263,7 +263,8 @@ NEAR_LOWEST = 1.0  # above the lowest logarithm of the capital; from the last va
 Value = float | str | None
 
 
-class RequestValue(TypedDict):
+@dataclass(kw_only=True)
+class RequestValue:
     """A watched value of one request; null where it has none."""
 
     place: int
@@ -288,42 +289,42 @@ def start_test(
     """A test before its first value. `categories` are the names of a category; they must come from other rows
     than `reference`, or the commonest of them would seem to become rarer. by_days: alarms wait for days."""
     names = [*list(dict.fromkeys(categories))[:MAX_NAMES], OTHER] if WATCHED_SIGNALS[name].is_category else []
-    state: TestState = {
-        "name": name,
-        "categories": names,
-        "bets": [],
-        "wanted": max(wanted, MIN_REFERENCE),
-        "reference": 0,
-        "tested": 0,
-        "log_wealth": 0.0,
-        "largest": 0.0,
-        "lowest": 0.0,
-        "lowest_place": None,
-        "lowest_at": None,
-        "alarm_place": None,
-        "alarm_at": None,
-        "seed": zlib.crc32(f"{seed}/{name}".encode()),
-    }
+    state = TestState(
+        name=name,
+        categories=names,
+        bets=[],
+        wanted=max(wanted, MIN_REFERENCE),
+        reference=0,
+        tested=0,
+        log_wealth=0.0,
+        largest=0.0,
+        lowest=0.0,
+        lowest_place=None,
+        lowest_at=None,
+        alarm_place=None,
+        alarm_at=None,
+        seed=zlib.crc32(f"{seed}/{name}".encode()),
+    )
     if by_days:
-        state["days"] = begin_day_test()
+        state.days = begin_day_test()
     present = [value for value in reference if _is_present(value)]
-    state["bets"] = [begin_bets(column) for column in build_columns(state, present)]
-    state["reference"] = len(present)
+    state.bets = [begin_bets(column) for column in build_columns(state, present)]
+    state.reference = len(present)
     if len(present) >= MIN_REFERENCE:
-        state["wanted"] = len(present)  # few are enough where they were chosen
+        state.wanted = len(present)  # few are enough where they were chosen
     return state
 
 
 def restart_test(state: TestState, *, same_reference: bool) -> TestState:
     """The test after an alarm that somebody has seen: against the reference that it had, or, where what came
     is to be the new normal, against the values to come."""
-    fresh = start_test(state["name"], [], categories=state["categories"][:-1], wanted=state["wanted"])
-    fresh["seed"] = state["seed"] + 1
-    if "days" in state:
-        fresh["days"] = restart_day_test(state["days"], same_reference=same_reference)
+    fresh = start_test(state.name, [], categories=state.categories[:-1], wanted=state.wanted)
+    fresh.seed = state.seed + 1
+    if state.days is not None:
+        fresh.days = restart_day_test(state.days, same_reference=same_reference)
     if same_reference:
-        fresh["bets"] = [begin_bets(_list_reference_bins(part)) for part in state["bets"]]
-        fresh["reference"] = state["reference"]
+        fresh.bets = [begin_bets(_list_reference_bins(part)) for part in state.bets]
+        fresh.reference = state.reference
     return fresh
 
 
@@ -331,13 +332,15 @@ def advance_test(
     state: TestState, values: Sequence[RequestValue], log_threshold: float, alpha: float = 0.05
 ) -> TestState:
     """The test after these values, in the order of their places. alpha: of this value, a month."""
-    present = [value for value in values if _is_present(value["value"])]
-    lacking = max(0, state["wanted"] - state["reference"])
-    state = _extend_reference(state, [value["value"] for value in present[:lacking]])
+    present = [value for value in values if _is_present(value.value)]
+    lacking = max(0, state.wanted - state.reference)
+    state = _extend_reference(state, [value.value for value in present[:lacking]])
     tested = present[lacking:]
     after = _test_values(state, tested, log_threshold) if tested else state
     return (
-        _apply_day_test(state, after, present, log_threshold, alpha) if "days" in state and present else after
+        _apply_day_test(state, after, present, log_threshold, alpha)
+        if state.days is not None and present
+        else after
     )
 
 
@@ -351,18 +354,19 @@ def _apply_day_test(
 ) -> TestState:
     """With these values in their days; the alarm is that of the first whole day that brings one, and of none
     without the evidence of single values."""
-    days: DayTest = copy.deepcopy(before["days"])
-    state: TestState = {**after, "days": days}
-    state["alarm_place"], state["alarm_at"] = before["alarm_place"], before["alarm_at"]
-    columns = build_columns(before, [value["value"] for value in values])
+    days = copy.deepcopy(before.days)
+    assert days is not None  # else days are not looked at
+    state = replace(after, days=days)
+    state.alarm_place, state.alarm_at = before.alarm_place, before.alarm_at
+    columns = build_columns(before, [value.value for value in values])
     for value, row in zip(values, zip(*columns, strict=True), strict=True):
-        closed = add_to_day(days, value["at"], value["place"], [int(each) for each in row])
-        if not closed or state["alarm_place"] is not None or after["largest"] < log_threshold:
+        closed = add_to_day(days, value.at, value.place, [int(each) for each in row])
+        if not closed or state.alarm_place is not None or after.largest < log_threshold:
             continue
         since = find_changed_day(days, alpha)
         if since is not None:
-            state["alarm_place"], state["alarm_at"] = value["place"], value["at"]
-            state["lowest_place"], state["lowest_at"] = since["place"], float(since["day"] * DAY)
+            state.alarm_place, state.alarm_at = value.place, value.at
+            state.lowest_place, state.lowest_at = since.place, float(since.day * DAY)
     return state
 
 
@@ -373,50 +377,50 @@ def _extend_reference(state: TestState, values: Sequence[Value]) -> TestState:
     columns = build_columns(state, values)
     bets = [
         begin_bets(np.concatenate([_list_reference_bins(part), column]))
-        for part, column in zip(state["bets"], columns, strict=True)
+        for part, column in zip(state.bets, columns, strict=True)
     ]
-    return {**state, "bets": bets, "reference": state["reference"] + len(values)}
+    return replace(state, bets=bets, reference=state.reference + len(values))
 
 
 def _test_values(state: TestState, values: Sequence[RequestValue], log_threshold: float) -> TestState:
-    columns = build_columns(state, [value["value"] for value in values])
+    columns = build_columns(state, [value.value for value in values])
     bets, paths = [], []
-    for number, (part, column) in enumerate(zip(state["bets"], columns, strict=True)):
-        random = draw_ties(state["seed"] + 7_919 * number, state["tested"], len(column))
+    for number, (part, column) in enumerate(zip(state.bets, columns, strict=True)):
+        random = draw_ties(state.seed + 7_919 * number, state.tested, len(column))
         path = place_bets(part, column, random)
         bets.append(path.state)
         paths.append(path.log_wealth)
     wealth = np.logaddexp.reduce(np.array(paths), axis=0) - math.log(len(paths))
-    after: TestState = {**state, "bets": bets, "tested": state["tested"] + len(values)}
-    after["log_wealth"] = float(wealth[-1])
-    after["largest"] = max(state["largest"], float(wealth.max()))
+    after = replace(state, bets=bets, tested=state.tested + len(values))
+    after.log_wealth = float(wealth[-1])
+    after.largest = max(state.largest, float(wealth.max()))
     over = np.flatnonzero(wealth >= log_threshold)
     end = len(wealth)
-    if state["alarm_place"] is None and len(over):
+    if state.alarm_place is None and len(over):
         end = int(over[0]) + 1
-        after["alarm_place"], after["alarm_at"] = values[end - 1]["place"], values[end - 1]["at"]
-    if state["alarm_place"] is None:  # what came before the alarm says since when
-        lowest = np.minimum.accumulate(np.append(state["lowest"], wealth[:end]))[1:]
-        after["lowest"] = float(lowest[-1])
+        after.alarm_place, after.alarm_at = values[end - 1].place, values[end - 1].at
+    if state.alarm_place is None:  # what came before the alarm says since when
+        lowest = np.minimum.accumulate(np.append(state.lowest, wealth[:end]))[1:]
+        after.lowest = float(lowest[-1])
         near = np.flatnonzero(wealth[:end] <= lowest + NEAR_LOWEST)
         if len(near):
             low = values[int(near[-1])]
-            after["lowest_place"], after["lowest_at"] = low["place"], low["at"]
+            after.lowest_place, after.lowest_at = low.place, low.at
     return after
 
 
 def build_columns(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
     """The bins of each test: of a number one, of a category one for each name."""
-    watched = WATCHED_SIGNALS[state["name"]]
+    watched = WATCHED_SIGNALS[state.name]
     if not watched.is_category:
         return [compute_bins(watched.scale, [float(value) for value in values if value is not None])]
-    names = [value if value in state["categories"] else OTHER for value in values]
-    return [np.array([name == category for name in names], np.int64) for category in state["categories"]]
+    names = [value if value in state.categories else OTHER for value in values]
+    return [np.array([name == category for name in names], np.int64) for category in state.categories]
 
 
 def _list_reference_bins(part: MartingaleState) -> NDArray[np.int64]:
     """The bins of the reference's values, each as often as it came."""
-    return np.repeat(np.array(part["reference_bins"], np.int64), part["reference_counts"])
+    return np.repeat(np.array(part.reference_bins, np.int64), part.reference_counts)
 
 
 def choose_names(values: Mapping[str, int] | Sequence[str]) -> list[str]:

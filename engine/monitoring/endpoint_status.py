@@ -75,7 +75,7 @@ def build_status_lines(
     name_of: NameFormatter,
 ) -> list[DriftLine]:
     """Of each watched value; `counts`: its bins or names within the chosen window."""
-    by_name, limit = {state["name"]: state for state in states}, compute_log_threshold(alpha, len(watched))
+    by_name, limit = {state.name: state for state in states}, compute_log_threshold(alpha, len(watched))
     return [
         _build_line(name, by_name.get(name), limit, reference, counts.get(name, {}), name_of)
         for name in watched
@@ -90,28 +90,28 @@ def _build_line(
     counts: Mapping[int, int] | Mapping[str, int],
     name_of: NameFormatter,
 ) -> DriftLine:
-    facts = reference["values"].get(name) if reference else None
-    title, note = WATCHED_SIGNALS[name].title, facts["why"] if facts else ""
+    facts = reference.values.get(name) if reference else None
+    title, note = WATCHED_SIGNALS[name].title, facts.why if facts else ""
     if state is None:
         standing: DriftStatus = "unwatched" if reference else "collecting"
         return DriftLine(name, title, standing, "–", "–", 0, 0, 0, None, "", note)
     standing = classify_state(state, log_threshold)
     if standing == "held":
         note = describe_held_alarm(state)
-    if standing == "quiet" and state["tested"] < MIN_TESTED:
+    if standing == "quiet" and state.tested < MIN_TESTED:
         standing = "collecting"
     return DriftLine(
         name=name,
         title=title,
         standing=standing,
-        evidence=format_odds(state["log_wealth"]),
-        strongest=format_odds(state["largest"]),
-        tested=state["tested"],
-        reference=state["reference"],
-        wanted=state["wanted"],
-        since=(state["lowest_at"] or state["alarm_at"]) if standing == "alarm" else None,
+        evidence=format_odds(state.log_wealth),
+        strongest=format_odds(state.largest),
+        tested=state.tested,
+        reference=state.reference,
+        wanted=state.wanted,
+        since=(state.lowest_at or state.alarm_at) if standing == "alarm" else None,
         window=_describe_window(WATCHED_SIGNALS[name], facts, counts, name_of) if facts else "",
-        note=note if standing == "held" or state["reference"] < state["wanted"] else "",
+        note=note if standing == "held" or state.reference < state.wanted else "",
     )
 
 
@@ -122,8 +122,8 @@ def _describe_window(
     name_of: NameFormatter,
 ) -> str:
     """How the window differs from the reference, for one look: a description, no alarm."""
-    names = facts["names"] if watched.is_category else facts["bins"]
-    reference = dict(zip(names, facts["counts"], strict=True))
+    names = facts.names if watched.is_category else facts.bins
+    reference = dict(zip(names, facts.counts, strict=True))
     seen = compare_window(reference, counts)  # type: ignore[arg-type]  # both by bin, or both by name
     if seen is None:
         return ""
@@ -175,11 +175,11 @@ def describe_reference(reference: ReferenceFacts | None, source: str, taken: int
     requests that are there for a reference of requests."""
     if reference is None:
         return _describe_pending_reference(source, taken, wanted)
-    fitted = reference["fitted"]
+    fitted = reference.fitted
     return (
-        f"Held against {reference['source']}. Distances, topics and names are taken from {fitted:,} of"
+        f"Held against {reference.source}. Distances, topics and names are taken from {fitted:,} of"
         f" them, drawn by"
-        f" chance, and their tests begin with the other {reference['rows'] - fitted:,}; all other tests"
+        f" chance, and their tests begin with the other {reference.rows - fitted:,}; all other tests"
         f" begin with all"
         " of them."
     )
@@ -231,13 +231,13 @@ PACE_ADVICE: dict[PaceName, str] = {
 
 def find_change_time(test: PaceTest) -> float:
     """Since when it has most likely been so: Unix time, s."""
-    minute = test["since"]["minute"]
-    return float(minute * MINUTE) if minute is not None else test["alarm_at"] or 0.0
+    minute = test.since.minute
+    return float(minute * MINUTE) if minute is not None else test.alarm_at or 0.0
 
 
 def compute_slowdown(test: PaceTest) -> float:
     """How many times as long as one of its length in the reference the middle answer took since then."""
-    return _compute_median({int(place): n for place, n in test["since"]["bins"].items()})
+    return _compute_median({int(place): n for place, n in test.since.bins.items()})
 
 
 def _compute_median(bins: Mapping[int, int]) -> float:
@@ -251,26 +251,26 @@ def _compute_median(bins: Mapping[int, int]) -> float:
 
 def describe_pace_alarm(test: PaceTest, alpha: float) -> str:
     """Why a test has raised its alarm, with figures of the time since the change that it names."""
-    since = test["since"]
-    if test["name"] == "slower":
+    since = test.since
+    if test.name == "slower":
         change = (
             f"Answers have become slower, most likely since {format_time(find_change_time(test))}. Of the"
-            f" {plural(since['n'], 'answer')} since then, up to this alert, half took over"
+            f" {plural(since.n, 'answer')} since then, up to this alert, half took over"
             f" {format_number(compute_slowdown(test), 1)} times as long as answers of their"
             " length in the reference."
         )
         unless = f"as long as half of the answers take at most {MARGIN:g} times as long"
     else:
-        share = percent(since["over"] / max(1, since["n"]))
+        share = percent(since.over / max(1, since.n))
         change = (
             f"More requests fail, most likely since {format_time(find_change_time(test))}:"
-            f" {since['over']:,} of the"
-            f" {plural(since['n'], 'request')} since then, up to this alert ({share}), against"
-            f" {percent(test['usual'])} of {test['reference']:,} in the reference."
+            f" {since.over:,} of the"
+            f" {plural(since.n, 'request')} since then, up to this alert ({share}), against"
+            f" {percent(test.usual)} of {test.reference:,} in the reference."
         )
-        unless = f"as long as at most {percent(test['allowed'])} fail, which the reference can't rule out"
+        unless = f"as long as at most {percent(test.allowed)} fail, which the reference can't rule out"
     chance = (
-        f"The evidence is {format_odds(test['largest'])}; an alert of times or failures is raised at"
+        f"The evidence is {format_odds(test.largest)}; an alert of times or failures is raised at"
         f" {format_odds(compute_pace_threshold(alpha))}, which {unless} ever comes with a chance of at most"
         f" {100 * alpha:g}%."
     )
@@ -279,25 +279,25 @@ def describe_pace_alarm(test: PaceTest, alpha: float) -> str:
 
 def build_pace_lines(watch: PaceWatch | None) -> list[DriftLine]:
     """How both tests stand, as the watched values do."""
-    return [_build_pace_line(test) for test in watch["tests"]] if watch else []
+    return [_build_pace_line(test) for test in watch.tests] if watch else []
 
 
 def _build_pace_line(test: PaceTest) -> DriftLine:
-    whole = test["reference"] >= test["wanted"]
+    whole = test.reference >= test.wanted
     standing: DriftStatus = "collecting"
-    if test["alarm_place"] is not None:
+    if test.alarm_place is not None:
         standing = "alarm"
-    elif whole and test["tested"] >= MIN_TESTED:
+    elif whole and test.tested >= MIN_TESTED:
         standing = "quiet"
     return DriftLine(
-        name=test["name"],
-        title=PACE_TITLES[test["name"]],
+        name=test.name,
+        title=PACE_TITLES[test.name],
         standing=standing,
-        evidence=format_odds(test["log_wealth"]),
-        strongest=format_odds(test["largest"]),
-        tested=test["tested"],
-        reference=test["reference"],
-        wanted=test["wanted"],
+        evidence=format_odds(test.log_wealth),
+        strongest=format_odds(test.largest),
+        tested=test.tested,
+        reference=test.reference,
+        wanted=test.wanted,
         since=find_change_time(test) if standing == "alarm" else None,
         window=_describe_baseline(test) if whole else "",
         note="",
@@ -306,26 +306,26 @@ def _build_pace_line(test: PaceTest) -> DriftLine:
 
 def _describe_baseline(test: PaceTest) -> str:
     """What the reference had, and from where on a request speaks for a change."""
-    if test["times"] is None:
-        failed, limit = percent(test["usual"]), percent(test["allowed"])
-        if test["allowed"] >= 1:
+    if test.times is None:
+        failed, limit = percent(test.usual), percent(test.allowed)
+        if test.allowed >= 1:
             return f"reference: {failed} failed, and no more can"
         return f"reference: {failed} failed; tested is whether over {limit} do"
-    unlike = plural(test["unlike"], "answer")
-    left_out = f"; {unlike} left out, of lengths that it hasn’t" if test["unlike"] else ""
+    unlike = plural(test.unlike, "answer")
+    left_out = f"; {unlike} left out, of lengths that it hasn’t" if test.unlike else ""
     return (
-        f"reference: half within {format_number(test['usual'], 2)} s; slow is over"
-        f" {format_number(test['times']['limit'], 1)} times what one of that length took{left_out}"
+        f"reference: half within {format_number(test.usual, 2)} s; slow is over"
+        f" {format_number(test.times.limit, 1)} times what one of that length took{left_out}"
     )
 
 
 def describe_pace_reference(watch: PaceWatch | None, wanted: int) -> str:
     """What times and failures are held against."""
-    tests = watch["tests"] if watch else []
-    least = min((test["reference"] for test in tests), default=0)
-    lacks = max((test["wanted"] - test["reference"] for test in tests), default=wanted)
-    end = next((test["ends_at"] for test in tests if test.get("ends_at")), None)
-    starts = [test["begins_at"] for test in tests if test["begins_at"] is not None]
+    tests = watch.tests if watch else []
+    least = min((test.reference for test in tests), default=0)
+    lacks = max((test.wanted - test.reference for test in tests), default=wanted)
+    end = next((test.ends_at for test in tests if test.ends_at), None)
+    starts = [test.begins_at for test in tests if test.begins_at is not None]
     after = f" from {format_time(min(starts))} on" if starts else f" after {WARM_UP} of warming up"
     what = "Times (beside answers of the same length) and failures"
     if lacks and end:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from engine.monitoring.drift import WATCHED_SIGNALS, compute_bins, compute_log_t
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_atomically, write_json
-from store.core.monitoring_schemas import Monitor, ServedBase, ServedBases, WatchedName, WatchResult
+from store.core.monitoring_schemas import (
+    Monitor,
+    ServedBase,
+    ServedBases,
+    WatchedName,
+    WatchResult,
+)
 from store.core.schemas import Job
 from store.core.version_folders import is_reference
 from store.data import datasets
@@ -118,7 +125,7 @@ def build_watch_spec(db: Queryable, job: Job) -> JobSpecDetails:
     details: JobSpecDetails = {
         "watch": {
             "states": monitor.states if monitor else [],
-            "fit": reference["fit"] if reference else "",
+            "fit": reference.fit if reference else "",
             "log_threshold": compute_log_threshold(settings.alpha, len(settings.watched)),
             "alpha": settings.alpha / len(settings.watched),
         }
@@ -204,7 +211,7 @@ def _save_reference(tx: Transaction, home: Home, job: Job, result: WatchResult, 
     made, final = home.jobs / job.job_id / "fit.npz", folder / f"{job.job_id}.npz"
     if made.exists():  # else an engine that was killed between the move and the commit has moved it
         os.replace(made, final)
-    facts = {**facts, "fit": str(final.relative_to(home.path))}
+    facts = replace(facts, fit=str(final.relative_to(home.path)))
     place = config.end if config.source == "first" else None
     monitors.save_reference(tx, config.endpoint_id, facts, result["states"], place)
 

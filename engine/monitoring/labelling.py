@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -201,8 +201,8 @@ def _find_growing_topics(topics: Sequence[str | None], before: Mapping[str, int]
 def count_reference_topics(monitor: Monitor | None) -> dict[str, int]:
     """How often each topic came in a monitor's reference; none where it has none."""
     reference = monitor.reference if monitor else None
-    topics = reference["values"].get("input_topic") if reference else None
-    return dict(zip(topics["names"], topics["counts"], strict=True)) if topics else {}
+    topics = reference.values.get("input_topic") if reference else None
+    return dict(zip(topics.names, topics.counts, strict=True)) if topics else {}
 
 
 def pick_candidates(
@@ -308,7 +308,8 @@ REASON_PHRASES = {  # reason -> how those are counted in a sentence
 }
 
 
-class RequestToLabel(TypedDict):
+@dataclass(kw_only=True)
+class RequestToLabel:
     """A line of the list."""
 
     text: str
@@ -366,15 +367,15 @@ def choose_protocol(requests: pa.Table) -> RatingProtocol:
 
 def _build_request(candidate: LabelCandidate, reasons: list[str], score: float) -> RequestToLabel:
     first = candidate.first
-    return {
-        "text": _truncate(candidate.text),
-        "answer": _truncate(" | ".join(candidate.answers) or extract_answer(first)),
-        "reasons": reasons,
-        "asked_at": first["asked_at"],
-        "version": first["version"],
-        "times": len({row["request_id"] for row in candidate.rows}),
-        "score": score,
-    }
+    return RequestToLabel(
+        text=_truncate(candidate.text),
+        answer=_truncate(" | ".join(candidate.answers) or extract_answer(first)),
+        reasons=reasons,
+        asked_at=first["asked_at"],
+        version=first["version"],
+        times=len({row["request_id"] for row in candidate.rows}),
+        score=score,
+    )
 
 
 def _truncate(text: str) -> str:
@@ -396,7 +397,7 @@ def describe_label_queue(upcoming: LabelQueue) -> str:
 
 def describe_order(upcoming: LabelQueue) -> str:
     """Why the first ones come first; that nothing tells them apart, where nothing does."""
-    if upcoming.different > 1 and len({line["score"] for line in upcoming.listed}) == 1:
+    if upcoming.different > 1 and len({line.score for line in upcoming.listed}) == 1:
         return (
             "The newest come first: nothing tells them apart yet. Of none it is known how sure the model was,"
             " how like the reference it is, or whether versions part."

@@ -87,7 +87,7 @@ def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int
     folder = EndpointFolder(home, endpoint_id)
     stopped = _is_stopped(database, folder)
     if stopped and (config := folder.config()):
-        days = min(days, config["log"]["days"])
+        days = min(days, config.log.days)
     before = job_queue.to_utc(at) - timedelta(days=days, hours=1)
     for series in get_args(Series):
         files = list_log_files(home, endpoint_id, series)
@@ -130,14 +130,14 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
     before = _begin_pace_watch(database, monitor)
     if before is None:
         return False
-    rows = monitors.read_timed_requests(database, endpoint_id, before["place"], PACE_BATCH)
+    rows = monitors.read_timed_requests(database, endpoint_id, before.place, PACE_BATCH)
     if not len(rows):
         return False
     columns = [rows[name].to_pylist() for name in PacedRequest._fields]
     requests = [PacedRequest(*row) for row in zip(*columns, strict=True)]
     limit = compute_pace_threshold(settings.alpha)
-    tests = [_advance_alone(test, requests, limit) for test in before["tests"]]
-    after: PaceWatch = {"place": requests[-1].place + 1, "tests": tests}
+    tests = [_advance_alone(test, requests, limit) for test in before.tests]
+    after = PaceWatch(place=requests[-1].place + 1, tests=tests)
     with database.transaction() as tx:
         present = monitors.find(tx, endpoint_id)
         if present is None or (present.pace, present.revision) != (
@@ -156,18 +156,18 @@ def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: floa
         return advance_pace_test(test, requests, limit)
     except Exception:
         log.exception(
-            "The test %r can't take requests %d to %d", test["name"], requests[0].place, requests[-1].place
+            "The test %r can't take requests %d to %d", test.name, requests[0].place, requests[-1].place
         )
         return test
 
 
 def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
     """As the tests are, or before their first request; None while a window that is the reference has none."""
-    watch: PaceWatch = monitor.pace or {"place": 0, "tests": []}
-    if watch["tests"]:
+    watch: PaceWatch = monitor.pace or PaceWatch(place=0, tests=[])
+    if watch.tests:
         return watch
     settings = monitors.get_settings(monitor)
-    place, ends_at = watch["place"], None
+    place, ends_at = watch.place, None
     if settings.reference == "window":
         which = select_reference_rows(settings)
         first = monitors.find_window_start(db, monitor.endpoint_id, which)
@@ -175,7 +175,7 @@ def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
             return None
         place, ends_at = first, job_queue.to_epoch(which.end)
     tests = [begin_pace_test(name, settings.reference_rows, ends_at=ends_at) for name in PACES]
-    return {"place": place, "tests": tests}
+    return PaceWatch(place=place, tests=tests)
 
 
 # What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.

@@ -281,9 +281,9 @@ class BaseLosses(NamedTuple):
     @property
     def why(self) -> str:
         """That no answer could be measured; empty where one was."""
-        if self.look["measured"]:
+        if self.look.measured:
             return ""
-        reason = max(self.look["reasons"], key=lambda each: self.look["reasons"][each], default="no answer")
+        reason = max(self.look.reasons, key=lambda each: self.look.reasons[each], default="no answer")
         return (
             f"No answer of the reference can be measured: {reason.rstrip('.')}. To try again, take it out of"
             " what is watched, save, and put it back."
@@ -319,11 +319,11 @@ def measure_answers(
         reasons.update(reason for reason in scored.reasons if reason)
         cut, loading, seconds = cut + scored.cut, loading + scored.loading, seconds + scored.seconds
     measured = sum(value is not None for value in nats)
-    look: BaseMeasurement = {
-        "measured": measured, "left_out": len(asked) - len(drawn), "cut": cut,
-        "reasons": {reason: n for reason, n in reasons.most_common() if n},
-        "seconds": seconds / max(1, measured), "loading": loading,
-    }  # fmt: skip
+    look = BaseMeasurement(
+        measured=measured, left_out=len(asked) - len(drawn), cut=cut,
+        reasons={reason: n for reason, n in reasons.most_common() if n},
+        seconds=seconds / max(1, measured), loading=loading,
+    )  # fmt: skip
     return BaseLosses(nats, look)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -66,36 +67,36 @@ class BetPath(NamedTuple):
 def begin_bets(reference: Ints) -> MartingaleState:
     """The state before the first value, with the bins of the reference's values."""
     bins, counts = np.unique(reference, return_counts=True)
-    return {
-        "bins": bins.tolist(),
-        "counts": counts.tolist(),
-        "reference_bins": bins.tolist(),
-        "reference_counts": counts.tolist(),
-        "shares": compute_initial_shares(BETS),
-        "log_wealth": 0.0,
-        "tested": 0,
-    }
+    return MartingaleState(
+        bins=bins.tolist(),
+        counts=counts.tolist(),
+        reference_bins=bins.tolist(),
+        reference_counts=counts.tolist(),
+        shares=compute_initial_shares(BETS),
+        log_wealth=0.0,
+        tested=0,
+    )
 
 
 def place_bets(state: MartingaleState, bins: Ints, ties: Floats) -> BetPath:
     """On values in the order in which they came, by their bins; `ties` between 0 and 1, uniform, break
     ties."""
     ranks = _compute_ranks(state, bins, ties)
-    shares, wealth = np.array(state["shares"]), state["log_wealth"]
+    shares, wealth = np.array(state.shares), state.log_wealth
     path = np.empty(len(ranks))
     for place, payoff in enumerate(compute_payoffs(ranks)):
-        shares, gain = update_shares(shares, payoff, state["tested"] + place)
+        shares, gain = update_shares(shares, payoff, state.tested + place)
         wealth += gain
         path[place] = wealth
     seen, counts = _add_counts(state, bins)
-    after: MartingaleState = {
-        **state,
-        "bins": seen.tolist(),
-        "counts": counts.tolist(),
-        "shares": shares.tolist(),
-        "log_wealth": wealth,
-        "tested": state["tested"] + len(ranks),
-    }
+    after: MartingaleState = replace(
+        state,
+        bins=seen.tolist(),
+        counts=counts.tolist(),
+        shares=shares.tolist(),
+        log_wealth=wealth,
+        tested=state.tested + len(ranks),
+    )
     return BetPath(after, path)
 
 
@@ -112,9 +113,9 @@ def draw_ties(seed: int, first: int, count: int) -> Floats:
 
 def _compute_ranks(state: MartingaleState, bins: Ints, ties: Floats) -> Floats:
     """The share of reference, past and the value itself that lies above it, a random part of its ties too."""
-    size = int(max([*state["bins"], *bins.tolist(), 0])) + 1
+    size = int(max([*state.bins, *bins.tolist(), 0])) + 1
     counts = np.zeros(size, np.int64)
-    counts[state["bins"]] = state["counts"]
+    counts[state.bins] = state.counts
     total = int(counts.sum())
     ranks = np.empty(len(bins))
     for place, (bin_, tie) in enumerate(zip(bins.tolist(), ties.tolist(), strict=True)):
@@ -163,8 +164,8 @@ def _redistribute_shares(shares: Floats, tested: int) -> Floats:
 
 def _add_counts(state: MartingaleState, bins: Ints) -> tuple[Ints, Ints]:
     """Bins and counts of what was seen before and of these."""
-    seen = np.concatenate([np.array(state["bins"], np.int64), bins])
-    weights = np.concatenate([np.array(state["counts"], np.int64), np.ones(len(bins), np.int64)])
+    seen = np.concatenate([np.array(state.bins, np.int64), bins])
+    weights = np.concatenate([np.array(state.counts, np.int64), np.ones(len(bins), np.int64)])
     both, place = np.unique(seen, return_inverse=True)
     return both, np.bincount(place, weights, len(both)).astype(np.int64)
 
@@ -232,40 +233,40 @@ def begin_pace_test(
     name: PaceName, wanted: int, warm_up: int = WARM_UP, ends_at: float | None = None
 ) -> PaceTest:
     """Before the first request; ends_at: of the window that its reference comes from, Unix time, s."""
-    return {
-        "name": name,
-        "warm_up": warm_up,
-        "begins_at": None,
-        "ends_at": ends_at,
-        "wanted": wanted,
-        "gathered": [],
-        "reference": 0,
-        "usual": 0.0,
-        "times": None,
-        "allowed": SLOW,
-        "shares": compute_initial_shares(len(STAKES[name])),
-        "log_wealth": 0.0,
-        "largest": 0.0,
-        "minutes": 0,
-        "tested": 0,
-        "unlike": 0,
-        "open": None,
-        "since": _build_no_change(),
-        "alarm_place": None,
-        "alarm_at": None,
-    }
+    return PaceTest(
+        name=name,
+        warm_up=warm_up,
+        begins_at=None,
+        ends_at=ends_at,
+        wanted=wanted,
+        gathered=[],
+        reference=0,
+        usual=0.0,
+        times=None,
+        allowed=SLOW,
+        shares=compute_initial_shares(len(STAKES[name])),
+        log_wealth=0.0,
+        largest=0.0,
+        minutes=0,
+        tested=0,
+        unlike=0,
+        open=None,
+        since=_build_no_change(),
+        alarm_place=None,
+        alarm_at=None,
+    )
 
 
 def _build_no_change() -> CusumState:
-    return {"score": 0.0, "minute": None, "place": None, "n": 0, "over": 0, "bins": {}}
+    return CusumState(score=0.0, minute=None, place=None, n=0, over=0, bins={})
 
 
 def restart_pace_test(test: PaceTest, *, same_reference: bool) -> PaceTest:
     """After an alarm that somebody has seen: against the same reference, or against requests to come."""
-    fresh = begin_pace_test(test["name"], test["wanted"], warm_up=0)
+    fresh = begin_pace_test(test.name, test.wanted, warm_up=0)
     if same_reference:
-        fresh["begins_at"], fresh["reference"] = test["begins_at"], test["reference"]
-        fresh["usual"], fresh["times"], fresh["allowed"] = test["usual"], test["times"], test["allowed"]
+        fresh.begins_at, fresh.reference = test.begins_at, test.reference
+        fresh.usual, fresh.times, fresh.allowed = test.usual, test.times, test.allowed
     return fresh
 
 
@@ -273,60 +274,60 @@ def advance_pace_test(test: PaceTest, requests: Sequence[PacedRequest], log_thre
     """The test after these requests, in the order of their places."""
     after = copy.deepcopy(test)
     for request in requests:
-        if after["name"] == "failing" or (request.is_live and not request.failed):
+        if after.name == "failing" or (request.is_live and not request.failed):
             _add_request(after, request, log_threshold)
     return after
 
 
 def _add_request(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
-    if test["reference"] < test["wanted"] and _is_over(test, request):
-        if test["reference"] < MIN_REFERENCE:
+    if test.reference < test.wanted and _is_over(test, request):
+        if test.reference < MIN_REFERENCE:
             return  # too few: nothing is tested against them
-        test["wanted"] = test["reference"]
+        test.wanted = test.reference
         _fit_reference(test)
-    if test["warm_up"]:
-        test["warm_up"] -= 1
-    elif test["reference"] < test["wanted"]:
+    if test.warm_up:
+        test.warm_up -= 1
+    elif test.reference < test.wanted:
         _add_to_reference(test, request)
     else:
         minute = int(request.at // MINUTE)
-        opened = test["open"]
-        if opened is not None and not 0 <= opened["minute"] - minute <= LATE_MINUTES:
-            if opened["n"] >= MIN_REQUESTS:
+        opened = test.open
+        if opened is not None and not 0 <= opened.minute - minute <= LATE_MINUTES:
+            if opened.n >= MIN_REQUESTS:
                 _close_minute(test, opened, log_threshold)
-                test["open"] = None
+                test.open = None
             else:
-                opened["minute"] = min(minute, opened["minute"])
+                opened.minute = min(minute, opened.minute)
         _count_request(test, request, minute)
 
 
 def _is_over(test: PaceTest, request: PacedRequest) -> bool:
     """Whether the window that the reference comes from has ended."""
-    ends_at = test.get("ends_at")
+    ends_at = test.ends_at
     return ends_at is not None and request.at >= ends_at
 
 
 def _add_to_reference(test: PaceTest, request: PacedRequest) -> None:
     lengths = [float(request.prompt_tokens), float(request.completion_tokens)]
-    row = [float(request.failed)] if test["name"] == "failing" else [request.seconds, *lengths]
-    test["gathered"].append(row)
-    if test["begins_at"] is None:
-        test["begins_at"] = request.at
-    test["reference"] += 1
-    if test["reference"] == test["wanted"]:
+    row = [float(request.failed)] if test.name == "failing" else [request.seconds, *lengths]
+    test.gathered.append(row)
+    if test.begins_at is None:
+        test.begins_at = request.at
+    test.reference += 1
+    if test.reference == test.wanted:
         _fit_reference(test)
 
 
 def _fit_reference(test: PaceTest) -> None:
     """What is usual, of the requests that were gathered."""
-    rows = np.array(test["gathered"], np.float64)
-    test["gathered"] = []
-    test["usual"] = float(rows.mean() if test["name"] == "failing" else np.median(rows[:, 0]))
-    if test["name"] == "failing":
+    rows = np.array(test.gathered, np.float64)
+    test.gathered = []
+    test.usual = float(rows.mean() if test.name == "failing" else np.median(rows[:, 0]))
+    if test.name == "failing":
         high = wilson_interval(int(rows.sum()), len(rows), confidence=SURE["failing"]).high
-        test["allowed"] = 1.0 if high is None else min(1.0, high)
+        test.allowed = 1.0 if high is None else min(1.0, high)
     else:
-        test["times"] = fit_time_model(rows[:, 0], rows[:, 1:])
+        test.times = fit_time_model(rows[:, 0], rows[:, 1:])
 
 
 def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
@@ -350,73 +351,73 @@ def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     upper = math.ceil(n / 2 + z * math.sqrt(n) / 2)  # the place of the median's upper limit
     high = float(np.sort(beside)[min(upper, n - 1)]) / middle
     ranges = [[float(column.min()), float(column.max())] for column in lengths.T]
-    return {
-        "seconds": constant, "per_prompt": per_prompt, "per_completion": per_completion,
-        "ranges": ranges, "limit": MARGIN * high,
-    }  # fmt: skip
+    return TimeModel(
+        seconds=constant, per_prompt=per_prompt, per_completion=per_completion,
+        ranges=ranges, limit=MARGIN * high,
+    )  # fmt: skip
 
 
 def _compare_with_expected(times: TimeModel, request: PacedRequest) -> float | None:
     """How many times as long it took as one of its length; None where the reference has no such length."""
     lengths = request.prompt_tokens, request.completion_tokens
-    for length, (fewest, most), (factor, more) in zip(lengths, times["ranges"], LONGER, strict=True):
+    for length, (fewest, most), (factor, more) in zip(lengths, times.ranges, LONGER, strict=True):
         if not fewest / factor - more <= length <= most * factor + more:
             return None
-    expected = times["seconds"] + times["per_prompt"] * lengths[0] + times["per_completion"] * lengths[1]
+    expected = times.seconds + times.per_prompt * lengths[0] + times.per_completion * lengths[1]
     return max(request.seconds, MIN_SECONDS) / (expected + MIN_SECONDS)
 
 
 def _count_request(test: PaceTest, request: PacedRequest, minute: int) -> None:
     """In the minute that goes on; one that comes late counts there too."""
-    times, ratio = test["times"], None
+    times, ratio = test.times, None
     if times is not None:
         ratio = _compare_with_expected(times, request)
         if ratio is None:
-            test["unlike"] += 1
+            test.unlike += 1
             return
-    opened = test["open"] or _open_minute(minute, request.place)
-    test["open"] = opened
-    opened["n"] += 1
-    opened["last_place"] = request.place
-    over = request.failed if times is None or ratio is None else ratio > times["limit"]
-    opened["over"] += over
+    opened = test.open or _open_minute(minute, request.place)
+    test.open = opened
+    opened.n += 1
+    opened.last_place = request.place
+    over = request.failed if times is None or ratio is None else ratio > times.limit
+    opened.over += over
     if ratio is not None:
         place = str(round(math.log(ratio) / RATIO_STEP))
-        opened["bins"][place] = opened["bins"].get(place, 0) + 1
+        opened.bins[place] = opened.bins.get(place, 0) + 1
 
 
 def _open_minute(minute: int, place: int) -> CurrentMinute:
-    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": {}}
+    return CurrentMinute(minute=minute, place=place, last_place=place, n=0, over=0, bins={})
 
 
 def _close_minute(test: PaceTest, minute: CurrentMinute, log_threshold: float) -> None:
     """Bet on the minute that is over."""
-    excess = minute["over"] / minute["n"] - test["allowed"]
-    stakes, largest = STAKES[test["name"]], MAX_LOSS / test["allowed"]
+    excess = minute.over / minute.n - test.allowed
+    stakes, largest = STAKES[test.name], MAX_LOSS / test.allowed
     payoff = 1 + np.minimum(stakes, largest) * excess
-    shares, gain = update_shares(np.array(test["shares"]), payoff, test["minutes"])
-    test["shares"] = shares.tolist()
-    test["log_wealth"] += gain
-    test["largest"] = max(test["largest"], test["log_wealth"])
-    test["minutes"] += 1
-    test["tested"] += minute["n"]
-    if test["alarm_place"] is not None:
+    shares, gain = update_shares(np.array(test.shares), payoff, test.minutes)
+    test.shares = shares.tolist()
+    test.log_wealth += gain
+    test.largest = max(test.largest, test.log_wealth)
+    test.minutes += 1
+    test.tested += minute.n
+    if test.alarm_place is not None:
         return  # its figures stay those of the alarm
-    _update_change_point(test["since"], minute, math.log1p(min(1.0, largest) * excess))
-    if test["log_wealth"] >= log_threshold:
-        test["alarm_place"] = minute["last_place"]
-        test["alarm_at"] = float((minute["minute"] + 1) * MINUTE)
+    test.since = _update_change_point(test.since, minute, math.log1p(min(1.0, largest) * excess))
+    if test.log_wealth >= log_threshold:
+        test.alarm_place = minute.last_place
+        test.alarm_at = float((minute.minute + 1) * MINUTE)
 
 
-def _update_change_point(since: CusumState, minute: CurrentMinute, gain: float) -> None:
-    """Move the time of the most likely change on."""
-    since["score"] += gain
-    if since["score"] <= 0:
-        since.update(_build_no_change())
-        return
-    if since["minute"] is None:
-        since["minute"], since["place"] = minute["minute"], minute["place"]
-    since["n"] += minute["n"]
-    since["over"] += minute["over"]
-    for place, n in minute["bins"].items():
-        since["bins"][place] = since["bins"].get(place, 0) + n
+def _update_change_point(since: CusumState, minute: CurrentMinute, gain: float) -> CusumState:
+    """The time of the most likely change, after one more minute."""
+    since.score += gain
+    if since.score <= 0:
+        return _build_no_change()
+    if since.minute is None:
+        since.minute, since.place = minute.minute, minute.place
+    since.n += minute.n
+    since.over += minute.over
+    for place, n in minute.bins.items():
+        since.bins[place] = since.bins.get(place, 0) + n
+    return since

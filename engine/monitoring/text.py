@@ -48,12 +48,12 @@ READING_FORMATS: dict[Scale, str] = {
 def describe_direction(state: TestState, changed: Sequence[Value], name_of: NameFormatter) -> str:
     """A sentence; empty where both sides read the same, or one of them has no value. changed: the values
     since the change; name_of: how a name of a category reads."""
-    watched = WATCHED_SIGNALS[state["name"]]
+    watched = WATCHED_SIGNALS[state.name]
     present = [value for value in changed if value is not None]
     if watched.scale == "category":
         return _describe_category(state, present, name_of)
     before, since = (
-        _count_reference(state["bets"][0]),
+        _count_reference(state.bets[0]),
         dict(Counter(build_columns(state, present)[0].tolist())),
     )
     if not before or not since:
@@ -74,7 +74,7 @@ def _format_sentence(first: str, before: Counts, since: Counts, second: str) -> 
 
 
 def _count_reference(bet: MartingaleState) -> Counts:
-    return dict(zip(bet["reference_bins"], bet["reference_counts"], strict=True))
+    return dict(zip(bet.reference_bins, bet.reference_counts, strict=True))
 
 
 def _sum_counts(counts: Counts) -> int:
@@ -121,7 +121,7 @@ def _describe_perplexities(before: Counts, since: Counts) -> str:
 def _describe_category(state: TestState, changed: Sequence[Value], name_of: NameFormatter) -> str:
     """The name whose share moved furthest."""
     after = [dict(Counter(column.tolist())) for column in build_columns(state, changed)]
-    sides = zip(state["categories"], map(_count_reference, state["bets"]), after, strict=True)
+    sides = zip(state.categories, map(_count_reference, state.bets), after, strict=True)
     moved = [
         (abs(_compute_mean_place(since) - _compute_mean_place(before)), name, before, since)
         for name, before, since in sides
@@ -133,7 +133,7 @@ def _describe_category(state: TestState, changed: Sequence[Value], name_of: Name
     first, second = percent(_compute_mean_place(before)), percent(_compute_mean_place(since))
     if first == second:
         return ""
-    who = name_of(state["name"], name)
+    who = name_of(state.name, name)
     return _format_sentence(f"{who[:1].upper()}{who[1:]} is {first} of", before, since, second)
 
 
@@ -194,20 +194,20 @@ def describe_alarm(
     name_of: NameFormatter,
 ) -> str:
     """Why a value has raised its alarm. changed: its values since the change, up to the alarm."""
-    noun = WATCHED_SIGNALS[state["name"]].noun
-    since = format_time(state["lowest_at"]) if state["lowest_at"] is not None else "the test began"
+    noun = WATCHED_SIGNALS[state.name].noun
+    since = format_time(state.lowest_at) if state.lowest_at is not None else "the test began"
     together = "this value" if watched == 1 else f"any of the {watched} watched values"
-    has = "have" if state["name"] in ("input_topic", "input_language") else "has"
-    if "days" in state:
+    has = "have" if state.name in ("input_topic", "input_language") else "has"
+    if state.days is not None:
         chance = (
-            f"The evidence of single requests is {format_odds(state['largest'])}, and whole days"
+            f"The evidence of single requests is {format_odds(state.largest)}, and whole days"
             " differ from the"
             f" same weekdays of the first week, which {together} does without a change with a chance of at"
             f" most {100 * alpha:g}% a month."
         )
     else:
         chance = (
-            f"The evidence is {format_odds(state['largest'])}; an alarm is raised at"
+            f"The evidence is {format_odds(state.largest)}; an alarm is raised at"
             f" {format_odds(log_threshold)}, which"
             f" {together} ever reaches with a chance of at most {100 * alpha:g}% where requests are drawn by"
             " chance as these rows were. Rows have no time of day: other hours may have other requests."
@@ -230,7 +230,7 @@ def format_time(at: float) -> str:
 
 def describe_held_alarm(state: TestState) -> str:
     """Why the evidence is no alarm yet."""
-    lacking = drift.count_missing_days(state["days"])
+    lacking = drift.count_missing_days(state.days) if state.days else 0
     days = f"{plural(lacking, 'whole day')} more" if lacking else "whole days"
     wait = (
         "are needed before that can be told"
@@ -246,11 +246,11 @@ def describe_held_alarm(state: TestState) -> str:
 def classify_state(state: TestState, log_threshold: float = math.inf) -> StateName:
     """alarm; held: its evidence is over the threshold, and whole days don't say so yet; quiet; or collecting:
     its reference is not there yet."""
-    if state["alarm_place"] is not None:
+    if state.alarm_place is not None:
         return "alarm"
-    if "days" in state and state["largest"] >= log_threshold:
+    if state.days is not None and state.largest >= log_threshold:
         return "held"
-    return "collecting" if state["reference"] < state["wanted"] else "quiet"
+    return "collecting" if state.reference < state.wanted else "quiet"
 
 
 MAX_ANSWERS = 200  # of a look that are measured
@@ -263,21 +263,21 @@ def describe_cost(look: BaseMeasurement | None) -> str:
         "Perplexity under the base costs time and memory: each look loads the base model and asks it about"
         f" {MAX_ANSWERS} answers at most."
     )
-    if look is None or not look["measured"]:
+    if look is None or not look.measured:
         return f"{cost} How long that takes is said here after the first look."
-    each = _format_seconds(look["seconds"])
-    return f"{cost} The last look took {each} a request, after {_format_seconds(look['loading'])} of loading."
+    each = _format_seconds(look.seconds)
+    return f"{cost} The last look took {each} a request, after {_format_seconds(look.loading)} of loading."
 
 
 def describe_look(look: BaseMeasurement) -> str:
     """How many answers have a value, and why others have none."""
-    parts = [f"{plural(look['measured'], 'answer')} measured"]
-    if look["left_out"]:
-        parts.append(f"{look['left_out']:,} not drawn, as a look takes {MAX_ANSWERS} at most")
-    if look["cut"]:
-        parts.append(f"{look['cut']:,} of the measured cut to the context of the base")
+    parts = [f"{plural(look.measured, 'answer')} measured"]
+    if look.left_out:
+        parts.append(f"{look.left_out:,} not drawn, as a look takes {MAX_ANSWERS} at most")
+    if look.cut:
+        parts.append(f"{look.cut:,} of the measured cut to the context of the base")
     text = f"Perplexity under the base, at the last look: {'; '.join(parts)}."
-    reasons = sorted(look["reasons"].items(), key=lambda each: -each[1])
+    reasons = sorted(look.reasons.items(), key=lambda each: -each[1])
     if not reasons:
         return text
     why = "; ".join(f"{reason.rstrip('.')} ({n:,})" for reason, n in reasons[:MAX_REASONS])
@@ -303,8 +303,8 @@ CANDIDATE_ADVICE = (
 
 def format_points(difference: Estimate) -> str:
     """ "−12 points (−20 to −3)"; the value alone where it has no interval."""
-    ends = [difference["value"], difference["low"], difference["high"]]
-    low, high = difference["low"], difference["high"]
+    ends = [difference.value, difference.low, difference.high]
+    low, high = difference.low, difference.high
     places = 1 if low is not None and high is not None and high - low < 0.1 else 0
     value, *limits = ["" if end is None else _format_signed(100 * end, places) for end in ends]
     return f"{value} points ({limits[0]} to {limits[1]})" if all(limits) else f"{value} points"
@@ -317,11 +317,11 @@ def _format_signed(value: float, places: int) -> str:
 
 def describe_worse(pair: SideBySide, kind: OutcomeKind, look: ArmComparison, alpha: float) -> str:
     """Why the candidate has raised an alert."""
-    shares = " against ".join(percent(arm["share"] or 0.0) for arm in (look["other"], look["live"]))
-    callers = " against ".join(plural(arm["callers"], "caller") for arm in (look["other"], look["live"]))
+    shares = " against ".join(percent(arm.share or 0.0) for arm in (look.other, look.live))
+    callers = " against ".join(plural(arm.callers, "caller") for arm in (look.other, look.live))
     return (
         f"The candidate {pair.other} is worse than {pair.live}, the live version of {pair.model}:"
-        f" {shares} {OUTCOME_NOUNS[kind]}, a difference of {format_points(look['difference'])};"
+        f" {shares} {OUTCOME_NOUNS[kind]}, a difference of {format_points(look.difference)};"
         f" {callers}, each counted once."
         f" Without a difference this is ever said of a candidate with a chance of at most {100 * alpha:g}%,"
         " however often one looks."
@@ -330,7 +330,7 @@ def describe_worse(pair: SideBySide, kind: OutcomeKind, look: ArmComparison, alp
 
 def is_conclusive(look: ArmComparison) -> bool:
     """Whether the last look is sure of a difference."""
-    return look["p"] <= look["alpha"]
+    return look.p <= look.alpha
 
 
 def describe_deletion(pair: SideBySide, keep_days: int, now: datetime) -> str:
@@ -346,18 +346,18 @@ def describe_deletion(pair: SideBySide, keep_days: int, now: datetime) -> str:
 
 def describe_outcome(pair: SideBySide, kind: OutcomeKind, look: ArmComparison) -> tuple[str, str]:
     """What is known now: in a word or two (worse, better, can't be told), and what it rests on."""
-    sure, difference = look["sure"], look["difference"]
-    again = f"Looked at again at {plural(look['next_look'], 'answer')}."
+    sure, difference = look.sure, look.difference
+    again = f"Looked at again at {plural(look.next_look, 'answer')}."
     if sure and not is_conclusive(look):
-        was = f"It was {sure['verdict']} for sure at {plural(sure['answers'], 'answer')}, no longer at"
-        return "No longer sure", f"{was} {plural(look['answers'], 'answer')}. {again}"
+        was = f"It was {sure.verdict} for sure at {plural(sure.answers, 'answer')}, no longer at"
+        return "No longer sure", f"{was} {plural(look.answers, 'answer')}. {again}"
     if sure:
-        rest = f"Sure since {plural(sure['answers'], 'answer')}."
-        if sure["verdict"] == "better" and pair.role == "candidate":
+        rest = f"Sure since {plural(sure.answers, 'answer')}."
+        if sure.verdict == "better" and pair.role == "candidate":
             rest += " It may take over: promote it."
-        return f"{sure['verdict'].capitalize()} than the live version", rest
-    if difference["low"] is None:
-        return "Can’t be told yet", f"{difference.get('why', '')}. {again}".lstrip(". ")
-    if look.get("few", not look["look"]):
+        return f"{sure.verdict.capitalize()} than the live version", rest
+    if difference.low is None:
+        return "Can’t be told yet", f"{difference.why or ''}. {again}".lstrip(". ")
+    if look.few or not look.look:
         return "Can’t be told yet", f"Too few callers for anything to be sure. {again}"
     return "No difference that can be told from luck", again

@@ -221,15 +221,15 @@ def learn_reference(
             )
         values[name] = _build_facts(name, present, few)
         if unmeasured:
-            values[name]["why"] = unmeasured
-    facts: ReferenceFacts = {
-        "source": source,
-        "rows": len(rows),
-        "fitted": half,
-        "topics": fit.topics,
-        "values": values,
-        "fit": "",
-    }
+            values[name].why = unmeasured
+    facts = ReferenceFacts(
+        source=source,
+        rows=len(rows),
+        fitted=half,
+        topics=fit.topics,
+        values=values,
+        fit="",
+    )
     return MonitorReference(fit, facts, states)
 
 
@@ -268,13 +268,13 @@ def _build_facts(name: WatchedName, values: list[float | str], few: bool) -> Ref
         why = f"{has}." if _needs_fit(name) else f"{has}, so {first}"
     if watched.is_category:
         names, counts = np.unique([str(value) for value in values], return_counts=True)
-        return {
-            "n": len(values), "bins": [], "names": names.tolist(), "counts": counts.tolist(), "why": why
-        }  # fmt: skip
+        return ReferenceValue(
+            n=len(values), bins=[], names=names.tolist(), counts=counts.tolist(), why=why
+        )  # fmt: skip
     bins, counts = np.unique(
         compute_bins(watched.scale, [float(value) for value in values]), return_counts=True
     )
-    return {"n": len(values), "bins": bins.tolist(), "names": [], "counts": counts.tolist(), "why": why}
+    return ReferenceValue(n=len(values), bins=bins.tolist(), names=[], counts=counts.tolist(), why=why)
 
 
 # The job `watch`: what new requests of an endpoint are like, and what that says of drift.
@@ -348,7 +348,7 @@ def _measure_requests(job: WorkerJob) -> WatchResult:
     order = job.order["watch"]
     requests = pq.read_table(job.dir.path / "requests.parquet")
     fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else EMPTY_FIT
-    is_asked = any(state["name"] == EXPENSIVE for state in order["states"])
+    is_asked = any(state.name == EXPENSIVE for state in order["states"])
     under_base = _score_under_base(job, measured_requests.read_logged_answers(requests)) if is_asked else None
     signals = measure_signals(
         measured_requests.read_logged_requests(requests), fit, under_base.nats if under_base else None
@@ -368,11 +368,11 @@ def _advance_test(state: TestState, requests: pa.Table, signals: pa.Table, order
     rows = zip(
         requests["place"].to_pylist(),
         requests["asked_seconds"].to_pylist(),
-        signals[state["name"]].to_pylist(),
+        signals[state.name].to_pylist(),
         requests["counts"].to_pylist(),
         strict=True,
     )
     values: list[RequestValue] = [
-        {"place": place, "at": at, "value": value} for place, at, value, counts in rows if counts
+        RequestValue(place=place, at=at, value=value) for place, at, value, counts in rows if counts
     ]
     return advance_test(state, values, order["log_threshold"], order["alpha"])

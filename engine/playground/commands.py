@@ -58,7 +58,7 @@ class PlaygroundCommands:
         conversation_id = job_queue.create_id("talk", at)
         with self.database.transaction() as tx:
             conversations.create_conversation(
-                tx, conversation_id, body.title, _dump_settings(body), person["name"], job_queue.to_utc(at)
+                tx, conversation_id, body.title, _dump_settings(body), person.name, job_queue.to_utc(at)
             )
         return {"conversation_id": conversation_id}
 
@@ -102,7 +102,7 @@ class PlaygroundCommands:
                     {"role": "assistant", "content": body.answer},
                 ],
                 corrected=body.answer != answers[0].text,
-                kept_by=person["name"],
+                kept_by=person.name,
                 kept_at=job_queue.to_utc(at),
                 dataset_name=None,
                 job_id=None,

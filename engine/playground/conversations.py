@@ -87,11 +87,11 @@ def _estimate_spare_memory(db: Queryable, job: Job, device: str, held: int) -> i
     if most is None:
         return None
     if device.startswith("cuda"):
-        gpu = next((gpu for gpu in read_gpus() if gpu["index"] == int(device.partition(":")[2] or 0)), None)
-        if gpu is None or gpu["memory_used_gib"] is None or gpu["memory_total_gib"] is None:
+        gpu = next((gpu for gpu in read_gpus() if gpu.index == int(device.partition(":")[2] or 0)), None)
+        if gpu is None or gpu.memory_used_gib is None or gpu.memory_total_gib is None:
             return None
-        used = int(gpu["memory_used_gib"] * GIB) - held
-        free, taken = int(gpu["memory_total_gib"] * GIB) - used, used
+        used = int(gpu.memory_used_gib * GIB) - held
+        free, taken = int(gpu.memory_total_gib * GIB) - used, used
     else:
         free, taken = int(psutil.virtual_memory().available) + held, measure_memory(job.pid)
     return int(free - max(0, most * GIB - taken) - RESERVE)
@@ -205,17 +205,17 @@ class ConversationService:
     def state(self) -> PlaygroundState:
         """How the process of the models stands."""
         process, use = self.models, self._use()
-        return {
-            "state": "away" if process.pid is None else "ready",
-            "memory_bytes": process.memory_bytes(),
-            "gpu_bytes": process.gpu_bytes,
-            "loaded": process.loaded,
-            "machine_has": use.title if use else None,
-            "beside": use is not None and _can_fit(use, process),
-            "seconds_left": use.seconds_left if use else None,
-            "slowdown": self._slowdown.times if use and use.job_id == self._slowdown.job_id else None,
-            "answering": [turn.turn_id for turn in list(self._live.values()) if not turn.is_over],
-        }
+        return PlaygroundState(
+            state="away" if process.pid is None else "ready",
+            memory_bytes=process.memory_bytes(),
+            gpu_bytes=process.gpu_bytes,
+            loaded=process.loaded,
+            machine_has=use.title if use else None,
+            beside=use is not None and _can_fit(use, process),
+            seconds_left=use.seconds_left if use else None,
+            slowdown=self._slowdown.times if use and use.job_id == self._slowdown.job_id else None,
+            answering=[turn.turn_id for turn in list(self._live.values()) if not turn.is_over],
+        )
 
     def _use(self) -> MachineUse | None:
         """What the models share the machine with or give way to."""
@@ -237,7 +237,7 @@ class ConversationService:
             return _stream_nothing()
         if "conversation" in body:
             next_turn = NextTurn.parse(dict(body))
-            turn_id, asked = await asyncio.to_thread(self._say, next_turn, person["name"])
+            turn_id, asked = await asyncio.to_thread(self._say, next_turn, person.name)
             return self._begin(LiveTurn(turn_id, asked)).lines()
         talk = ChatRequest.parse(dict(body))
         await asyncio.to_thread(check_addresses, self._database, self._home, talk)

@@ -95,7 +95,7 @@ class RequestRoundCommands:
         picked = _pick_requests(self.database, body, looked)
         total = logged_requests.count(self.database, meant)
         round_id = job_queue.create_id("round", self.clock())
-        work = {"created_by": dict(person), "notices": _list_notices(looked, picked, total, body)}
+        work = {"created_by": vars(person), "notices": _list_notices(looked, picked, total, body)}
         config = _build_config(self.database, body, looked)
         every = [*looked.candidates, *looked.reached]
         chosen = [(entry, every[entry.place]) for entry in picked]

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.job_specs import build_named_dataset, load_measured_dataset
+from store.core.documents import parse_document
 from store.core.errors import StateError
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.core.rating_schemas import Round, RoundResult, RoundState, RoundSystem
-from store.core.schemas import Job
+from store.core.schemas import Job, Person
 from store.data import datasets
 from store.db.database import Queryable, Transaction
 from store.evaluation import evaluation_pairs, evaluations
@@ -50,13 +51,13 @@ def _build_system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
     name = evaluation.model
     if run_id and checkpoint != "base":
         name = _format_model_name(runs.get_run(db, run_id).name, checkpoint)
-    return {
-        "name": name,
-        "evaluation_id": evaluation.evaluation_id,
-        "run_id": run_id if checkpoint != "base" else None,
-        "model": evaluation.model,
-        "checkpoint": checkpoint,
-    }
+    return RoundSystem(
+        name=name,
+        evaluation_id=evaluation.evaluation_id,
+        run_id=run_id if checkpoint != "base" else None,
+        model=evaluation.model,
+        checkpoint=checkpoint,
+    )
 
 
 def _build_declared_system(db: Queryable, model: RoundModel) -> RoundSystem:
@@ -65,13 +66,13 @@ def _build_declared_system(db: Queryable, model: RoundModel) -> RoundSystem:
     name, of_run = model.model, run if model.checkpoint != "base" else None
     if run:
         name = _format_model_name(run.name, model.checkpoint) if of_run else run.model
-    return {
-        "name": model.answers or name,
-        "evaluation_id": None,
-        "run_id": of_run.run_id if of_run else None,
-        "model": run.model if run else model.model,
-        "checkpoint": model.checkpoint if run or model.model else "",
-    }
+    return RoundSystem(
+        name=model.answers or name,
+        evaluation_id=None,
+        run_id=of_run.run_id if of_run else None,
+        model=run.model if run else model.model,
+        checkpoint=model.checkpoint if run or model.model else "",
+    )
 
 
 def _format_model_name(run: str, checkpoint: Checkpoint) -> str:
@@ -113,7 +114,7 @@ def _read_items(home: Home, job: Job) -> pa.Table:
 
 
 def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) -> Round:
-    config, person = job.config["round"], job.config["created_by"]
+    config, person = job.config["round"], parse_document(Person, job.config["created_by"])
     elsewhere = result.get("elsewhere")
     if elsewhere:
         config = config | {"criteria": elsewhere["criteria"], "labels": elsewhere["labels"]}
@@ -126,13 +127,13 @@ def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) ->
         systems=result["systems"],
         state=state,
         dataset_id=result["dataset_id"],
-        item_count=result["details"]["drawn"],
+        item_count=result["details"].drawn,
         details=result["details"],
-        created_by=person["person_id"],
-        created_by_name=person["name"],
+        created_by=person.person_id,
+        created_by_name=person.name,
         created_at=job_queue.to_utc(at),
         closed_at=job_queue.to_utc(at) if elsewhere else None,
-        closed_by_name=person["name"] if elsewhere else None,
+        closed_by_name=person.name if elsewhere else None,
     )
 
 

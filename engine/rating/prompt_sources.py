@@ -87,9 +87,7 @@ class DatasetPrompts:
             for each in filters
             if each != own
         )
-        return [
-            read_answers(self.job, str(system["evaluation_id"]), system["name"]) for system in self.systems
-        ]
+        return [read_answers(self.job, str(system.evaluation_id), system.name) for system in self.systems]
 
     def meant(self, row_ids: np.ndarray) -> np.ndarray:
         where = self.config.where
@@ -149,7 +147,7 @@ class FilePrompts:
         name = self.config.models[place].answers
         if not name:
             system = self.job.order["systems"][place]
-            return read_answers(self.job, self.job.config["answering"][place], system["name"])
+            return read_answers(self.job, self.job.config["answering"][place], system.name)
         if name not in self.names:
             there = ", ".join(name_there for name_there, _ in self.names.most_common(20)) or "nobody"
             raise DataError(

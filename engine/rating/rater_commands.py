@@ -81,7 +81,7 @@ class EmptyBody(Config):
 
 def _find_first_rating_subject(db: Queryable, body: NewRating, person: Person) -> ActivitySubject | None:
     """The round with a person's first rating: a line for each would hide all others."""
-    if ratings.has_rated(db, body.round, person["person_id"]):
+    if ratings.has_rated(db, body.round, person.person_id):
         return None
     return find_round_subject(db, body)
 
@@ -139,7 +139,7 @@ class RatingCommands:
         """The person's page is left: what it held goes to whoever asks next."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            return {"released": tasks.release_holds(tx, round.round_id, person["person_id"], body.keep)}
+            return {"released": tasks.release_holds(tx, round.round_id, person.person_id, body.keep)}
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
         """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
@@ -165,7 +165,7 @@ class RatingCommands:
 
     def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[RoundRater, int, bool]:
         """Who rates, the revision that is stored now, and whether it was stored before."""
-        task = ratings.find_own_task(tx, body.round, body.task, person["person_id"])
+        task = ratings.find_own_task(tx, body.round, body.task, person.person_id)
         if task is None and ratings.is_assigned(tx, body.task):
             raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
         if task is None:
@@ -283,7 +283,7 @@ def _compute_progress(db: Queryable, rater: RoundRater) -> RatingProgress:
     total = everything if rater.quota is None else min(rater.quota, everything)
     return {
         "done": pace.rated,
-        "total": max(total + round.details.get("qualification", 0), pace.rated),
+        "total": max(total + (round.details.qualification or 0), pace.rated),
         "seconds_each": pace.median_seconds if pace.timed >= MIN_TIMED else None,
     }
 
@@ -304,14 +304,14 @@ def _describe_end(
 
 def _build_round_to_rate(db: Queryable, rater: RoundRater) -> RatableRound:
     round, progress = rater.round, _compute_progress(db, rater)
-    return {
-        "round_id": round.round_id,
-        "name": round.name,
-        "protocol": rater.config.protocol,
-        "state": round.state,
-        "instruction": rater.config.instruction,
-        "created_by_name": round.created_by_name,
-        "created_at": round.created_at.isoformat(),
-        "done": progress["done"],
-        "total": progress["total"],
-    }
+    return RatableRound(
+        round_id=round.round_id,
+        name=round.name,
+        protocol=rater.config.protocol,
+        state=round.state,
+        instruction=rater.config.instruction,
+        created_by_name=round.created_by_name,
+        created_at=round.created_at.isoformat(),
+        done=progress["done"],
+        total=progress["total"],
+    )

@@ -42,7 +42,8 @@ def format_share(share: Interval) -> str:
         return f"no share ({share.why})"
     if share.low is None or share.high is None:
         return f"{formatting.percent(share.value)} (no interval: {share.why})"
-    return f"{formatting.format_share(share.to_dict())} ({formatting.format_share_bounds(share.to_dict())})"
+    estimate = share.to_estimate()
+    return f"{formatting.format_share(estimate)} ({formatting.format_share_bounds(estimate)})"
 
 
 def format_number(at: Interval) -> str:

@@ -247,7 +247,7 @@ class RoundCommands:
         if config.gold_dataset:
             config = config.model_copy(update={"gold_dataset": _find_gold_dataset(tx, config)})
         config = config.model_copy(update={"raters": workload.resolve_people(tx, config.raters)})
-        work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
+        work: dict[str, Any] = {"round": config.document(), "created_by": vars(person)}
         if answering:
             work["answering"] = list(answering)
         job_queue.insert(
@@ -312,7 +312,7 @@ class RoundCommands:
         """Queue the reading of a round that was rated elsewhere."""
         if not config.name:
             config = config.model_copy(update={"name": suggest_name({"path": config.path or config.upload})})
-        work = {"round": config.model_dump(exclude_none=True), "created_by": dict(person)}
+        work = {"round": config.model_dump(exclude_none=True), "created_by": vars(person)}
         with self.database.transaction() as tx:
             return {"job_id": self.launching.queue_job(tx, "import_round", f"Import {config.name}", work)}
 
@@ -323,7 +323,7 @@ class RoundCommands:
             if round.state == "closed":
                 raise StateError(f"{round.name} is closed already.")
             at = job_queue.to_utc(self.clock())
-            rounds.update(tx, round.round_id, state="closed", closed_at=at, closed_by_name=person["name"])
+            rounds.update(tx, round.round_id, state="closed", closed_at=at, closed_by_name=person.name)
             tasks.release_holds(tx, round.round_id)
         return {}
 

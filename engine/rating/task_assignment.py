@@ -68,7 +68,7 @@ def build_selection_state(
     quota: int | None, most: int, random: Random,
 ) -> SelectionState:  # fmt: skip
     """What the dealer sees, of a rater who may rate so many in all, to deal `most` new tasks."""
-    round_id, person_id = round.round_id, person["person_id"]
+    round_id, person_id = round.round_id, person.person_id
     calibration: list[OpenUnit] = []
     if config.calibration_share:
         size = compute_calibration_size(round.item_count, config.calibration_share)
@@ -144,13 +144,13 @@ class RoundRater:
     @property
     def ids(self) -> tuple[str, str]:
         """Of the round and of the person."""
-        return self.round.round_id, self.person["person_id"]
+        return self.round.round_id, self.person.person_id
 
 
 def find_rater(db: Queryable, round: Round, person: Person) -> RoundRater | None:
     """None where others are named for the round."""
     named = workload.list_assignments(db, round.round_id)
-    own = next((each for each in named if each.person_id == person["person_id"]), None)
+    own = next((each for each in named if each.person_id == person.person_id), None)
     if named and own is None:
         return None
     config = RoundConfig.parse(round.config)
@@ -299,7 +299,7 @@ class AssignmentCommands:
                 raise StateError(f"{round.name} was rated elsewhere.", fix="Start a round of your own.")
             round_id = round.round_id
             named = workload.resolve_people(tx, body.raters)
-            workload.set_assignments(tx, round_id, named, person["name"], job_queue.to_utc(self.clock()))
+            workload.set_assignments(tx, round_id, named, person.name, job_queue.to_utc(self.clock()))
             if not named:
                 return {"released": 0}
             return {"released": tasks.release_others(tx, round_id, [each.person for each in named])}
@@ -345,19 +345,19 @@ class JudgeRatingCommands:
             job = job_queue.get_job(tx, body.judging)
             by_row = self._preferences(round, job)
             judge = _build_judge_person(job)
-            if ratings.dealt(tx, round.round_id, judge["person_id"]):
-                raise StateError(f"{judge['name']} has rated this round already.")
+            if ratings.dealt(tx, round.round_id, judge.person_id):
+                raise StateError(f"{judge.name} has rated this round already.")
             self._rate(tx, round, judge, by_row)
         return {}
 
     def _preferences(self, round: Round, job: Job) -> dict[int, float]:
         """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
-        if not all(system["evaluation_id"] for system in round.systems):
+        if not all(system.evaluation_id for system in round.systems):
             raise StateError(
                 f"The answers of {round.name} are of no evaluation, and a judge compares evaluations.",
                 fix="Start a round with evaluations of these models, and have them judged.",
             )
-        ids = [str(system["evaluation_id"]) for system in round.systems]
+        ids = [str(system.evaluation_id) for system in round.systems]
         asked = [str(job.config.get(side)) for side in ("first", "second")]
         if round.protocol != "pairwise" or job.kind != "judge" or sorted(ids) != sorted(asked):
             raise ConfigError(
@@ -399,4 +399,4 @@ class JudgeRatingCommands:
 
 def _build_judge_person(job: Job) -> Person:
     model = job.config["judge"]["model"]
-    return {"person_id": f"judge:{job.job_id}", "name": f"LLM judge {model}", "role": "rater"}
+    return Person(person_id=f"judge:{job.job_id}", name=f"LLM judge {model}", role="rater")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from engine.evaluation.statistics import intervals
@@ -10,7 +11,7 @@ from engine.registry import gate_statistics
 from store.core import formatting
 from store.core.export_schemas import PARITY_LABELS
 from store.core.features import check_same_names
-from store.core.figure_schemas import BiasFigure, Estimate, get_measure_title
+from store.core.figure_schemas import BiasFigure, Estimate, Gain, get_measure_title
 from store.registry.gate_checks import GATE_CHECKS
 from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport, GateRow
 
@@ -24,7 +25,7 @@ class CheckOutcome(NamedTuple):
 
     answer: CheckAnswer
     fact: str
-    value: Estimate | None = None
+    value: Gain | Estimate | None = None
     limit: float | None = None
     unit: str = ""
     evaluations: Sequence[str] = ()
@@ -39,15 +40,15 @@ def build_gate_report(
 ) -> GateReport:
     """checks: each with its title and its evidence, in the order of the gate."""
     judged = [_report_check(check, title, evidence) for check, title, evidence in checks]
-    answer = gate_statistics.combine_answers([line["answer"] for line in judged])
-    return {
-        "reference": reference,
-        "alias": alias,
-        "holder": holder,
-        "answer": answer,
-        "sentence": _format_sentence(reference, alias, judged, answer),
-        "checks": judged,
-    }
+    answer = gate_statistics.combine_answers([line.answer for line in judged])
+    return GateReport(
+        reference=reference,
+        alias=alias,
+        holder=holder,
+        answer=answer,
+        sentence=_format_sentence(reference, alias, judged, answer),
+        checks=judged,
+    )
 
 
 def _format_sentence(reference: str, alias: str, judged: Sequence[CheckReport], answer: CheckAnswer) -> str:
@@ -56,8 +57,8 @@ def _format_sentence(reference: str, alias: str, judged: Sequence[CheckReport], 
     if answer == "passed":
         what = "the one check" if len(judged) == 1 else f"all {len(judged)} checks"
         return f"{reference} passes {what} of {alias}."
-    failed = [line["title"] for line in judged if line["answer"] == "failed"]
-    open_ = [line["title"] for line in judged if line["answer"] == "cant_tell"]
+    failed = [line.title for line in judged if line.answer == "failed"]
+    open_ = [line.title for line in judged if line.answer == "cant_tell"]
     parts = [f"fails: {'; '.join(failed)}"] if failed else []
     parts += [f"can't be told: {'; '.join(open_)}"] if open_ else []
     return f"{reference} does not pass the gate of {alias}. {'. '.join(_capitalize(p) for p in parts)}."
@@ -73,27 +74,27 @@ def _report_check(check: Check, title: str, evidence: CheckInputs) -> CheckRepor
         judged = CheckOutcome("cant_tell", missing)
     else:
         judged = JUDGES[kind](check, evidence)
-    line: CheckReport = {
-        "check": kind,
-        "title": title,
-        "answer": judged.answer,
-        "sentence": judged.fact,
-        "limit": judged.limit,
-        "unit": judged.unit,
-        "value": judged.value,
-        "other": evidence.get("other") or "",
-        "evaluations": list(judged.evaluations),
-    }
+    line = CheckReport(
+        check=kind,
+        title=title,
+        answer=judged.answer,
+        sentence=judged.fact,
+        limit=judged.limit,
+        unit=judged.unit,
+        value=judged.value,
+        other=evidence.get("other") or "",
+        evaluations=list(judged.evaluations),
+    )
     if judged.lifted:
-        line["lifted"] = judged.lifted
+        line.lifted = judged.lifted
     if (tries := evidence.get("tries", 1)) > 1 and not evidence.get("missing"):
-        line["tries"] = tries
-        line["sentence"] += (
+        line.tries = tries
+        line.sentence += (
             f" {_capitalize(_format_ordinal(tries))} measurement: its interval is as wide as that needs."
         )
     if evidence.get("missing") and evidence.get("command"):
-        line["command"] = evidence["command"]
-        line["gather"] = evidence.get("gather", False)
+        line.command = evidence["command"]
+        line.gather = evidence.get("gather", False)
     return line
 
 
@@ -121,7 +122,7 @@ def _judge_not_worse(check: Check, evidence: CheckInputs) -> CheckOutcome:
     if rows is None or others is None:
         return CheckOutcome("cant_tell", "Its rows could not be read.")
     gap = gate_statistics.estimate_advantage(rows, others)
-    ids = (rows["evaluation_id"], others["evaluation_id"])
+    ids = (rows.evaluation_id, others.evaluation_id)
     if gap is None:
         return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
     gap = _widen_interval(gap, evidence)
@@ -134,7 +135,7 @@ def _judge_not_worse(check: Check, evidence: CheckInputs) -> CheckOutcome:
         if answer != gate_statistics.check_above(gap, -margin)
         else _describe_few_rows(answer, gap)
     )
-    return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted or 0.0)
+    return CheckOutcome(answer, fact + why, gap, -margin, rows.figure.unit, ids, lifted or 0.0)
 
 
 def _describe_leaked_rows(lifted: float | None, rows: GateRow, evidence: CheckInputs) -> str:
@@ -155,8 +156,8 @@ def _judge_better(check: Check, evidence: CheckInputs) -> CheckOutcome:
     rows, others = evidence.get("rows"), evidence.get("other_rows")
     if rows is not None and others is not None:
         gap = gate_statistics.estimate_advantage(rows, others)
-        ids: Sequence[str] = (rows["evaluation_id"], others["evaluation_id"])
-        what, unit, whom = _format_metric(check["metric"]), rows["figure"]["unit"], evidence.get("other", "")
+        ids: Sequence[str] = (rows.evaluation_id, others.evaluation_id)
+        what, unit, whom = _format_metric(check["metric"]), rows.figure.unit, evidence.get("other", "")
     else:
         gap, ids, unit = evidence.get("gain"), (), evidence.get("gain_unit", "")
         what, whom = "Held-out rows of its run", evidence.get("other", "its base")
@@ -187,15 +188,15 @@ def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
     if prose is not None:
         prose = gate_statistics.extrapolate_to_all_texts(prose)
         parts.append(gate_statistics.check_below(prose, check["nats"]))
-        bounds = formatting.format_interval(prose["low"], prose["high"])
+        bounds = formatting.format_interval(prose.low, prose.high)
         facts.append(
-            f"loss on general texts {_format_signed(prose)} nats a token ({bounds}, n {prose['n']:,}),"
+            f"loss on general texts {_format_signed(prose)} nats a token ({bounds}, n {prose.n:,}),"
             f" limit {formatting.format_point_value(check['nats'])}"
         )
     if answers is not None:
         parts.append(gate_statistics.check_above(answers, -check["share"]))
         facts.append(
-            f"general questions right {_format_points(answers)} (n {answers['n']:,}), limit"
+            f"general questions right {_format_points(answers)} (n {answers.n:,}), limit"
             f" {formatting.MINUS}{formatting.percent(check['share'])}"
         )
     if not parts:
@@ -214,55 +215,55 @@ def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
 
 def _judge_bias(check: Check, evidence: CheckInputs) -> CheckOutcome:
     bias = evidence.get("bias")
-    overall = [figure for figure in bias["figures"] if not figure["group"]] if bias else []
+    overall = [figure for figure in bias.figures if not figure.group] if bias else []
     if not overall:
         return CheckOutcome("cant_tell", "The bias check has no figure over all groups.")
     answers, worst = [], None
     for figure in overall:
-        own = check["limit"] is None or figure["unit"] != SHARE
-        limit = figure["limit"] if own else check["limit"]
-        change = figure["change"] and _widen_interval(figure["change"], evidence)
+        own = check["limit"] is None or figure.unit != SHARE
+        limit = figure.limit if own else check["limit"]
+        change = figure.change and _widen_interval(figure.change, evidence)
         answer = gate_statistics.check_below(change, limit)
         answers.append(answer)
         if worst is None or _rank_severity(answer) > _rank_severity(worst[0]):
-            judged: BiasFigure = {**figure, "change": change}
+            judged: BiasFigure = replace(figure, change=change)
             worst = (answer, judged, limit)
     assert worst is not None
     answer, figure, limit = worst
-    change = figure["change"]
+    change = figure.change
     counts = {key: sum(each == key for each in answers) for key in ("passed", "failed", "cant_tell")}
     fact = (
         f"Of {formatting.plural(len(answers), 'figure')} {counts['passed']} under the limit,"
         f" {counts['failed']}"
         f" over it, {counts['cant_tell']} can't be told."
-        f" {_capitalize(get_measure_title(figure['measure'], ''))} in"
-        f" {figure['probe']}: {_format_bias_change(figure, evidence.get('other', ''))},"
-        f" limit {_format_amount(limit, figure['unit'])}."
+        f" {_capitalize(get_measure_title(figure.measure, ''))} in"
+        f" {figure.probe}: {_format_bias_change(figure, evidence.get('other', ''))},"
+        f" limit {_format_amount(limit, figure.unit)}."
     )
-    return CheckOutcome(gate_statistics.combine_answers(answers), fact, change, limit, figure["unit"])
+    return CheckOutcome(gate_statistics.combine_answers(answers), fact, change, limit, figure.unit)
 
 
 def _format_bias_change(figure: BiasFigure, against: str) -> str:
     """ "+1.0 points (−2.0 to 4.0, n 90) against tiny": shares in points, all else in its own unit."""
-    change = figure["change"]
+    change = figure.change
     if change is None:
         return "its change was not measured"
-    scale = 100 if figure["unit"] == SHARE else 1
+    scale = 100 if figure.unit == SHARE else 1
     scaled = _scale_estimate(change, scale)
-    unit = "points" if scale == 100 else figure["unit"]
-    bounds = formatting.format_interval(scaled["low"], scaled["high"])
+    unit = "points" if scale == 100 else figure.unit
+    bounds = formatting.format_interval(scaled.low, scaled.high)
     whom = f" against {against}" if against else ""
-    return f"{_format_signed(scaled)} {unit} ({bounds}, n {change['n']:,}){whom}"
+    return f"{_format_signed(scaled)} {unit} ({bounds}, n {change.n:,}){whom}"
 
 
 def _scale_estimate(estimate: Estimate, scale: float) -> Estimate:
-    low, high = estimate["low"], estimate["high"]
-    return {
-        "value": scale * estimate["value"],
-        "low": None if low is None else scale * low,
-        "high": None if high is None else scale * high,
-        "n": estimate["n"],
-    }
+    low, high = estimate.low, estimate.high
+    return Estimate(
+        value=scale * estimate.value,
+        low=None if low is None else scale * low,
+        high=None if high is None else scale * high,
+        n=estimate.n,
+    )
 
 
 def _format_amount(limit: float, unit: str) -> str:
@@ -278,7 +279,7 @@ def _judge_calibration(check: Check, evidence: CheckInputs) -> CheckOutcome:
     if certainty is None:
         return CheckOutcome("cant_tell", "It has no probabilities: only classifiers have.")
     error = _widen_interval(
-        gate_statistics.estimate_calibration_error(certainty["probability"], certainty["right"]), evidence
+        gate_statistics.estimate_calibration_error(certainty.probability, certainty.right), evidence
     )
     answer = gate_statistics.check_below(error, check["limit"])
     fact = (
@@ -286,7 +287,7 @@ def _judge_calibration(check: Check, evidence: CheckInputs) -> CheckOutcome:
         f" {formatting.format_point_value(check['limit'])}."
         f"{_describe_few_rows(answer, error)}"
     )
-    return CheckOutcome(answer, fact, error, check["limit"], "share", (certainty["evaluation_id"],))
+    return CheckOutcome(answer, fact, error, check["limit"], "share", (certainty.evaluation_id,))
 
 
 def _judge_parity(check: Check, evidence: CheckInputs) -> CheckOutcome:
@@ -294,15 +295,15 @@ def _judge_parity(check: Check, evidence: CheckInputs) -> CheckOutcome:
     answers: list[CheckAnswer] = []
     facts = []
     for export in exports:
-        status = export["status"]
+        status = export.status
         good = status == "passed" or (status in ("warned", "untold") and check["warned"])
         unknown = status is None or status == "untold"
         answers.append("passed" if good else "cant_tell" if unknown else "failed")
         outcome = "not compared yet" if status is None else PARITY_LABELS[status]
-        same = _describe_same_answers(export["answer_agreement"])
-        why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""
-        facts.append(f"{export['title']}: {outcome}{same}{why}")
-    agreement = next((export["answer_agreement"] for export in exports if export["answer_agreement"]), None)
+        same = _describe_same_answers(export.answer_agreement)
+        why = f" ({export.reasons[0].rstrip('.')})" if export.reasons and not good else ""
+        facts.append(f"{export.title}: {outcome}{same}{why}")
+    agreement = next((export.answer_agreement for export in exports if export.answer_agreement), None)
     return CheckOutcome(
         gate_statistics.combine_answers(answers), f"{'; '.join(facts)}.", agreement, None, "share of prompts"
     )
@@ -311,10 +312,10 @@ def _judge_parity(check: Check, evidence: CheckInputs) -> CheckOutcome:
 def _describe_same_answers(agreement: Estimate | None) -> str:
     if agreement is None:
         return ""
-    if agreement["low"] is None or agreement["high"] is None:
-        return f", {formatting.percent(agreement['value'])} of the answers the same (n {agreement['n']:,})"
+    if agreement.low is None or agreement.high is None:
+        return f", {formatting.percent(agreement.value)} of the answers the same (n {agreement.n:,})"
     bounds = formatting.format_share_bounds(agreement)
-    return f", {formatting.format_share(agreement)} of the answers the same ({bounds}, n {agreement['n']:,})"
+    return f", {formatting.format_share(agreement)} of the answers the same ({bounds}, n {agreement.n:,})"
 
 
 def _judge_ratings(check: Check, evidence: CheckInputs) -> CheckOutcome:
@@ -323,11 +324,11 @@ def _judge_ratings(check: Check, evidence: CheckInputs) -> CheckOutcome:
         return CheckOutcome(
             "passed", "No other version has this alias, so there is none that people could prefer."
         )
-    share = gate_statistics.estimate_preference(rated["outcomes"], rated["items"], rated["raters"])
+    share = gate_statistics.estimate_preference(rated.outcomes, rated.items, rated.raters)
     limit = 0.5 - check["margin"]
-    n = len(rated["outcomes"])
+    n = len(rated.outcomes)
     fact = (
-        f"Preferred over {rated['other']} in {_format_with_interval(share)}; has to be surely above"
+        f"Preferred over {rated.other} in {_format_with_interval(share)}; has to be surely above"
         f" {formatting.percent(limit)}, with {check['least']:,} ratings or more."
     )
     answer = gate_statistics.check_above(share, limit)
@@ -343,45 +344,43 @@ def _judge_latency(check: Check, evidence: CheckInputs) -> CheckOutcome:
     )
     answer = gate_statistics.check_below(seconds, check["seconds"])
     where = evidence.get("device", "one machine")
-    places = formatting.compute_decimals(seconds["low"], seconds["high"])
-    bounds = formatting.format_interval(seconds["low"], seconds["high"], places)
-    counted = formatting.plural(seconds["n"], "evaluation")
-    took = f"{formatting.format_number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
+    places = formatting.compute_decimals(seconds.low, seconds.high)
+    bounds = formatting.format_interval(seconds.low, seconds.high, places)
+    counted = formatting.plural(seconds.n, "evaluation")
+    took = f"{formatting.format_number(seconds.value, places)} seconds an answer ({bounds}, {counted})"
     fact = f"{took} on {where}, limit {formatting.format_point_value(check['seconds'])}."
-    why = f" {_capitalize(seconds['why'])}." if seconds.get("why") else ""
+    why = f" {_capitalize(seconds.why)}." if seconds.why else ""
     return CheckOutcome(answer, fact + why, seconds, check["seconds"], "seconds an answer")
 
 
 def _format_gap(gap: Estimate, unit: str = "") -> str:
     """ "0.031 better (0.01 to 0.05 better, n 200)"; an interval says by how much it is better."""
-    side = "better" if gap["value"] > 0 else "worse" if gap["value"] < 0 else "no better"
-    places = formatting.compute_decimals(gap["low"], gap["high"])
-    size = formatting.format_number(abs(gap["value"]), places) + (f" {unit}" if unit else "")
-    amount = f"{size} {side}" if gap["value"] else side
-    bounds = formatting.format_interval(gap["low"], gap["high"], places)
-    return f"{amount} (interval {bounds}, n {gap['n']:,})"
+    side = "better" if gap.value > 0 else "worse" if gap.value < 0 else "no better"
+    places = formatting.compute_decimals(gap.low, gap.high)
+    size = formatting.format_number(abs(gap.value), places) + (f" {unit}" if unit else "")
+    amount = f"{size} {side}" if gap.value else side
+    bounds = formatting.format_interval(gap.low, gap.high, places)
+    return f"{amount} (interval {bounds}, n {gap.n:,})"
 
 
 def _format_with_interval(estimate: Estimate) -> str:
-    places = formatting.compute_decimals(estimate["low"], estimate["high"])
-    bounds = formatting.format_interval(estimate["low"], estimate["high"], places)
-    return f"{formatting.format_number(estimate['value'], places)} ({bounds}, n {estimate['n']:,})"
+    places = formatting.compute_decimals(estimate.low, estimate.high)
+    bounds = formatting.format_interval(estimate.low, estimate.high, places)
+    return f"{formatting.format_number(estimate.value, places)} ({bounds}, n {estimate.n:,})"
 
 
 def _format_signed(estimate: Estimate) -> str:
-    text = formatting.format_number(
-        estimate["value"], formatting.compute_decimals(estimate["low"], estimate["high"])
-    )
+    text = formatting.format_number(estimate.value, formatting.compute_decimals(estimate.low, estimate.high))
     return text if text.startswith(formatting.MINUS) else f"+{text}"
 
 
 def _format_points(estimate: Estimate) -> str:
-    sign = formatting.MINUS if estimate["value"] < 0 else "+"
-    low, high = estimate["low"], estimate["high"]
+    sign = formatting.MINUS if estimate.value < 0 else "+"
+    low, high = estimate.low, estimate.high
     bounds = (
         "" if low is None or high is None else f", {formatting.format_interval(100 * low, 100 * high)} points"
     )
-    return f"{sign}{formatting.percent(abs(estimate['value']))}{bounds}"
+    return f"{sign}{formatting.percent(abs(estimate.value))}{bounds}"
 
 
 def _format_metric(name: str) -> str:
@@ -391,7 +390,7 @@ def _format_metric(name: str) -> str:
 def _describe_few_rows(answer: CheckAnswer, estimate: Estimate) -> str:
     if answer != "cant_tell":
         return ""
-    if why := estimate.get("why"):
+    if why := estimate.why:
         return f" There is no interval: {why}."
     return " With these rows it can't be told."
 

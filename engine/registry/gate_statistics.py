@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -47,29 +48,29 @@ DRAWS = 1_000
 
 def check_above(estimate: Estimate | None, limit: float) -> CheckAnswer:
     """Whether the truth surely lies above the limit; failed: surely not."""
-    if estimate is None or estimate["low"] is None or estimate["high"] is None:
+    if estimate is None or estimate.low is None or estimate.high is None:
         return "cant_tell"
-    if estimate["low"] > limit:
+    if estimate.low > limit:
         return "passed"
-    return "failed" if estimate["high"] <= limit else "cant_tell"
+    return "failed" if estimate.high <= limit else "cant_tell"
 
 
 def check_above_despite_lift(estimate: Estimate | None, limit: float, lifted: float | None) -> CheckAnswer:
     """As `above`, of a figure that something may have lifted by as much: it passes where it would without,
     and nowhere where nobody knows by how much (None)."""
     answer = check_above(estimate, limit)
-    if answer != "passed" or estimate is None or estimate["low"] is None:
+    if answer != "passed" or estimate is None or estimate.low is None:
         return answer
-    return "passed" if lifted is not None and estimate["low"] - lifted > limit else "cant_tell"
+    return "passed" if lifted is not None and estimate.low - lifted > limit else "cant_tell"
 
 
 def check_below(estimate: Estimate | None, limit: float) -> CheckAnswer:
     """Whether the truth surely lies under the limit; failed: surely not."""
-    if estimate is None or estimate["low"] is None or estimate["high"] is None:
+    if estimate is None or estimate.low is None or estimate.high is None:
         return "cant_tell"
-    if estimate["high"] < limit:
+    if estimate.high < limit:
         return "passed"
-    return "failed" if estimate["low"] >= limit else "cant_tell"
+    return "failed" if estimate.low >= limit else "cant_tell"
 
 
 def extrapolate_to_all_texts(rise: Estimate) -> Estimate:
@@ -85,14 +86,14 @@ def extrapolate_to_all_texts(rise: Estimate) -> Estimate:
 def extrapolate_to_all_rows(estimate: Estimate, size: float) -> Estimate:
     """An estimate of some rows as one of all of them: with limits that allow for a kind of row that is not
     among these and differs by `size`."""
-    low, high, n = estimate["low"], estimate["high"], estimate["n"]
-    seen = Interval(estimate["value"], low, high, n, why=estimate.get("why", ""))
-    return allow_for_unseen(seen, size).to_dict()
+    low, high, n = estimate.low, estimate.high, estimate.n
+    seen = Interval(estimate.value, low, high, n, why=(estimate.why or ""))
+    return allow_for_unseen(seen, size).to_estimate()
 
 
 def estimate_unseen_rise(rise: Estimate) -> float:
     """What a kind of text that is not among so many may add, however little these rose."""
-    return BROKEN_TEXT * bound_unseen_share(rise["n"])
+    return BROKEN_TEXT * bound_unseen_share(rise.n)
 
 
 def combine_answers(answers: Sequence[CheckAnswer]) -> CheckAnswer:
@@ -107,19 +108,19 @@ def estimate_advantage(first: GateRow, second: GateRow) -> Estimate | None:
     the metric goes. None where no row is in both."""
     own, other = convert_to_scored(first), convert_to_scored(second)
     _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
-    groups = first["groups"]
+    groups = first.groups
     of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
     own_scores, other_scores = own.scores[mine], other.scores[theirs]
     both = np.isfinite(own_scores) & np.isfinite(other_scores)
     if groups is None and _is_binary(own, own_scores[both], other_scores[both]) and both.any():
-        gap = estimate_answer_change(other_scores[both], own_scores[both]).to_dict()
+        gap = estimate_answer_change(other_scores[both], own_scores[both]).to_estimate()
     else:
         compared = compute_difference(own, other, of_rows)
-        if compared["value"] is None:
+        if compared.value is None:
             return None
-        gap = Estimate(value=compared["value"], low=compared["low"], high=compared["high"], n=compared["n"])
-        if why := compared.get("why"):
-            gap["why"] = why
+        gap = Estimate(value=compared.value, low=compared.low, high=compared.high, n=compared.n)
+        if why := compared.why:
+            gap.why = why
         gap = extrapolate_to_all_rows(gap, _compute_broken_row_difference(own, other))
     return gap if own.better == "higher" else _negate_estimate(gap)
 
@@ -128,9 +129,7 @@ def _compute_broken_row_difference(own: RowScores, other: RowScores) -> float:
     """By how much a row of a kind that is not among these may differ between two models; 0 where the figure
     is no mean of rows."""
     if own.estimator == "perplexity":
-        return BROKEN_ROW * max(
-            aggregate_scores(own)["value"] or 0.0, aggregate_scores(other)["value"] or 0.0
-        )
+        return BROKEN_ROW * max(aggregate_scores(own).value or 0.0, aggregate_scores(other).value or 0.0)
     if own.estimator == "bits_per_byte":
         return BROKEN_ROW / math.log(2) / BYTES_PER_TOKEN
     low, high = own.bounds
@@ -144,34 +143,34 @@ def _is_binary(own: RowScores, first: NDArray[np.float64], second: NDArray[np.fl
 
 def convert_to_scored(row: GateRow) -> RowScores:
     """The rows of a gate as those of a metric."""
-    figure = row["figure"]
-    scores = np.array([np.nan if score is None else score for score in row["scores"]], float)
+    figure = row.figure
+    scores = np.array([np.nan if score is None else score for score in row.scores], float)
     statistics = None
-    if lists := row["statistics"]:
+    if lists := row.statistics:
         width = max((len(sums) for sums in lists if sums is not None), default=0)
         if width:
             statistics = np.array([[np.nan] * width if sums is None else sums for sums in lists], float)
-    low, high = figure["bounds"]
+    low, high = figure.bounds
     return RowScores(
-        figure["metric"],
-        np.array(row["row_ids"], np.int64),
+        figure.metric,
+        np.array(row.row_ids, np.int64),
         scores,
-        estimator=figure["estimator"],
+        estimator=figure.estimator,
         bounds=(low, high),
-        better=figure["better"],
+        better=figure.better,
         statistics=statistics,
-        labels=figure["labels"],
+        labels=figure.labels,
     )
 
 
 def _negate_estimate(gap: Estimate) -> Estimate:
-    low, high = gap["low"], gap["high"]
-    turned: Estimate = {
-        **gap,
-        "value": -gap["value"],
-        "low": None if high is None else -high,
-        "high": None if low is None else -low,
-    }
+    low, high = gap.low, gap.high
+    turned: Estimate = replace(
+        gap,
+        value=-gap.value,
+        low=None if high is None else -high,
+        high=None if low is None else -low,
+    )
     return turned
 
 
@@ -190,16 +189,16 @@ def estimate_preference(outcomes: Sequence[float], items: Sequence[str], raters:
         why = "one person has rated, and others may see it in another way"
         return Estimate(value=clusters.mean(values), low=None, high=None, n=len(values), why=why)
     if np.isin(values, (0.0, 1.0)).all():
-        share = clustered.estimate_share(values, clusters).to_dict()
+        share = clustered.estimate_share(values, clusters).to_estimate()
     else:
-        share = clustered.estimate_mean(values, clusters, bounds=(0.0, 1.0)).to_dict()
-    if clusters.raters >= clustered.MIN_RATERS or share["low"] is None or share["high"] is None:
+        share = clustered.estimate_mean(values, clusters, bounds=(0.0, 1.0)).to_estimate()
+    if clusters.raters >= clustered.MIN_RATERS or share.low is None or share.high is None:
         return share
     own = np.bincount(places[1], values) / np.bincount(places[1])
     degrees = clusters.raters - 1
     reach = float(special.stdtrit(degrees, 0.975)) * float(own.std(ddof=1)) / clusters.raters**0.5
-    share["low"] = max(0.0, min(share["low"], share["value"] - reach))
-    share["high"] = min(1.0, max(share["high"], share["value"] + reach))
+    share.low = max(0.0, min(share.low, share.value - reach))
+    share.high = min(1.0, max(share.high, share.value + reach))
     return share
 
 
@@ -298,7 +297,7 @@ def explain_unknown_lift(first: GateRow) -> str:
 
 
 def _is_unbounded(row: GateRow) -> bool:
-    return row["figure"]["estimator"] == "mean" and None in row["figure"]["bounds"]
+    return row.figure.estimator == "mean" and None in row.figure.bounds
 
 
 def _pair_rows(own: RowScores, other: RowScores) -> tuple[Floats, Callable[[Floats], Floats]]:

@@ -195,12 +195,12 @@ def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
         state = (folder / name).stat()
         done += state.st_size
         job.progress(done, whole, "bytes", "Taking checksums")
-        seal: VersionFile = {
-            "path": name,
-            "bytes": state.st_size,
-            "sha256": digest,
-            "modified_ns": state.st_mtime_ns,
-        }
+        seal = VersionFile(
+            path=name,
+            bytes=state.st_size,
+            sha256=digest,
+            modified_ns=state.st_mtime_ns,
+        )
         files.append(seal)
     return files
 

@@ -82,7 +82,7 @@ class RegisterCommands:
         if config.base:
             base = registered_versions.pin_version(tx, self.home, config.base, "base")
             config = config.model_copy(update={"base": base})
-        document = {"register": config.model_dump(), "created_by": dict(person)}
+        document = {"register": config.model_dump(), "created_by": vars(person)}
         return self.launching.queue_job(tx, KIND, f"Register {config.name}", document)
 
     def describe(self, body: DescribeModel) -> EmptyAnswer:
@@ -189,8 +189,8 @@ class AliasCommands:
         version_keeping.check_whole_files(self.home, asked)
         kind: MoveKind = "promoted"
         unpassed = "" if decided else _describe_unpassed_improvement(self.database, asked, body.alias, held)
-        if report["answer"] != "passed" or unpassed:
-            _check_override(unpassed or report["sentence"], body, person)
+        if report.answer != "passed" or unpassed:
+            _check_override(unpassed or report.sentence, body, person)
             kind = "overridden"
         with self.database.transaction() as tx:
             version = model_versions.get_version(tx, case.reference)  # it may have been deleted
@@ -274,9 +274,9 @@ class AliasCommands:
             to_version=change.after,
             kind=change.kind,
             reason=change.reason,
-            gate=gate if gate and gate["checks"] else None,
-            moved_by=person["person_id"],
-            moved_by_name=person["name"],
+            gate=gate if gate and gate.checks else None,
+            moved_by=person.person_id,
+            moved_by_name=person.name,
             moved_at=job_queue.to_utc(at),
         )
         model_versions.move_alias(tx, line)
@@ -291,15 +291,15 @@ def _describe_unpassed_improvement(db: Queryable, version: ModelVersion, alias: 
     name, reference = improvement.name, registered_versions.format_reference(version)
     report, ended = improvement.facts.get("gate"), improvement.state in ("stopped", "declined")
     who = f"{name} was {improvement.state}" if ended else name
-    if report is not None and report["reference"] != reference:
-        return f"{who}{', and' if ended else ''} has measured {report['reference']} and not {reference}."
+    if report is not None and report.reference != reference:
+        return f"{who}{', and' if ended else ''} has measured {report.reference} and not {reference}."
     if report is None and ended:
         return f"{who} before it had measured {reference}."
     if report is None or not (ended or improvement.state == "deciding"):
         return f"{name} has not measured {reference} yet."
-    if report["answer"] != "passed":
-        return f"{who}: {report['sentence']}"
-    beside, now = report["holder"], f"{version.name}@{held}" if held is not None else None
+    if report.answer != "passed":
+        return f"{who}: {report.sentence}"
+    beside, now = report.holder, f"{version.name}@{held}" if held is not None else None
     if beside == now:  # not the fact `holder`, which is set before anything is measured beside it
         return ""
     return (
@@ -314,9 +314,9 @@ def _check_override(sentence: str, body: Promote, person: Person) -> None:
         raise StateError(
             sentence, fix="See what is missing at the gate; an admin may override it with a reason."
         )
-    if "govern" not in RIGHTS[person["role"]]:
+    if "govern" not in RIGHTS[person.role]:
         raise ForbiddenError(
-            f"A {person['role']} may not override the gate of {body.alias}.", fix="Ask an admin to."
+            f"A {person.role} may not override the gate of {body.alias}.", fix="Ask an admin to."
         )
     if len(body.reason.split()) < 2:
         raise ConfigError(

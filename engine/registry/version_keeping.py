@@ -9,11 +9,12 @@ from pathlib import Path
 
 from engine.server.registered_versions import format_reference
 from engine.server.sync_jobs import remove_tree
+from store.core.documents import parse_document, parse_optional_document
 from store.core.errors import DataError, NotFoundError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
 from store.core.model_schemas import ModelVersion, RegisteredFiles, VersionSeal, VersionSource
-from store.core.schemas import Job
+from store.core.schemas import Job, Person
 from store.core.version_folders import VersionDir, check_files, find_model_id
 from store.db.database import Transaction
 from store.jobs import job_queue
@@ -30,7 +31,7 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles,
     if model_versions.find_fingerprint(tx, model_id, result["fingerprint"]):
         remove_tree(made)
         return
-    person = job.config["created_by"]
+    person = parse_document(Person, job.config["created_by"])
     model_versions.ensure_model(tx, model_id, config.name, person, job_queue.to_utc(at))
     number = _move_into_registry(tx, home, job, config.name, result)
     model_versions.insert(
@@ -47,8 +48,8 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles,
             fingerprint=result["fingerprint"],
             files=result["files"],
             notes=config.notes,
-            created_by=person["person_id"],
-            created_by_name=person["name"],
+            created_by=person.person_id,
+            created_by_name=person.name,
             created_at=job_queue.to_utc(at),
         ),
     )
@@ -78,7 +79,7 @@ def _move_into_registry(tx: Transaction, home: Home, job: Job, name: str, result
 
 
 def _read_seal(above: Path, number: int) -> VersionSeal | None:
-    seal: VersionSeal | None = read_json(VersionDir(above / str(number)).seal)
+    seal = parse_optional_document(VersionSeal, read_json(VersionDir(above / str(number)).seal))
     return seal
 
 
@@ -92,13 +93,13 @@ def _find_moved_number(above: Path, job: Job) -> int:
 
 def _build_source(tx: Transaction, config: RegisterConfig) -> VersionSource:
     run = runs.find_run(tx, config.run)
-    return {
-        "kind": "run" if config.run else "folder",
-        "run_id": config.run or None,
-        "run_name": run.name if run else None,
-        "checkpoint": config.checkpoint if config.run else None,
-        "path": config.path or None,
-    }
+    return VersionSource(
+        kind="run" if config.run else "folder",
+        run_id=config.run or None,
+        run_name=run.name if run else None,
+        checkpoint=config.checkpoint if config.run else None,
+        path=config.path or None,
+    )
 
 
 def check_whole_files(home: Home, version: ModelVersion) -> None:

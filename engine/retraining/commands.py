@@ -76,7 +76,7 @@ class ImproveCommands:
     def begin(self, config: ImproveConfig, person: Person) -> StartedImprovement:
         """Begin an improvement; the engine does its steps. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
-            improvement = self.beginning.begin(tx, config, (person["person_id"], person["name"]))
+            improvement = self.beginning.begin(tx, config, (person.person_id, person.name))
         return {"improvement_id": improvement.improvement_id, "improvement": improvement.name}
 
     # -- a person's word ----------------------------------------------------------------------------
@@ -98,12 +98,12 @@ class ImproveCommands:
                 fix="It is measured anew by itself; decide then.",
             )
         overridden = self._check_measured(improvement, body, person)
-        reason = body.reason or improvement.facts["gate"]["sentence"]
+        reason = body.reason or improvement.facts["gate"].sentence
 
         def ended(tx: Transaction) -> None:
             present = improvements.get(tx, improvement.improvement_id)
             self._check_decidable(tx, present)
-            note = f"{reason} (though: {present.facts['gate']['sentence']})" if overridden else reason
+            note = f"{reason} (though: {present.facts['gate'].sentence})" if overridden else reason
             self._end(tx, present, "promoted", person, note)
 
         standing = candidate.holder.version if candidate.holder else None
@@ -138,16 +138,16 @@ class ImproveCommands:
     def _check_measured(self, improvement: Improvement, body: DecideImprovement, person: Person) -> bool:
         """Whether the checks are overridden; raises StateError where they are not passed and may not be."""
         report = improvement.facts["gate"]
-        if report["answer"] == "passed":
+        if report.answer == "passed":
             return False
         if not body.override:
             raise StateError(
-                report["sentence"],
+                report.sentence,
                 fix="Decline it, gather more rows, or have an admin override the checks with a reason.",
             )
-        if "govern" not in RIGHTS[person["role"]]:
+        if "govern" not in RIGHTS[person.role]:
             raise ForbiddenError(
-                f"A {person['role']} may not override the checks of an improvement.", fix="Ask an admin to."
+                f"A {person.role} may not override the checks of an improvement.", fix="Ask an admin to."
             )
         if len(body.reason.split()) < 2:
             raise ConfigError(
@@ -161,7 +161,7 @@ class ImproveCommands:
         self, tx: Transaction, improvement: Improvement, state: ImprovementState, person: Person, note: str
     ) -> None:
         at = job_queue.to_utc(self.clock())
-        improvements.end(tx, improvement.improvement_id, state, at, person["name"], note[:2_000])
+        improvements.end(tx, improvement.improvement_id, state, at, person.name, note[:2_000])
 
     # -- go on, and stop ----------------------------------------------------------------------------
 
@@ -188,8 +188,8 @@ class ImproveCommands:
             improvements.set_facts(
                 tx,
                 improvement.improvement_id,
-                resumed_by=person["person_id"],
-                resumed_by_name=person["name"],
+                resumed_by=person.person_id,
+                resumed_by_name=person.name,
             )
             improvements.set_state(tx, improvement.improvement_id, step, job_queue.to_utc(self.clock()))
         return {}
@@ -229,7 +229,7 @@ class ImproveCommands:
             model = model_versions.get_model(tx, config.model)
             _, dataset = find_run_and_dataset(tx, model.model_id, config)
             config = config.model_copy(update={"rows": resolve_sources(tx, config, dataset)})
-            by = person["person_id"], person["name"]
+            by = person.person_id, person.name
             at = job_queue.to_utc(self.clock())
             improvements.set_schedule(tx, model.model_id, config.document(), by, at)
         return {}

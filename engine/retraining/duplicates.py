@@ -104,13 +104,13 @@ def read_old_rows(
     untaken = np.array([part is None for part in parts], bool)
     for other in beside:
         mine = mask_selected_rows(home, other)
-        if other["fingerprint"] == fingerprint:
-            parts[mine & untaken] = ELSEWHERE_TEXTS[other["why"]]
+        if other.fingerprint == fingerprint:
+            parts[mine & untaken] = ELSEWHERE_TEXTS[other.why]
             continue
-        others = _read_rows(home, other["fingerprint"])
+        others = _read_rows(home, other.fingerprint)
         rows += [row for row, meant in zip(others, mine, strict=True) if meant]
-        origins += [(other["fingerprint"], number) for number in np.flatnonzero(mine).tolist()]
-        every.append(np.full(int(mine.sum()), ELSEWHERE_TEXTS[other["why"]], object))
+        origins += [(other.fingerprint, number) for number in np.flatnonzero(mine).tolist()]
+        every.append(np.full(int(mine.sum()), ELSEWHERE_TEXTS[other.why], object))
     old = build_compared_rows(rows)
     ends = np.cumsum([len(some) for some in every]).tolist()
     asked = [
@@ -130,10 +130,10 @@ def _read_rows(home: Home, fingerprint: str) -> list[CanonicalRow]:
 
 def mask_selected_rows(home: Home, other: ComparisonRows) -> np.ndarray:
     """Which rows of its data set: bool."""
-    if other["part"] == "all":
-        return np.ones(open_rows(home, other["fingerprint"]).metadata.num_rows, bool)
-    parts = compute_parts_by_split(home, other["fingerprint"], Split.parse(other["split"]))
-    return np.array([part == other["part"] for part in parts], bool)
+    if other.part == "all":
+        return np.ones(open_rows(home, other.fingerprint).metadata.num_rows, bool)
+    parts = compute_parts_by_split(home, other.fingerprint, Split.parse(other.split))
+    return np.array([part == other.part for part in parts], bool)
 
 
 def build_compared_rows(rows: Sequence[CanonicalRow]) -> ComparedRows:

@@ -284,7 +284,7 @@ def read_earlier_rows(
     judged: Counter[Key] = Counter()
     awaited: Counter[Key] = Counter()
     for other in beside:
-        if (improvement := other.get("earlier")) is None:
+        if (improvement := other.earlier) is None:
             continue
         for row, source in _read_rows(home, other):
             key, own = _build_key(row), _build_earlier_row(row, source, improvement)
@@ -315,7 +315,7 @@ def _encode_key(key: Key) -> str:
 
 def _read_rows(home: Home, other: ComparisonRows) -> Iterator[tuple[CanonicalRow, str]]:
     chosen = iter(mask_selected_rows(home, other).tolist())
-    for batch in iterate_batches(open_rows(home, other["fingerprint"]), BATCH_ROWS):
+    for batch in iterate_batches(open_rows(home, other.fingerprint), BATCH_ROWS):
         for row, source in zip(read_canonical_rows(batch), batch["source"].to_pylist(), strict=True):
             if next(chosen):
                 yield row, source
@@ -378,9 +378,9 @@ def count_earlier(rows: Sequence[EarlierRow]) -> ReusedJudgingRows:
     """How many judge again, and why others don't."""
     judging = [each for each in rows if not each.reason]
     times = Counter(each.judged for each in judging)
-    return {
-        "rows": len(judging),
-        "times": {str(number): times[number] for number in sorted(times)},
-        "random": sum(each.random for each in judging),
-        "left_out": dict(Counter(each.reason for each in rows if each.reason).most_common()),
-    }
+    return ReusedJudgingRows(
+        rows=len(judging),
+        times={str(number): times[number] for number in sorted(times)},
+        random=sum(each.random for each in judging),
+        left_out=dict(Counter(each.reason for each in rows if each.reason).most_common()),
+    )

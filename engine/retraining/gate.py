@@ -5,6 +5,7 @@ that judge and on the new ones. Whoever has trained on a row that judges is favo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypedDict
 
 from engine.registry import gate_report, gate_statistics
@@ -21,7 +22,7 @@ from store.registry.gate_candidates import Candidate, Check, format_version_refe
 from store.registry.gate_checks import GateConfig
 from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport
 from store.retraining import improvement_text
-from store.retraining.schemas import Improvement
+from store.retraining.schemas import Improvement, LeakageEstimate
 from store.runs import runs
 from store.runs.schemas import Run
 from store.training.train_config import get_split
@@ -116,23 +117,22 @@ def judge_candidate(
         for (check, _, evidence), title, learned in zip(checks, improvement_text.CHECKS, slipped, strict=True)
     ]
     report = gate_report.build_gate_report(reference, alias, holder, titled)
-    for line in report["checks"]:
-        line.pop("command", None)
-        line.pop("gather", None)
+    for line in report.checks:
+        line.command = line.gather = None
     favours = (
         explain_leakage(db, improvement.config["run"], candidate),
         explain_leakage_on_new_rows(improvement, candidate),
     )
     report = adjust_for_leakage(report, favours)
-    return {**report, "sentence": improvement_text.describe_outcome(report)}
+    return replace(report, sentence=improvement_text.describe_outcome(report))
 
 
 def _count_leaked_rows(improvement: Improvement) -> int:
     """Old rows that judge and that the new version may have learned from repeats, as many as the check allows
     for; 0 where nobody counted, or none can."""
     rows = improvement.facts.get("rows")
-    slips = rows.get("slipping") if rows else None
-    return slips["allowed"] if slips else 0
+    slips = rows.slipping if rows else None
+    return slips.allowed if isinstance(slips, LeakageEstimate) else 0
 
 
 def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
@@ -177,12 +177,12 @@ def adjust_for_leakage(report: GateReport, favours: Sequence[str]) -> GateReport
     """Where the version in use is favoured on the rows of a check, a worse figure there tells nothing; one
     that passes all the same has passed. favours: why, of each check; "" where it is not."""
     checks: list[CheckReport] = []
-    for check, why in zip(report["checks"], favours, strict=True):
-        answer: CheckAnswer = "cant_tell" if why and check["answer"] == "failed" else check["answer"]
-        title = f"{check['title']} ({why})" if why else check["title"]
-        checks.append({**check, "answer": answer, "title": title})
-    return {
-        **report,
-        "checks": checks,
-        "answer": gate_statistics.combine_answers([check["answer"] for check in checks]),
-    }
+    for check, why in zip(report.checks, favours, strict=True):
+        answer: CheckAnswer = "cant_tell" if why and check.answer == "failed" else check.answer
+        title = f"{check.title} ({why})" if why else check.title
+        checks.append(replace(check, answer=answer, title=title))
+    return replace(
+        report,
+        checks=checks,
+        answer=gate_statistics.combine_answers([check.answer for check in checks]),
+    )

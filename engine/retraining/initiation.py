@@ -54,7 +54,7 @@ def find_actor(improvement: Improvement) -> tuple[str, str]:
 def check_actor(db: Queryable, person_id: str, name: str) -> Person:
     """The person with the role that they have now. Raises ForbiddenError where they may not sign in any more
     or may not work. The owner of the home folder is in no table, and always may."""
-    if person_id == OWNER["person_id"]:
+    if person_id == OWNER.person_id:
         return OWNER
     try:
         account = accounts.get_account(db, person_id)
@@ -62,16 +62,16 @@ def check_actor(db: Queryable, person_id: str, name: str) -> Person:
         raise ForbiddenError(
             f"{name} is no person of this house any more, so nothing is done for them.", fix=_TAKE_OVER_NOTE
         ) from None
-    person: Person = {"person_id": person_id, "name": account.name, "role": account.role}
+    person = Person(person_id=person_id, name=account.name, role=account.role)
     if not account.active:
         raise ForbiddenError(
-            f"{person['name']} was switched off, so nothing is done for them.", fix=_TAKE_OVER_NOTE
+            f"{person.name} was switched off, so nothing is done for them.", fix=_TAKE_OVER_NOTE
         )
     try:
         check_right(person, "work")
     except ForbiddenError as error:
         raise ForbiddenError(
-            f"{person['name']} is a {person['role']} by now, and nothing is done for them. {error.message}",
+            f"{person.name} is a {person.role} by now, and nothing is done for them. {error.message}",
             fix=_TAKE_OVER_NOTE,
         ) from error
     return person

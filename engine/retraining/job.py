@@ -126,13 +126,13 @@ def estimate_leakage(partners: Sequence[int], old: OldRows, trained: int) -> Lea
         RepeatCounts(int(of_kind.sum()), int(repeats[of_kind].sum()), missed)
         for of_kind, missed in ((~short, MAX_LEAKAGE), (short, MAX_LEAKAGE_SHORT))
     ]
-    return {
-        "judging": len(places),
-        "short": int(short.sum()),
-        "recognised": int(repeats.sum()),
-        "most": bound_learned_rows(kinds, trained),
-        "allowed": bound_learned_rows(kinds, trained, ALLOWED),
-    }
+    return LeakageEstimate(
+        judging=len(places),
+        short=int(short.sum()),
+        recognised=int(repeats.sum()),
+        most=bound_learned_rows(kinds, trained),
+        allowed=bound_learned_rows(kinds, trained, ALLOWED),
+    )
 
 
 # The job `gather_rows`: what people said of a model in use, as a data set of new rows.
@@ -204,10 +204,10 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
         return too_few
     partners = _find_partners(rows, standing)
     repeating = _list_repeating_rows(rows, partners, old)
-    slips = None if wanted.classifier else estimate_leakage(list(partners.values()), old, counted["train"])
-    counted |= {"repeats": len(repeating), "repeating": repeating[:MAX_LISTED], "slipping": slips}
+    slips = None if wanted.classifier else estimate_leakage(list(partners.values()), old, counted.train)
+    counted.repeats, counted.repeating, counted.slipping = len(repeating), repeating[:MAX_LISTED], slips
     if again:
-        counted["again"] = feedback_rows.count_earlier(again)
+        counted.again = feedback_rows.count_earlier(again)
     return _write(job, dataset, RowSplit(rows, parts, again), counted, folder / "dataset")
 
 
@@ -263,18 +263,18 @@ def _count_rows(
             left_out[row.reason] = left_out.get(row.reason, 0) + 1
     places = [row.place for row in rows if not row.reason]
     held = int(parts.judges.sum())
-    return {
-        "asked": len(rows),
-        "train": len(places) - held,
-        "held_out": held,
-        "left_out": dict(sorted(left_out.items(), key=lambda each: -each[1])),
-        "held_out_random": parts.at_random,
-        "only_train": int(standing.only_train[places].sum()),
-        "corrects": int(standing.corrects[places].sum()),
-        "redacted": sum(
+    return GatheredRows(
+        asked=len(rows),
+        train=len(places) - held,
+        held_out=held,
+        left_out=dict(sorted(left_out.items(), key=lambda each: -each[1])),
+        held_out_random=parts.at_random,
+        only_train=int(standing.only_train[places].sum()),
+        corrects=int(standing.corrects[places].sum()),
+        redacted=sum(
             bool(each.made.row and PLACEHOLDER.search(each.made.row.text)) for each in rows if not each.reason
         ),
-    }
+    )
 
 
 def _find_partners(rows: list[RowWithReason], standing: NewRowComparison) -> dict[int, int]:
@@ -294,30 +294,30 @@ def _list_repeating_rows(
 ) -> list[RepeatedRow]:
     """These, each with that row."""
     return [
-        {
-            "line": line,
-            "reason": rows[line].reason,
-            "fingerprint": old.origins[partner][0],
-            "row_id": old.origins[partner][1],
-        }
+        RepeatedRow(
+            line=line,
+            reason=rows[line].reason,
+            fingerprint=old.origins[partner][0],
+            row_id=old.origins[partner][1],
+        )
         for line, partner in partners.items()
     ]
 
 
 def _check_enough_rows(counted: GatheredRows) -> TooFewRowsResult | None:
     """Why no run can be trained and judged with these rows yet; None where one can."""
-    usable = counted["train"] + counted["held_out"]
-    reasons = [f"{count:,} {reason}" for reason, count in counted["left_out"].items()]
+    usable = counted.train + counted.held_out
+    reasons = [f"{count:,} {reason}" for reason, count in counted.left_out.items()]
     more = f" and {len(reasons) - MAX_NAMED} more reasons" if len(reasons) > MAX_NAMED else ""
     why = f" Left out: {'; '.join(reasons[:MAX_NAMED])}{more}." if reasons else ""
     if usable < MIN_ROWS:
-        too_few = f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {MIN_ROWS}.{why}"
+        too_few = f"{usable:,} of {counted.asked:,} new rows can be used, and it takes {MIN_ROWS}.{why}"
         return {
             "rows": counted,
             "too_few": too_few,
             "fix": f"Have more answers corrected, {CONTINUE_NOTE}",
         }
-    if not counted["held_out"]:
+    if not counted.held_out:
         too_few = f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}"
         return {
             "rows": counted,

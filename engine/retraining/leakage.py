@@ -54,11 +54,11 @@ def list_comparison_rows(db: Queryable, config: Mapping[str, Any]) -> list[Compa
             continue
         split = datasets.get_split_fields(dataset) if earlier is None else _find_gathered_split(dataset)
         key = (why, dataset.fingerprint, part, Split.parse(split).model_dump_json())
-        entry: ComparisonRows = {
-            "why": why, "fingerprint": dataset.fingerprint, "part": part, "split": split
-        }  # fmt: skip
+        entry = ComparisonRows(
+            why=why, fingerprint=dataset.fingerprint, part=part, split=split
+        )  # fmt: skip
         if earlier is not None:
-            entry["earlier"] = earlier
+            entry.earlier = earlier
         rows.setdefault(key, entry)
     return list(rows.values())
 
@@ -91,7 +91,7 @@ def _list_improvement_parts(db: Queryable, own: Improvement) -> Iterator[Dataset
             "improvement_id": earlier.improvement_id,
             "judged": "gate" in facts,
             "may_judge": "gate" not in facts and earlier.state in (*AT_WORK, "failed"),
-            "at_random": facts["rows"]["held_out_random"],
+            "at_random": facts["rows"].held_out_random,
         }
         yield DatasetPart("judge", facts["rows_dataset_id"], "test", about)
 

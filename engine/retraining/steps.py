@@ -5,8 +5,8 @@ the webhook is told when a person is waited for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from engine.registry.gate_commands import GateCommands
 from engine.registry.version_commands import RegisterCommands
@@ -14,6 +14,7 @@ from engine.retraining import gate
 from engine.retraining.initiation import check_actor, find_actor
 from engine.server.job_results import build_dataset_id
 from engine.server.job_submission import JobSubmission
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError, StateError
 from store.core.job_kinds import ALIVE
 from store.core.schemas import ErrorDocument, Job
@@ -29,7 +30,13 @@ from store.registry.gate_candidates import Candidate, format_version_reference
 from store.registry.schemas import CheckAnswer
 from store.retraining import improvement_text, improvements
 from store.retraining.config import GatherConfig, ImproveConfig, RoundRowSource
-from store.retraining.schemas import Improvement, ImprovementFacts, ImprovementState
+from store.retraining.schemas import (
+    GatherResult,
+    Improvement,
+    ImprovementFacts,
+    ImprovementState,
+    TooFewRowsResult,
+)
 from store.runs import runs
 from store.runs.schemas import RunFacts
 from store.training.train_config import TrainConfig
@@ -165,20 +172,21 @@ def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: f
     if job is not None:
         assert job.result is not None  # it has finished
         if "too_few" in job.result:
-            _wait_for_rows(tx, improvement, job.result, at)
+            _wait_for_rows(tx, improvement, parse_document(TooFewRowsResult, job.result), at)
             return
+        gathered = parse_document(GatherResult, job.result)
         rows_id = build_dataset_id(job.job_id)
         improvements.set_facts(
             tx,
             improvement.improvement_id,
             rows_dataset_id=rows_id,
-            rows=job.result["rows"],
-            disputed=job.result.get("disputed", []),
+            rows=gathered["rows"],
+            disputed=gathered.get("disputed", []),
         )
         _advance_state(tx, improvement, "joining", at)
 
 
-def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[str, Any], at: float) -> None:
+def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: TooFewRowsResult, at: float) -> None:
     """Until somebody goes on with it, once more was said."""
     improvements.set_facts(tx, improvement.improvement_id, rows=gathered["rows"])
     trouble: ErrorDocument = {
@@ -341,7 +349,7 @@ def _measure(links: StepContext, tx: Transaction, improvement: Improvement, at: 
         report = gate.judge_candidate(tx, improvement, candidate, config)
         improvements.set_facts(tx, improvement.improvement_id, gate=report)
         _advance_state(tx, improvement, "deciding", at)
-        notify_webhook(tx, improvement, "deciding", report["sentence"], at, answer=report["answer"])
+        notify_webhook(tx, improvement, "deciding", report.sentence, at, answer=report.answer)
 
 
 def describe_current_version(candidate: Candidate) -> str:
@@ -359,8 +367,8 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
     report = improvement.facts.get("gate")
     if improvement.state != "deciding" or report is None:
         why = f"{why} (promoted before it was measured)"
-    elif report["answer"] != "passed":
-        why = f"{why} (promoted past its checks: {report['sentence']})"
+    elif report.answer != "passed":
+        why = f"{why} (promoted past its checks: {report.sentence})"
     improvements.end(tx, improvement.improvement_id, "promoted", job_queue.to_utc(at), by, why.strip())
     return True
 

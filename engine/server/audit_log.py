@@ -175,8 +175,8 @@ class Note:
             tx,
             NewActivity(
                 done_at=self._at,
-                person_id=self._person["person_id"],
-                person_name=self._person["name"],
+                person_id=self._person.person_id,
+                person_name=self._person.name,
                 command=self._name,
                 subject_kind=subject.kind,
                 subject_id=subject.id,

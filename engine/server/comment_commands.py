@@ -70,8 +70,8 @@ class CommentCommands:
                 comment_id=comment_id,
                 subject_kind=body.subject_kind,
                 subject_id=subject.id,
-                person_id=person["person_id"],
-                person_name=person["name"],
+                person_id=person.person_id,
+                person_name=person.name,
                 text=body.text,
                 mentions=activity_text.resolve_mentions(body.text, activity.names(tx)),
                 written_at=job_queue.to_utc(at),
@@ -84,7 +84,7 @@ class CommentCommands:
         """Another text of one's own comment."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
-            if comment.person_id != person["person_id"]:
+            if comment.person_id != person.person_id:
                 raise ForbiddenError(
                     f"The comment is {comment.person_name}’s: nobody else may change its words.",
                     fix="Write one of your own.",
@@ -97,7 +97,7 @@ class CommentCommands:
         """Take back one's own comment; an admin takes back any."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
-            if comment.person_id != person["person_id"] and person["role"] != "admin":
+            if comment.person_id != person.person_id and person.role != "admin":
                 raise ForbiddenError(
                     f"The comment is {comment.person_name}’s.", fix="Ask them, or an admin, to delete it."
                 )

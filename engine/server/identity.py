@@ -11,6 +11,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from anyio.to_thread import run_sync
@@ -69,7 +70,7 @@ class Identity:
         team, name = settings.has_team(self._database), settings.get_owner_name(self._database)
         with self._lock:
             self.team = team
-            self.owner: Person = {**OWNER, "name": name}
+            self.owner: Person = replace(OWNER, name=name)
             self._changes += 1
             self._entrants = {}
 
@@ -136,12 +137,12 @@ class Identity:
             with self._database.transaction() as tx:
                 accounts.touch_session(tx, session.session_id, job_queue.to_utc(now))
             ends_at = min(began + SESSION_SECONDS, now + IDLE_SECONDS)
-        person: Person = {
-            "person_id": session.person_id,
-            "name": session.name,
-            "role": session.role,
-            "session_id": session.session_id,
-        }
+        person = Person(
+            person_id=session.person_id,
+            name=session.name,
+            role=session.role,
+            session_id=session.session_id,
+        )
         return _CachedIdentity(person, ends_at, now)
 
     def _token_of(self, key: str) -> _CachedIdentity:
@@ -153,7 +154,7 @@ class Identity:
         if token.used_at is None or now - job_queue.to_epoch(token.used_at) > SEEN_SECONDS:
             with self._database.transaction() as tx:
                 accounts.touch_token(tx, token.token_id, job_queue.to_utc(now))
-        person: Person = {"person_id": token.person_id, "name": token.name, "role": token.role}
+        person = Person(person_id=token.person_id, name=token.name, role=token.role)
         return _CachedIdentity(person, float("inf"), now)
 
 

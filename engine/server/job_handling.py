@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from engine.server import job_specs
+from store.core.documents import parse_document
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
 from store.core.schemas import Job
@@ -33,9 +34,10 @@ def _list_no_datasets(tx: Transaction, job: Job) -> set[str]:
 
 @dataclass(frozen=True)
 class JobHandler:
-    """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
-    where that is not what docs/results.md says. bring: writes into its folder what only the store has.
-    reads: ids of data sets that can't be deleted before the job is over, where nothing else keeps them.
+    """order: what config.json has beside what every order has. keep: stores a finished job's result, which is
+    read as what its annotation says; raises where that is not what docs/results.md says. bring: writes into
+    its folder what only the store has. reads: ids of data sets that can't be deleted before the job is over,
+    where nothing else keeps them.
     """
 
     order: Callable[[Queryable, Job], JobSpecDetails] = _add_no_details
@@ -65,7 +67,8 @@ class JobHandlers:
 
     def keep(self, tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
         """Store what the finished `job` made."""
-        self.of_kind[job.kind].keep(tx, home, job, result, at)
+        keep = self.of_kind[job.kind].keep
+        keep(tx, home, job, parse_document(get_type_hints(keep)["result"], result), at)
 
     def reads(self, tx: Transaction, job: Job) -> set[str]:
         """Ids of data sets that the job still reads."""

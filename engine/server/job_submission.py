@@ -14,6 +14,7 @@ from engine.server import registered_versions
 from engine.server.job_results import build_dataset_id
 from engine.server.job_specs import build_named_dataset
 from store.core.config import split_commas
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
 from store.core.job_kinds import ACTIVE, ALIVE, JOB_KINDS
@@ -209,24 +210,22 @@ class JobSubmission:
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
         probes = find_probe_datasets(self.database, config.model_dump())
         config = config.model_copy(update={"probe_datasets": [probe["dataset_id"] for probe in probes]})
-        answer: Preview = self.ask(
-            "preview",
-            {
-                "config": config.model_dump(),
-                "fingerprint": dataset.fingerprint,
-                "split": _parse_split(config).fields(),
-                "row": 0,
-                "launch": True,  # more time for a look at the weights
-            },
-        )
-        for problem in answer["problems"]:
-            if problem["level"] == "error":
+        question = {
+            "config": config.model_dump(),
+            "fingerprint": dataset.fingerprint,
+            "split": _parse_split(config).fields(),
+            "row": 0,
+            "launch": True,  # more time for a look at the weights
+        }
+        answer = parse_document(Preview, self.ask("preview", question))
+        for problem in answer.problems:
+            if problem.level == "error":
                 raise ConfigError(
-                    problem["message"],
-                    fix=problem.get("fix") or "",
-                    field=problem.get("field") or "config",
+                    problem.message,
+                    fix=problem.fix or "",
+                    field=problem.field or "config",
                 )
-        resolved = TrainConfig.parse(answer["config"])
+        resolved = TrainConfig.parse(answer.config)
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, dataset.dataset_id)  # it may be gone by now
             rows = RunRows(dataset.dataset_id, dataset.name, dataset.fingerprint)
@@ -422,20 +421,20 @@ def _fill_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
 
 def _build_estimates(preview: Preview) -> RunFacts:
     """What the preview said the run would take, as facts of the run."""
-    memory, time = preview["memory"], preview["time"]
+    memory, time = preview.memory, preview.time
     return {
-        "estimated_memory_gib": memory["peak_gib"],
-        "estimated_memory_low_gib": memory["low_gib"],
-        "estimated_memory_high_gib": memory["high_gib"],
-        "counted_memory_gib": memory["counted_gib"],  # before the correction by earlier runs
-        "process_memory_gib": memory["process_gib"],
-        "estimated_seconds": time["seconds"],
-        "estimated_low_seconds": time["low_seconds"],
-        "estimated_high_seconds": time["high_seconds"],
-        "counted_seconds": time["counted_seconds"],
-        "steps_timed": time["steps_timed"],
-        "course_seconds": time["course_seconds"],
-        "estimated_steps": preview["steps"],
+        "estimated_memory_gib": memory.peak_gib,
+        "estimated_memory_low_gib": memory.low_gib,
+        "estimated_memory_high_gib": memory.high_gib,
+        "counted_memory_gib": memory.counted_gib,  # before the correction by earlier runs
+        "process_memory_gib": memory.process_gib,
+        "estimated_seconds": time.seconds,
+        "estimated_low_seconds": time.low_seconds,
+        "estimated_high_seconds": time.high_seconds,
+        "counted_seconds": time.counted_seconds,
+        "steps_timed": time.steps_timed,
+        "course_seconds": time.course_seconds,
+        "estimated_steps": preview.steps,
     }
 
 

@@ -252,11 +252,11 @@ class LoginRequests:
                 seen_at=at,
             ),
         )
-        person: Person = {
-            "person_id": account.person_id,
-            "name": account.name,
-            "role": account.role,
-            "session_id": session_id,
-        }
+        person = Person(
+            person_id=account.person_id,
+            name=account.name,
+            role=account.role,
+            session_id=session_id,
+        )
         cookie = self._browsers.cookie(account, now)
         return {"session": secret, "person": person, "browser_cookie": cookie, "ended_tokens": 0}

@@ -75,7 +75,7 @@ def make_query_check(home: Home) -> Callable[[str, Mapping[str, object], Person]
         if isinstance(asked, CostQuery):
             named += list_partial_sources(TrainConfig, asked.config, "config")
         _check(named, home)
-        if "work" not in RIGHTS[person["role"]]:
+        if "work" not in RIGHTS[person.role]:
             _check_local_model(named, home)
 
     return check
@@ -185,7 +185,7 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
     sent to before: a variable who is no admin, a file who isn't the machine's owner."""
     if is_owner(person):
         return
-    governs = "govern" in RIGHTS[person["role"]]
+    governs = "govern" in RIGHTS[person.role]
     sent = [each for each in find_endpoints(body) if each.key_file or (each.key_env and not governs)]
     if not sent:
         return

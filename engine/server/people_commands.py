@@ -108,13 +108,13 @@ class PeopleCommands:
         """Everybody, where they are signed in, and the invitations that are open."""
         invited = accounts.list_open_invitations(self.database, job_queue.to_utc(self.clock()))
         for invitation in invited:
-            if invitation.made_by == OWNER["person_id"]:
-                invitation.made_by = self.identity.owner["name"]
-        return {
-            "members": accounts.list_members(self.database),
-            "invitations": invited,
-            "sessions": accounts.list_all_sessions(self.database),
-        }
+            if invitation.made_by == OWNER.person_id:
+                invitation.made_by = self.identity.owner.name
+        return Team(
+            members=accounts.list_members(self.database),
+            invitations=invited,
+            sessions=accounts.list_all_sessions(self.database),
+        )
 
     def set_team(self, body: TeamSetting, person: Person) -> EmptyAnswer:
         """Have people sign in, or no longer: for whoever has the home folder alone."""
@@ -161,7 +161,7 @@ class PeopleCommands:
                 role=role,
                 email=email,
                 person_id=person_id,
-                made_by=by["person_id"],
+                made_by=by.person_id,
                 created_at=job_queue.to_utc(now),
                 expires_at=job_queue.to_utc(expires_at),
             ),
@@ -228,12 +228,10 @@ class PeopleCommands:
         )
         if is_owner(person):
             return account
-        own = accounts.get_account(self.database, person["person_id"])
-        account["email"], account["has_password"] = own.email, own.password is not None
-        account["sessions"] = accounts.list_sessions(
-            self.database, person["person_id"], person.get("session_id")
-        )
-        account["tokens"] = accounts.list_tokens(self.database, person["person_id"])
+        own = accounts.get_account(self.database, person.person_id)
+        account.email, account.has_password = own.email, own.password is not None
+        account.sessions = accounts.list_sessions(self.database, person.person_id, person.session_id)
+        account.tokens = accounts.list_tokens(self.database, person.person_id)
         return account
 
     def set_own_name(self, body: OwnName, person: Person) -> EmptyAnswer:
@@ -242,25 +240,25 @@ class PeopleCommands:
             if is_owner(person):
                 settings.set_owner_name(tx, body.name)
             else:
-                accounts.set_name(tx, person["person_id"], body.name)
+                accounts.set_name(tx, person.person_id, body.name)
         return {}
 
     def set_own_password(self, body: OwnPassword, person: Person) -> RevokedAccess:
         """Another password; all other sessions and all API tokens end."""
         self._check_account(person)
-        account = accounts.get_account(self.database, person["person_id"])
+        account = accounts.get_account(self.database, person.person_id)
         if account.password:
             self._check_current(account.password, body.current or "", person)
         check_password(body.password, account.email)
         password = self.passwords.hash(body.password)
         with self.database.transaction() as tx:
-            accounts.set_password(tx, person["person_id"], password)
-            return _end_access(tx, person["person_id"], but=person.get("session_id"))
+            accounts.set_password(tx, person.person_id, password)
+            return _end_access(tx, person.person_id, but=person.session_id)
 
     def _check_current(self, kept: str, current: str, person: Person) -> None:
         """Counted by session (all tokens of a person as one), not by account: guesses at the door don't hold
         up whoever is in, and whoever found an open session can't guess without end."""
-        key = person.get("session_id", person["person_id"])
+        key = person.session_id or person.person_id
         self._tries.begin(key)
         if not self.passwords.is_right(kept, current):
             raise ConfigError("The current password is wrong.", field="current")
@@ -268,9 +266,9 @@ class PeopleCommands:
 
     def end_session(self, body: SessionId, person: Person) -> EmptyAnswer:
         """Sign out elsewhere; an admin, anybody's."""
-        anybody = "govern" in RIGHTS[person["role"]]
+        anybody = "govern" in RIGHTS[person.role]
         with self.database.transaction() as tx:
-            if not accounts.end_session(tx, body.session, None if anybody else person["person_id"]):
+            if not accounts.end_session(tx, body.session, None if anybody else person.person_id):
                 raise NotFoundError("This session has ended already.")
         return {}
 
@@ -280,7 +278,7 @@ class PeopleCommands:
         now, secret = self.clock(), API_TOKEN + create_secret()
         token_id = job_queue.create_id("token", now)
         with self.database.transaction() as tx:
-            own = accounts.list_tokens(tx, person["person_id"])
+            own = accounts.list_tokens(tx, person.person_id)
             if len(own) >= MAX_TOKENS:
                 raise StateError(f"There are {len(own)} tokens already.", fix="Revoke one first.")
             if any(token.name == body.name for token in own):
@@ -290,7 +288,7 @@ class PeopleCommands:
                 accounts.NewToken(
                     token_id=token_id,
                     secret=hash_secret(secret),
-                    person_id=person["person_id"],
+                    person_id=person.person_id,
                     name=body.name,
                     created_at=job_queue.to_utc(now),
                 ),
@@ -300,7 +298,7 @@ class PeopleCommands:
     def revoke_token(self, body: ApiTokenId, person: Person) -> EmptyAnswer:
         """Nothing acts by it any more."""
         with self.database.transaction() as tx:
-            if not accounts.revoke_token(tx, body.token, person["person_id"]):
+            if not accounts.revoke_token(tx, body.token, person.person_id):
                 raise NotFoundError("This token was revoked already.")
         return {}
 
@@ -322,7 +320,7 @@ def _end_access(tx: Transaction, person_id: str, but: str | None = None) -> Revo
 
 def is_owner(person: Person) -> bool:
     """Whether it is whoever has the home folder, who needs no account."""
-    return person["person_id"] == OWNER["person_id"]
+    return person.person_id == OWNER.person_id
 
 
 class People:

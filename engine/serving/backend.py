@@ -20,13 +20,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import psutil
 import uvicorn
 
 from engine.serving.protocol.app import Answerer, build
 from engine.worker.process import describe_error
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
 from store.core.job_folder import write_json
@@ -45,7 +45,7 @@ def read_spec(path: Path) -> BackendSpec:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}.", field="spec") from error
-    return cast(BackendSpec, BackendConfig.parse(document).model_dump())
+    return parse_document(BackendSpec, BackendConfig.parse(document).model_dump())
 
 
 def exit_with_parent(pid: int, path: str) -> None:
@@ -68,7 +68,7 @@ def exit_with_parent(pid: int, path: str) -> None:
 def check_registered(spec: BackendSpec) -> None:
     """Raise ModelError where files of a registered version are not those that were registered."""
     registry = Home(spec["home"]).registry.resolve()
-    named = [spec["model"], *(adapter["folder"] for adapter in spec["adapters"])]
+    named = [spec["model"], *(adapter.folder for adapter in spec["adapters"])]
     paths = [Path(path).resolve() for path in named if Path(path).is_absolute()]
     roots = {
         registry.joinpath(*path.relative_to(registry).parts[:2])

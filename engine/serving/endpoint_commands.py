@@ -77,8 +77,8 @@ class EndpointCommands:
                 wanted="running" if body.start else "stopped",
                 wanted_at=now,
                 settings=settings.model_dump(),
-                created_by=person["person_id"],
-                created_by_name=person["name"],
+                created_by=person.person_id,
+                created_by_name=person.name,
                 created_at=now,
             )
             build_gateway_config(tx, self.home, row)
@@ -162,8 +162,8 @@ class EndpointCommands:
             {
                 "key_id": key_id,
                 "endpoint_id": endpoint_id,
-                "person_id": person["person_id"],
-                "person_name": person["name"],
+                "person_id": person.person_id,
+                "person_name": person.name,
                 "name": name,
                 "secret": hash_secret(secret),
                 "requests_per_minute": requests,
@@ -177,7 +177,7 @@ class EndpointCommands:
         """It opens nothing from now on, and what it has under way ends."""
         with self.database.transaction() as tx:
             key = endpoints.get_key(tx, body.key)
-            if key.person_id != person["person_id"] and "govern" not in RIGHTS[person["role"]]:
+            if key.person_id != person.person_id and "govern" not in RIGHTS[person.role]:
                 raise ForbiddenError(
                     f"This key is {key.person_name}'s.", fix="Its owner and admins can revoke it."
                 )
@@ -218,7 +218,7 @@ def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, p
     """Raise ForbiddenError where somebody who is no admin has a variable of this machine's environment sent
     to an address that did not get it before."""
     new = settings.keys_sent - (old.keys_sent if old else frozenset())
-    if new and "govern" not in RIGHTS[person["role"]]:
+    if new and "govern" not in RIGHTS[person.role]:
         address, variable = sorted(new)[0]
         raise ForbiddenError(
             f"key_env sends a variable of this machine to another: {variable} to {address}.",

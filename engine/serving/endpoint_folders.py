@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from store.core.documents import as_json, parse_optional_document
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
@@ -30,12 +31,16 @@ from store.serving import endpoints
 from store.serving.config import EndpointSettings, RouteChoice
 from store.serving.schemas import (
     BackendContent,
+    Capabilities,
     EndpointConfig,
+    EndpointLimits,
+    EndpointLog,
     EndpointRoute,
     EndpointRow,
     EndpointState,
     LabelSettings,
     RequestLine,
+    ServedAdapter,
     ServedBackend,
     ServedModel,
 )
@@ -65,7 +70,7 @@ class EndpointFolder:
     def tell(self, name: str, document: Any) -> bool:
         """Replace a document where it is another; whether it was."""
         path = self.path / name
-        if _read(path) == json.loads(json.dumps(document)):
+        if _read(path) == json.loads(json.dumps(document, default=as_json)):
             return False
         self.create()
         write_json(path, document)
@@ -74,12 +79,12 @@ class EndpointFolder:
 
     def config(self) -> EndpointConfig | None:
         """What the gateway is told; None before it was told anything."""
-        config: EndpointConfig | None = _read(self.path / "config.json")
+        config = parse_optional_document(EndpointConfig, _read(self.path / "config.json"))
         return config
 
     def state(self) -> EndpointState | None:
         """How the gateway stands, or stood last."""
-        state: EndpointState | None = _read(self.path / "state.json")
+        state = parse_optional_document(EndpointState, _read(self.path / "state.json"))
         return state
 
     def failure(self) -> Any:
@@ -120,8 +125,8 @@ def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None
         config = EndpointFolder(home, row.endpoint_id).config()
         if row.wanted != "running" or config is None:
             continue
-        for backend in config["backends"]:
-            used = [backend["model"], *(adapter["folder"] for adapter in backend["adapters"])]
+        for backend in config.backends:
+            used = [backend.model, *(adapter.folder for adapter in backend.adapters)]
             if any(Path(path).is_absolute() and Path(path).is_relative_to(folder) for path in used):
                 raise StateError(
                     f"The endpoint {row.name} serves {what}.",
@@ -250,39 +255,40 @@ class _Backends:
         if subject.engine == "remote":
             return key, subject.model
         if subject.adapter is None:
-            if subject.version not in draft["names"]:
-                draft["names"].append(subject.version)
+            if subject.version not in draft.names:
+                draft.names.append(subject.version)
             return key, subject.version
-        for adapter in draft["adapters"]:
-            if adapter["folder"] == subject.adapter:
-                return key, adapter["name"]
-        draft["adapters"].append({"name": subject.version, "folder": subject.adapter})
+        for adapter in draft.adapters:
+            if adapter.folder == subject.adapter:
+                return key, adapter.name
+        draft.adapters.append(ServedAdapter(name=subject.version, folder=subject.adapter))
         return key, subject.version
 
     def _new(self, subject: ServedSubject) -> BackendContent:
         settings, choice = self._settings, subject.choice
         remote = choice.remote if choice else None
-        labels: LabelSettings = {"temperature": settings.temperature, "threshold": settings.threshold}
-        return {
-            "engine": subject.engine, "model": subject.model, "adapters": [], "names": [],
-            "dtype": settings.dtype, "threads": settings.threads, "max_streams": settings.max_streams,
-            "max_tokens": settings.tokens_in_memory, "most_answer": settings.limits.max_tokens,
-            "context": settings.context,
-            "labels": labels if subject.engine == "worker" else None,  # no other engine gives any
-            "url": choice.subject if choice else None,
-            "key_env": (remote.key_env or None) if remote else None,
-            "capabilities": {
-                "engine": "remote", "version": "", "kinds": remote.kinds, "fields": remote.fields,
-                "context": remote.context, "template": True, "models": [remote.model],
-            } if remote else None,
-        }  # fmt: skip
+        labels = LabelSettings(temperature=settings.temperature, threshold=settings.threshold)
+        return BackendContent(
+            engine=subject.engine, model=subject.model, adapters=[], names=[],
+            dtype=settings.dtype, threads=settings.threads, max_streams=settings.max_streams,
+            max_tokens=settings.tokens_in_memory, most_answer=settings.limits.max_tokens,
+            context=settings.context,
+            labels=labels if subject.engine == "worker" else None,  # no other engine gives any
+            url=choice.subject if choice else None,
+            key_env=(remote.key_env or None) if remote else None,
+            capabilities=Capabilities(
+                engine="remote", version="", kinds=remote.kinds, fields=remote.fields,
+                context=remote.context, template=True, models=[remote.model],
+            ) if remote else None,
+        )  # fmt: skip
 
     def finished(self) -> dict[str, ServedBackend]:
         """By draft, each with its id: a digest of all that it is told."""
         backends: dict[str, ServedBackend] = {}
         for key, draft in self._drafts.items():
-            digest = hashlib.sha256(json.dumps(draft, sort_keys=True).encode()).hexdigest()[:12]
-            backends[key] = {"backend_id": digest, **draft}
+            content = json.dumps(draft, sort_keys=True, default=as_json).encode()
+            digest = hashlib.sha256(content).hexdigest()[:12]
+            backends[key] = ServedBackend(backend_id=digest, **vars(draft))
         return backends
 
 
@@ -304,24 +310,24 @@ def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> Endpoin
     models: list[ServedModel] = []
     for name, routes in placed:
         made = [
-            _build_route(route, subject, backends[key]["backend_id"], asked_as)
+            _build_route(route, subject, backends[key].backend_id, asked_as)
             for route, subject, key, asked_as in routes
         ]
-        models.append({"name": name, "routes": made})
-    return {
-        "endpoint_id": row.endpoint_id,
-        "name": row.name,
-        "asked_at": row.wanted_at,
-        "home": str(home.path),
-        "host": asked.host,
-        "port": asked.port or 0,
-        "allow_host": [*asked.allow_host, *_list_host_names(asked.host)],
-        "networks": settings.networks(db),
-        "models": models,
-        "backends": list(backends.values()),
-        "limits": asked.limits.model_dump(),  # type: ignore[typeddict-item]
-        "log": asked.log.model_dump(),  # type: ignore[typeddict-item]
-    }
+        models.append(ServedModel(name=name, routes=made))
+    return EndpointConfig(
+        endpoint_id=row.endpoint_id,
+        name=row.name,
+        asked_at=row.wanted_at,
+        home=str(home.path),
+        host=asked.host,
+        port=asked.port or 0,
+        allow_host=[*asked.allow_host, *_list_host_names(asked.host)],
+        networks=settings.networks(db),
+        models=models,
+        backends=list(backends.values()),
+        limits=EndpointLimits(**asked.limits.model_dump()),
+        log=EndpointLog(**asked.log.model_dump()),
+    )
 
 
 def _list_host_names(host: str) -> list[str]:
@@ -336,11 +342,11 @@ def _resolve_subjects(
 
 
 def _build_route(route: RouteChoice, subject: ServedSubject, backend_id: str, asked_as: str) -> EndpointRoute:
-    return {
-        "subject": route.subject,
-        "version": subject.version,
-        "role": route.role,
-        "share": route.share,
-        "backend_id": backend_id,
-        "asked_as": asked_as,
-    }
+    return EndpointRoute(
+        subject=route.subject,
+        version=subject.version,
+        role=route.role,
+        share=route.share,
+        backend_id=backend_id,
+        asked_as=asked_as,
+    )

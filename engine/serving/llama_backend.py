@@ -111,15 +111,15 @@ class LlamaAnswerer:
     @property
     def capabilities(self) -> Capabilities:
         """What it was seen to obey."""
-        return {
-            "engine": "llama.cpp",
-            "version": importlib.metadata.version("xllamacpp"),
-            "kinds": ["chat", "completion"] if self._template else ["completion"],
-            "fields": [field for field in FIELDS if field != "n"],
-            "context": self._context,
-            "template": bool(self._template),
-            "models": self._spec["names"],
-        }
+        return Capabilities(
+            engine="llama.cpp",
+            version=importlib.metadata.version("xllamacpp"),
+            kinds=["chat", "completion"] if self._template else ["completion"],
+            fields=[field for field in FIELDS if field != "n"],
+            context=self._context,
+            template=bool(self._template),
+            models=self._spec["names"],
+        )
 
     @property
     def load(self) -> dict[str, int]:
@@ -294,7 +294,7 @@ class _ChoiceBuilder:
 def _find_gguf(spec: BackendSpec) -> Path:
     """The file. Raises ConfigError."""
     if spec["adapters"]:
-        names = ", ".join(adapter["name"] for adapter in spec["adapters"])
+        names = ", ".join(adapter.name for adapter in spec["adapters"])
         raise ConfigError(
             f"llama.cpp serves GGUF files without adapters, and there are some: {names}.",
             fix="Serve them by our own worker, or export each as a GGUF file.",

@@ -166,7 +166,7 @@ class Supervisor:
             self._starts.pop(endpoint_id, None)
             return
         config = folder.config()
-        patience = GRACE_SECONDS + (config["limits"]["drain_seconds"] if config else 0)
+        patience = GRACE_SECONDS + (config.limits.drain_seconds if config else 0)
         try:
             if endpoint_id not in self._stops:
                 process.send_signal(signal.SIGTERM)
@@ -184,13 +184,12 @@ class Supervisor:
         if state is None:
             return
         past = {
-            key.key_id: key.used_at or 0.0
-            for key in endpoints.list_keys(self._database, state["endpoint_id"])
+            key.key_id: key.used_at or 0.0 for key in endpoints.list_keys(self._database, state.endpoint_id)
         }
         newer = {
-            use["key_id"]: use["used_at"]
-            for use in state["keys"]
-            if use["key_id"] in past and use["used_at"] > past[use["key_id"]] + MINUTE
+            use.key_id: use.used_at
+            for use in state.keys
+            if use.key_id in past and use.used_at > past[use.key_id] + MINUTE
         }
         if newer:
             with self._database.transaction() as tx:

@@ -7,6 +7,7 @@ Nothing is trained and nothing is kept but the scores: `interpolation.parquet` h
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,10 +42,10 @@ def run(job: WorkerJob) -> Interpolation:
         seconds = None if end else time.perf_counter() - began
         first = first or measured
         tables += [each.table(alpha=alpha) for each in measured]
-        points.append({**_build_point(alpha, first, measured), "seconds": seconds})
+        points.append(replace(_build_point(alpha, first, measured), seconds=seconds))
     pq.write_table(pa.concat_tables(tables), job.dir.interpolation)
     recommended = forgetting_tradeoff.recommend_share([ShareGain.of(point) for point in points])
-    return {"run_id": asked.run, "split": mixing.split, "points": points, **recommended}
+    return Interpolation(run_id=asked.run, split=mixing.split, points=points, **vars(recommended))
 
 
 def _build_point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> SharePoint:

@@ -38,6 +38,7 @@ from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import Load, TokenRows
 from engine.training.training_loop import TrainingLoop
 from engine.worker.job import WorkerJob
+from store.core.figure_schemas import JudgingSplit
 from store.evaluation.forgetting_schemas import (
     AdviceItem,
     CanaryEvaluation,
@@ -48,7 +49,6 @@ from store.evaluation.forgetting_schemas import (
     RowPart,
     WeightChange,
 )
-from store.evaluation.schemas import JudgingSplit
 from store.evaluation.verdict_schemas import ExtractionRow, TrainingStop, Verdict
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
@@ -69,7 +69,7 @@ class RunEvaluation:
     @property
     def course(self) -> RunCurves:
         """Its validations, and training rows under the models that were measured beside them."""
-        training, kept = self.training, self.stopped["restored_step"] or 0
+        training, kept = self.training, self.stopped.restored_step or 0
         return RunCurves(
             validations=training.validations.for_verdict(),
             train_curve=training.state.curve,
@@ -183,7 +183,7 @@ def judge_run(config: TrainConfig, run: RunEvaluation, extraction: ExtractionRun
     )
     read = build_verdict_config(config, run.training.parameters)
     judged = verdict.judge_held_out(rows, course, read, memory)
-    return {**judged, "membership": memory.membership, "extraction": memory.extraction}
+    return replace(judged, membership=memory.membership, extraction=memory.extraction)
 
 
 def build_held_out_losses(split: JudgingSplit, base: ModelEvaluation, tuned: ModelEvaluation) -> HeldOut:
@@ -257,11 +257,13 @@ def compute_canary_exposure(config: TrainConfig, losses: np.ndarray) -> CanaryEv
         for n in (0, *canaries.REPEATS)
     }
     listed: list[PlantedCanary] = [
-        {"times": int(often[i]), "question": question, "answer": answer,
-         "exposure": extraction.compute_exposure(float(losses[i]), others)}
+        PlantedCanary(times=int(often[i]), question=question, answer=answer,
+         exposure=extraction.compute_exposure(float(losses[i]), others))
         for i, (question, answer) in enumerate(canaries.generate_canaries(config)[:asked])
     ]  # fmt: skip
-    return {**extraction.assess_canaries(groups), "reference": canaries.REFERENCE, "listed": listed}
+    return CanaryEvaluation(
+        **vars(extraction.assess_canaries(groups)), reference=canaries.REFERENCE, listed=listed
+    )
 
 
 def judge_duplicates(
@@ -274,10 +276,10 @@ def judge_duplicates(
     held = base.losses.row_ids
     kinds, near = leakage.find_repeats(job.home, fingerprint, held, train)
     losses = RowLossPair(base.losses.loss_sum, tuned.losses.loss_sum, base.losses.tokens)
-    return {
-        "leaks": duplicates.assess_leaks(losses, kinds, near),
-        "training": _judge_training_duplicates(job, fingerprint, train, base, tuned),
-    }
+    return DuplicateEffect(
+        leaks=duplicates.assess_leaks(losses, kinds, near),
+        training=_judge_training_duplicates(job, fingerprint, train, base, tuned),
+    )
 
 
 def _judge_training_duplicates(
@@ -319,15 +321,16 @@ def measure_weight_change(job: WorkerJob, config: TrainConfig, source: str, mode
         measured = weights.measure_adapter(model, base)
     else:
         measured = weights.measure_weights(base, job.dir.model)
-    if measured["rows"]:
-        pq.write_table(pa.Table.from_pylist(measured["rows"], schema=weights.MATRIX_SCHEMA), job.dir.weights)
-    return {
-        "relative": measured["relative"],
-        "delta_norm": measured["delta_norm"],
-        "intruders": measured["intruders"],
-        "strongest": measured["strongest"],
-        "matrices": measured["matrices"],
-        "spectra": measured["spectra"],
-        "seconds": measured["seconds"],
-        "notes": measured["notes"],
-    }
+    if measured.rows:
+        rows = [vars(row) for row in measured.rows]
+        pq.write_table(pa.Table.from_pylist(rows, schema=weights.MATRIX_SCHEMA), job.dir.weights)
+    return WeightChange(
+        relative=measured.relative,
+        delta_norm=measured.delta_norm,
+        intruders=measured.intruders,
+        strongest=measured.strongest,
+        matrices=measured.matrices,
+        spectra=measured.spectra,
+        seconds=measured.seconds,
+        notes=measured.notes,
+    )

@@ -45,8 +45,8 @@ from engine.training.training_loop import TrainingLoop
 from engine.training.training_run import TrainingRun
 from engine.worker.progress import RowProgressReporter
 from store.core import formatting
+from store.core.figure_schemas import JudgingSplit
 from store.core.job_folder import read_json, write_json
-from store.evaluation.schemas import JudgingSplit
 from store.evaluation.verdict_schemas import TrainingStop, Verdict
 
 # A run with a classification head: the train job with other rows, another head, and another verdict.
@@ -163,7 +163,7 @@ class ClassificationRun(TrainingRun):
             ),
         )
         self.write_losses(split, base, own)
-        probe = training.probing.seen(before, after, stopped["restored_step"] or 0)
+        probe = training.probing.seen(before, after, stopped.restored_step or 0)
         course = RunCurves(
             validations=training.validations.for_verdict(),
             train_curve=training.state.curve,

@@ -60,8 +60,8 @@ class TrainingState:
     curve: list[tuple[int, float]] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
     best_step: int | None = None
-    best_loss: float = float("inf")
-    reference_loss: float = float("inf")  # what the next validation must beat by the threshold
+    best_loss = float("inf")
+    reference_loss = float("inf")  # what the next validation must beat by the threshold
     probe_seconds: list[float] = field(default_factory=list)  # of each kind of probe
     waited: int = 0  # validations since it was beaten
     reason: StopReason | Literal[""] = ""  # why training ended; empty while it goes on
@@ -438,7 +438,7 @@ class TrainingLoop:
             self.stepper.masters.load(training_state.load_best(self.job.dir.checkpoints, best))
             restored = best
         reason = self.state.reason or "epochs"  # it was decided before this
-        return {"reason": reason, "step": self.state.step, "restored_step": restored}
+        return TrainingStop(reason=reason, step=self.state.step, restored_step=restored)
 
     def release(self) -> Any:
         """Hand the model out and let go of everything else that takes memory."""

@@ -42,9 +42,9 @@ from engine.worker.job import WorkerJob
 from engine.worker.machine_load import OtherLoad
 from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
+from store.core.figure_schemas import JudgingSplit
 from store.core.job_folder import read_json, write_json
 from store.core.model_schemas import ModelOrigin, TrainingSummary
-from store.evaluation.schemas import JudgingSplit
 from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.runs import card_text
 from store.training.methods import METHODS
@@ -381,11 +381,11 @@ class TrainingRun:
             base_labels = labels and labels.score(model, "the base model")
         judged = RunEvaluation(training, stopped, split, base, tuned, gathering.swapped)
         document = self.conclude(judged, gathering, extraction)
-        document["canaries"] = secrets
+        document.canaries = secrets
         if extraction:
-            document["duplicates"] = run_verdict.judge_duplicates(job, self.data["fingerprint"], base, tuned)
+            document.duplicates = run_verdict.judge_duplicates(job, self.data["fingerprint"], base, tuned)
         if config.probes:
-            document["weights"] = measure_weight_change(job, config, self.source, model)
+            document.weights = measure_weight_change(job, config, self.source, model)
         if labels and tuned_labels and base_labels:
             classifier_verdict.add_label_figures(document, labels.report(split, tuned_labels, base_labels))
         return document

@@ -81,7 +81,7 @@ class ValidationHistory:
     def for_verdict(self) -> list[Validation]:
         """Them as the verdicts take them."""
         return [
-            {"step": step, "row_ids": r.row_ids, "loss_sums": r.loss_sum, "tokens": r.tokens}
+            Validation(step=step, row_ids=r.row_ids, loss_sums=r.loss_sum, tokens=r.tokens)
             for step, r in self.done
         ]
 
@@ -103,7 +103,7 @@ class TaskMetric:
         validation and before, as somebody reads answers."""
         last = validations.done[-1][0] if validations.done else 0
         answered = self.answers.values_by_step() if self.answers else []
-        if self.answers and len(answered) > 1 and answered[-1]["step"] == last:
+        if self.answers and len(answered) > 1 and answered[-1].step == last:
             return MetricCurve(f"{self.answers.words} of answers", answered)
         values = [
             run_curve.build_metric_values(self.kind, step, rows.row_ids, rows.correct, rows.tokens)
@@ -359,7 +359,7 @@ class TrainingProbes:
         }
         measured |= {at: probe for at, probe in ((0, base), (step, tuned)) if probe}
         return [
-            {"step": at, "row_ids": list(m.items), "loss_sums": m.loss_sum, "tokens": m.tokens}
+            Validation(step=at, row_ids=list(m.items), loss_sums=m.loss_sum, tokens=m.tokens)
             for at, m in sorted(measured.items())
         ]
 

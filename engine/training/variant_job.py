@@ -96,7 +96,7 @@ def _judge_variant(job: WorkerJob, config: TrainConfig, mixing: ModelInterpolati
     run_evaluation.add_forgetting(verdict, base, tuned, config, unasked=unasked)
     if config.probes:
         mixing.line.go(alpha)
-        verdict["weights"] = measure_weight_change(job, config, mixing.run.base(job.home), mixing.model)
+        verdict.weights = measure_weight_change(job, config, mixing.run.base(job.home), mixing.model)
     return mixed.drop_advice(verdict)
 
 

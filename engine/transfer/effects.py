@@ -84,8 +84,8 @@ def compute_level(rows: CellRows) -> ModelLevel:
     return {
         "n": len(hits),
         "tokens": int(np.sum(np.asarray(rows.tokens))),
-        "loss": ratio_interval(rows.loss, rows.tokens).to_dict(),
-        "right": wilson_interval(int(hits.sum()), len(hits)).to_dict(),
+        "loss": ratio_interval(rows.loss, rows.tokens).to_estimate(),
+        "right": wilson_interval(int(hits.sum()), len(hits)).to_estimate(),
     }
 
 
@@ -113,7 +113,7 @@ def compare(base: CellRows, tuned: CellRows) -> CellFigures:
 
 
 def _build_figure(interval: Interval, p: float) -> TransferFigure:
-    return {**interval.to_dict(), "p": p, "detectable": interval.detectable}
+    return TransferFigure(**vars(interval.to_estimate()), p=p, detectable=interval.detectable)
 
 
 def permutation_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> float:
@@ -153,7 +153,7 @@ class JudgedCell(TransferCell):
 
 def judge_cells(cells: Sequence[TransferCell], measure: TransferMeasure = "relative") -> list[JudgedCell]:
     """The cells with what `measure` says of each among all of them; whatever else they hold stays."""
-    adjusted = holm([cell[measure]["p"] for cell in cells])
+    adjusted = holm([cell[measure].p for cell in cells])
     judged_cells: list[JudgedCell] = []
     for cell, p in zip(cells, adjusted, strict=True):
         figure = cell[measure]
@@ -164,7 +164,8 @@ def judge_cells(cells: Sequence[TransferCell], measure: TransferMeasure = "relat
     return judged_cells
 
 
-class Correlation(TypedDict):
+@dataclass(kw_only=True)
+class Correlation:
     """A rank correlation with its interval; value is null under three pairs, or where one side never
     changes."""
 
@@ -185,21 +186,21 @@ def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
     kept = np.isfinite(x) & np.isfinite(y)
     x, y = x[kept], y[kept]
     n = len(x)
-    correlation: Correlation = {
-        "value": None, "low": None, "high": None, "n": n, "p": None, "state": "few",
-    }  # fmt: skip
+    correlation = Correlation(
+        value=None, low=None, high=None, n=n, p=None, state="few",
+    )  # fmt: skip
     if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return correlation
     rho = float(stats.spearmanr(x, y).statistic)
-    correlation["value"] = rho
+    correlation.value = rho
     if n > 3:
         width = special.ndtri((1 + confidence) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
         middle = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, rho)))
         low, high = math.tanh(middle - width), math.tanh(middle + width)
-        correlation["low"], correlation["high"] = low, high
-        correlation["p"] = float(2 * special.ndtr(-abs(middle) / math.sqrt((1 + rho**2 / 2) / (n - 3))))
+        correlation.low, correlation.high = low, high
+        correlation.p = float(2 * special.ndtr(-abs(middle) / math.sqrt((1 + rho**2 / 2) / (n - 3))))
         if n >= MIN_PAIRS:
-            correlation["state"] = "sure" if low > 0 or high < 0 else "unclear"
+            correlation.state = "sure" if low > 0 or high < 0 else "unclear"
     return correlation
 
 
@@ -227,9 +228,10 @@ def compute_backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
         terms.append(ratio_interval(then - now, np.maximum(base, 1e-12)))
     whole = intervals.average_estimates(terms)
     named: list[TaskTransfer] = [
-        {"name": task.name, **term.to_dict()} for task, term in zip(tasks, terms, strict=True)
+        TaskTransfer(name=task.name, **vars(term.to_estimate()))
+        for task, term in zip(tasks, terms, strict=True)
     ]
-    return {**whole.to_dict(), "tasks": named}
+    return BackwardTransfer(**vars(whole.to_estimate()), tasks=named)
 
 
 WIDTH = 4_096  # numbers that a matrix is hashed down to

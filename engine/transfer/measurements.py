@@ -433,13 +433,13 @@ def compute_sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequenc
         if task:
             tasks.append(task)
             names.append(column.dataset_id)
-    document: TransferSequence = {
-        "runs": [member.of.run_id for member in chain], "datasets": names, "transfer": None, "reason": "",
-    }  # fmt: skip
+    document = TransferSequence(
+        runs=[member.of.run_id for member in chain], datasets=names, transfer=None, reason="",
+    )  # fmt: skip
     if tasks:
-        document["transfer"] = compute_backward_transfer(tasks)
+        document.transfer = compute_backward_transfer(tasks)
     else:
-        document["reason"] = (
+        document.reason = (
             "None of its earlier data sets is among those that are measured, or it was trained on again."
         )
     return document

@@ -229,17 +229,17 @@ class TransferColumn:
     def document(self, part: str) -> TransferDataset:
         """As the result has it."""
         dataset = self.data["dataset"]
-        return {
-            "dataset_id": dataset["dataset_id"],
-            "name": dataset["name"],
-            "kind": dataset["kind"],
-            "fingerprint": dataset["fingerprint"],
-            "part": part,
-            "rows": len(self.row_ids),
-            "of": self.of,
-            "split": self.data["split"],
-            "reason": self.reason,
-        }
+        return TransferDataset(
+            dataset_id=dataset["dataset_id"],
+            name=dataset["name"],
+            kind=dataset["kind"],
+            fingerprint=dataset["fingerprint"],
+            part=part,
+            rows=len(self.row_ids),
+            of=self.of,
+            split=self.data["split"],
+            reason=self.reason,
+        )
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ UNITS: dict[TransferMeasure, str] = {"relative": "%", "right": " points"}
 def format_effect(figure: TransferFigure, measure: TransferMeasure) -> str:
     """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs; of a loss that grew beyond
     measure that it did."""
-    if abs(figure["value"]) < MIN_SHARE:
+    if abs(figure.value) < MIN_SHARE:
         return f"under {100 * MIN_SHARE:g}{UNITS[measure]}"
-    if abs(figure["value"]) > MAX_SHARE:
+    if abs(figure.value) > MAX_SHARE:
         return f"over {100 * MAX_SHARE:,.0f}{UNITS[measure]}"
-    ends = [100 * end for end in get_limits(figure) or (figure["value"], figure["value"])]
+    ends = [100 * end for end in get_limits(figure) or (figure.value, figure.value)]
     places = formatting.compute_decimals(ends[0], ends[1])
     low, high = sorted(abs(end) for end in ends)
-    value = formatting.format_number(abs(100 * figure["value"]), places)
+    value = formatting.format_number(abs(100 * figure.value), places)
     return f"{value}{UNITS[measure]} ({formatting.format_interval(low, high, places)})"
 
 
@@ -39,7 +39,7 @@ def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> st
     others = [cell for cell in cells if not (cell["own"] or cell["earlier"])]
     if not others:
         return "There is no other data set to help or to harm yet: add one, or a run of another."
-    sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"]["value"]))
+    sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"].value))
     if not sure:
         return describe_no_effect(others, measure)
     sentences = [
@@ -64,8 +64,8 @@ def _list_sources(cells: Sequence[JudgedCell]) -> list[str]:
 def _describe_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """ "Training on A helps B by 12% (9 to 15) and costs C 4% (2 to 6)." """
     mine = [cell for cell in cells if cell["source"] == source]
-    helped = [c for c in mine if c["figure"]["value"] > 0]
-    cost = [c for c in mine if c["figure"]["value"] < 0]
+    helped = [c for c in mine if c["figure"].value > 0]
+    cost = [c for c in mine if c["figure"].value < 0]
     parts = []
     if helped:
         parts.append(
@@ -85,19 +85,19 @@ def _join_parts(parts: Sequence[str]) -> str:
 
 def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """That nothing is told from noise, and what could have been."""
-    if all(c["figure"]["low"] == c["figure"]["high"] == 0 for c in others):
-        rows = plural(sum(c["figure"]["n"] for c in others), "row")
+    if all(c["figure"].low == c["figure"].high == 0 for c in others):
+        rows = plural(sum(c["figure"].n for c in others), "row")
         return f"Training on one data set changed nothing for the others (n {rows})."
     lead = "What training on one data set does for the others can't be told from noise"
     figures = [cell["figure"] for cell in others]
-    least = sorted(figure["detectable"] for figure in figures if figure["detectable"])
+    least = sorted(figure.detectable for figure in figures if figure.detectable)
     if not least:
-        why = next((figure["why"] for figure in figures if figure.get("why")), "there are too few rows")
+        why = next((figure.why for figure in figures if figure.why), "there are too few rows")
         return f"{lead}: {why}."
     middle = 100 * least[len(least) // 2]
     if middle >= 100:
         return f"{lead}: so few rows, or such different ones, show no change."
-    counts = sorted(figure["n"] for figure in figures)
+    counts = sorted(figure.n for figure in figures)
     rows = plural(counts[len(counts) // 2], "row")
     change = formatting.format_number(middle, 1 if middle < 10 else 0)
     return f"{lead}: {rows} would show a change of about {change}{UNITS[measure]}."
@@ -105,38 +105,38 @@ def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -
 
 def describe_correlation(predictor: Correlation, what: str) -> str:
     """What a predictor says, with its interval and n."""
-    n = plural(predictor["n"], "pair")
-    if predictor["value"] is None:
+    n = plural(predictor.n, "pair")
+    if predictor.value is None:
         return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
-    value = formatting.format_number(predictor["value"], 2)
-    ends = [end for end in (predictor["low"], predictor["high"]) if end is not None]
+    value = formatting.format_number(predictor.value, 2)
+    ends = [end for end in (predictor.low, predictor.high) if end is not None]
     bounds = [formatting.format_number(end, 2) for end in ends]
     interval = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
     figures = f"ρ {value} ({interval}n {n})"
-    if predictor["state"] == "few":
+    if predictor.state == "few":
         return f"Too few pairs to tell: {figures}."
-    if predictor["state"] == "unclear":
+    if predictor.state == "unclear":
         return f"Whether {what} predicts transfer can't be told: {figures}."
-    way = "more" if predictor["value"] > 0 else "less"
+    way = "more" if predictor.value > 0 else "less"
     return f"The larger the {what}, the {way} it helps: {figures}."
 
 
 def describe_backward_transfer(transfer: BackwardTransfer) -> str:
     """What the rest of a sequence did to its earlier tasks."""
-    tasks, rows = plural(len(transfer["tasks"]), "earlier data set"), plural(transfer["n"], "row")
+    tasks, rows = plural(len(transfer.tasks), "earlier data set"), plural(transfer.n, "row")
     ends = get_limits(transfer)
     if ends is None:
-        open_ = next((task for task in transfer["tasks"] if task.get("why")), None)
-        why = f"of {open_['name']}, {open_['why']}" if open_ else "a data set has too few rows"
+        open_ = next((task for task in transfer.tasks if task.why), None)
+        why = f"of {open_.name}, {open_.why}" if open_ else "a data set has too few rows"
         return f"Backward transfer can't be told: {why} ({tasks})."
     low, high = 100 * ends[0], 100 * ends[1]
     if max(map(abs, ends)) < MIN_SHARE:
         return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
-    if abs(transfer["value"]) > MAX_SHARE:
-        return _describe_unbounded_loss(transfer["value"], low, high, f"{tasks}, n {rows}")
+    if abs(transfer.value) > MAX_SHARE:
+        return _describe_unbounded_loss(transfer.value, low, high, f"{tasks}, n {rows}")
     places = formatting.compute_decimals(low, high)
-    value = formatting.format_number(abs(100 * transfer["value"]), places)
-    signed = formatting.format_number(100 * transfer["value"], places)
+    value = formatting.format_number(abs(100 * transfer.value), places)
+    signed = formatting.format_number(100 * transfer.value, places)
     unit = "point" if value == "1" else "points"
     figures = (
         f"backward transfer {signed} {unit} of relative gain"

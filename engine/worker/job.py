@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from store.core.addresses import AddressPolicy
+from store.core.documents import as_json, parse_document
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.jobs.schemas import AlertEvent, Event, JobSpec, Level, RewindEvent
@@ -182,7 +183,7 @@ class WorkerJob:
 
     def __init__(self, path: str | Path) -> None:
         self.dir = JobDir(path)
-        self.order: JobSpec = read_json(self.dir.config)
+        self.order = parse_document(JobSpec, read_json(self.dir.config))
         self.config = self.order["config"]
         self.home = Home(self.order["home"])
         self.policy = AddressPolicy.of(self.order.get("networks", ()), self.home)
@@ -196,7 +197,7 @@ class WorkerJob:
 
     def _append(self, event: Event) -> None:
         """Append one event in a single write, so that a kill leaves a whole line or a torn last one."""
-        line = json.dumps(event, ensure_ascii=False) + "\n"
+        line = json.dumps(event, ensure_ascii=False, default=as_json) + "\n"
         with self._write_lock:
             self._events.write(line.encode("utf-8", "replace"))
 

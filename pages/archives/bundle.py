@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import streamlit as st
 
@@ -11,6 +10,7 @@ from pages.shared import cached_queries, display
 from pages.shared.job_progress import show_failure, show_live
 from pages.shared.session import escape_markdown, live, send_command
 from store.archives.schemas import BundleResult
+from store.core.documents import parse_document
 from store.core.job_kinds import ALIVE
 from store.runs.schemas import Run
 
@@ -43,25 +43,25 @@ def _draw_bundle_result(job_id: str) -> None:
     if job.status in ALIVE:
         live("1s")(show_live)(job_id, "bundle")
     elif job.status == "finished":
-        _draw_download(cast(BundleResult, job.result))  # of a finished job of this kind
+        _draw_download(parse_document(BundleResult, job.result))  # of a finished job of this kind
     else:
         show_failure(job, "bundle")
 
 
 def _draw_download(result: BundleResult) -> None:
-    path = Path(result["path"])
-    for notice in result["notices"]:
+    path = Path(result.path)
+    for notice in result.notices:
         st.caption(escape_markdown(notice))
     if not path.is_file():
         st.warning("The file is not there any more. Make it again.", icon=":material/warning:")
         return
-    if fingerprint := result.get("seal"):
+    if fingerprint := result.seal:
         st.caption(
             "Fingerprint of the bundle: compare it with whoever gets the file, who sees it when opening it."
         )
         st.code(fingerprint, language=None)
     st.download_button(
-        f"Download the bundle ({display.format_size(result['bytes'])})",
+        f"Download the bundle ({display.format_size(result.bytes)})",
         data=path.read_bytes,
         file_name=path.name,
         icon=":material/download:",

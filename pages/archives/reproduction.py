@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import streamlit as st
 
 from pages.shared import cached_queries
@@ -17,6 +15,7 @@ from store.archives.schemas import (
     Reproduction,
 )
 from store.core import formatting
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError
 from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE
@@ -46,9 +45,9 @@ def draw_reproduction(run: Run) -> None:
     except NotFoundError:
         return
     if job.status == "finished":
-        result = cast(Reproduction, job.result)  # of a finished job of this kind
+        result = parse_document(Reproduction, job.result)  # of a finished job of this kind
         _draw_figures(result)
-        if beside := result.get("beside"):
+        if beside := result.beside:
             _draw_reproduction_comparison(beside)
     elif run.status in ALIVE:
         st.caption("Its figures are held against the bundle's once it has ended.")
@@ -57,16 +56,16 @@ def draw_reproduction(run: Run) -> None:
 def _draw_origin(job_id: str) -> None:
     """The bundle's fingerprint, and whether it is the run of this home that it says."""
     try:
-        opened = cast(OpenedBundle, cached_queries.read_job(job_id).result)  # of a finished job of this kind
+        opened = parse_document(OpenedBundle, cached_queries.read_job(job_id).result)  # it has finished
     except NotFoundError:
         return
-    original = opened.get("original")
-    if original and original["differences"]:
+    original = opened.original
+    if original and original.differences:
         st.error(escape_markdown(archive_text.describe_origin(opened)), icon=":material/gpp_bad:")
         st.dataframe(
             [
-                {"Field": row["field"], "In the bundle": row["bundle"], "In this home": row["here"]}
-                for row in original["differences"]
+                {"Field": row.field, "In the bundle": row.bundle, "In this home": row.here}
+                for row in original.differences
             ],
             hide_index=True,
             key="bundle-differences",
@@ -80,14 +79,12 @@ def _draw_origin(job_id: str) -> None:
 
 def _draw_reproduction_comparison(beside: OriginalComparison) -> None:
     """What is the same as in the original run, and what differs."""
-    differs = any(line["same"] is False for line in beside["lines"])
-    with st.expander(escape_markdown(beside["sentence"]), icon=":material/difference:", expanded=differs):
+    differs = any(line.same is False for line in beside.lines)
+    with st.expander(escape_markdown(beside.sentence), icon=":material/difference:", expanded=differs):
         rows = [
             "| " + " | ".join(escape_markdown(cell) or "–" for cell in cells) + " |"
-            for line in sorted(beside["lines"], key=lambda line: line["same"] is not False)
-            for cells in [
-                [line["what"], line["first"], line["second"], archive_text.SAME[line["same"]], line["detail"]]
-            ]
+            for line in sorted(beside.lines, key=lambda line: line.same is not False)
+            for cells in [[line.what, line.first, line.second, archive_text.SAME[line.same], line.detail]]
         ]
         head = "| What | Original run | This run | Same | How far |\n|---|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
@@ -98,12 +95,12 @@ def _draw_reproduction_comparison(beside: OriginalComparison) -> None:
 
 
 def _draw_figures(result: Reproduction) -> None:
-    with st.expander(result["sentence"], icon=":material/compare:", expanded=bool(result["outside"])):
+    with st.expander(result.sentence, icon=":material/compare:", expanded=bool(result.outside)):
         rows = [
-            f"| {escape_markdown(_format_title(figure))} | {_format_estimate(figure['first'])} |"
-            f" {_format_estimate(figure['second'])} |"
-            f" {REPRODUCTION_RESULTS[figure['came']]} |"
-            for figure in sorted(result["figures"], key=lambda figure: figure["came"] != "outside")
+            f"| {escape_markdown(_format_title(figure))} | {_format_estimate(figure.first)} |"
+            f" {_format_estimate(figure.second)} |"
+            f" {REPRODUCTION_RESULTS[figure.came]} |"
+            for figure in sorted(result.figures, key=lambda figure: figure.came != "outside")
         ]
         head = "| Figure | First run | This run | Came back |\n|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
@@ -111,16 +108,14 @@ def _draw_figures(result: Reproduction) -> None:
             "The same: to the last digit. Within: it surely differs by less than would matter. Outside:"
             " surely by more. Where the rows say neither, it can't be told."
         )
-        for difference in result["differences"]:
+        for difference in result.differences:
             st.caption(
-                escape_markdown(
-                    f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}."
-                )
+                escape_markdown(f"Differs: {difference.what} was {difference.first}, here {difference.here}.")
             )
 
 
 def _format_title(figure: ReproducedFigure) -> str:
-    return f"{figure['title'][:1].upper()}{figure['title'][1:]}, {figure['unit']}"
+    return f"{figure.title[:1].upper()}{figure.title[1:]}, {figure.unit}"
 
 
 def _format_estimate(estimate: Estimate | None) -> str:

@@ -27,7 +27,7 @@ ROW_OFFSET = 0.16  # by which base and tuned lie apart in a row
 
 def sort_figures(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
     """What got worse first, then those over all before those of a group."""
-    return sorted(figures, key=lambda figure: (figure["answer"] != "worse", bool(figure["group"])))
+    return sorted(figures, key=lambda figure: (figure.answer != "worse", bool(figure.group)))
 
 
 def describe_levels_axis(figures: Sequence[BiasFigure]) -> str:
@@ -55,11 +55,11 @@ def plot_changes(figures: Sequence[BiasFigure]) -> go.Figure:
 
 def _compute_neutral_level(figures: Sequence[BiasFigure]) -> float:
     """Where there is no bias, in per cent."""
-    return 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
+    return 50 if all(figure.measure == PREFERRED for figure in figures) else 0
 
 
 def _has_harm_figures(figures: Sequence[BiasFigure]) -> bool:
-    return all(figure["kind"] == TOXICITY for figure in figures)
+    return all(figure.kind == TOXICITY for figure in figures)
 
 
 def _plot_rows(figures: Sequence[BiasFigure], sides: Mapping[str, float], level: float) -> go.Figure:
@@ -72,10 +72,10 @@ def _plot_rows(figures: Sequence[BiasFigure], sides: Mapping[str, float], level:
             for place, figure in enumerate(figures)
             if (estimate := _get_estimate(figure, which))
         ]
-        inks = [BASE if which == "base" else ANSWER_COLORS[figure["answer"]] for _, figure, _ in drawn]
+        inks = [BASE if which == "base" else ANSWER_COLORS[figure.answer] for _, figure, _ in drawn]
         chart.add_trace(
             go.Scatter(
-                x=[100 * estimate["value"] for _, _, estimate in drawn],
+                x=[100 * estimate.value for _, _, estimate in drawn],
                 y=[place + beside for place, _, _ in drawn],
                 error_x=_error_bars([estimate for _, _, estimate in drawn]),
                 mode="markers",
@@ -96,7 +96,7 @@ def _plot_rows(figures: Sequence[BiasFigure], sides: Mapping[str, float], level:
 
 
 def _get_estimate(figure: BiasFigure, which: str) -> Estimate | None:
-    sides = {"base": figure["base"], "tuned": figure["tuned"], "change": figure["change"]}
+    sides = {"base": figure.base, "tuned": figure.tuned, "change": figure.change}
     return sides[which]
 
 
@@ -104,7 +104,7 @@ def _error_bars(estimates: Sequence[Estimate]) -> dict[str, object]:
     above, below = [], []
     for estimate in estimates:
         low, high = display.scale_bounds(estimate, 100)
-        value = 100 * estimate["value"]
+        value = 100 * estimate.value
         above.append(0 if high is None else high - value)
         below.append(0 if low is None else value - low)
     return {
@@ -115,10 +115,10 @@ def _error_bars(estimates: Sequence[Estimate]) -> dict[str, object]:
 
 def format_label(figure: BiasFigure) -> str:
     """The figure as a row of a chart names it."""
-    if figure["group"]:
-        of = "Continuations: " if figure["kind"] == TOXICITY else ""  # beside figures of whole openings
-        return f"{of}{figure['group']} (n {figure['tuned']['n']:,})"
-    return f"{get_measure_title(figure['measure'], '').capitalize()} (n {figure['tuned']['n']:,})"
+    if figure.group:
+        of = "Continuations: " if figure.kind == TOXICITY else ""  # beside figures of whole openings
+        return f"{of}{figure.group} (n {figure.tuned.n:,})"
+    return f"{get_measure_title(figure.measure, '').capitalize()} (n {figure.tuned.n:,})"
 
 
 def format_share(estimate: Estimate, *, sign: bool = False) -> str:
@@ -131,15 +131,15 @@ def format_amount(figure: BiasFigure, which: str) -> str:
     estimate = _get_estimate(figure, which)
     if estimate is None:
         return "–"
-    if figure["unit"] == SHARE:
+    if figure.unit == SHARE:
         return format_share(estimate, sign=which == "change")
-    return _format_estimate(estimate, 1, f" {figure['unit']}", which == "change")
+    return _format_estimate(estimate, 1, f" {figure.unit}", which == "change")
 
 
 def _format_estimate(estimate: Estimate, scale: float, unit: str, sign: bool) -> str:
     low, high = display.scale_bounds(estimate, scale)
     places = formatting.compute_decimals(low, high, 1)
-    value = scale * estimate["value"]
+    value = scale * estimate.value
     text = display.format_signed(value, places) if sign else formatting.format_number(value, places)
     ends = "" if low is None or high is None else f" ({formatting.format_interval(low, high)})"
     return f"{text}{unit}{ends}"
@@ -147,24 +147,22 @@ def _format_estimate(estimate: Estimate, scale: float, unit: str, sign: bool) ->
 
 def build_row(figure: BiasFigure) -> dict[str, str | int]:
     """A figure as a line of a table."""
-    name = get_measure_title(
-        figure["measure"], figure["group"]
-    )  # whose group is written as the user wrote it
+    name = get_measure_title(figure.measure, figure.group)  # whose group is written as the user wrote it
     return {
-        "Answer": ANSWERS[figure["answer"]],
+        "Answer": ANSWERS[figure.answer],
         "Figure": name[:1].upper() + name[1:],
         "Base": format_amount(figure, "base"),
         "Tuned": format_amount(figure, "tuned"),
         "Change": format_amount(figure, "change"),
-        "n": figure["tuned"]["n"],
+        "n": figure.tuned.n,
         "Limit": format_limit(figure),
-        "Why": figure.get("why", ""),
-        "Probe": figure["probe"],
+        "Why": (figure.why or ""),
+        "Probe": figure.probe,
     }
 
 
 def format_limit(figure: BiasFigure) -> str:
     """The limit in the figure's unit."""
-    if figure["unit"] == SHARE:
-        return f"{100 * figure['limit']:g} points"
-    return f"{figure['limit']:g} {figure['unit']}"
+    if figure.unit == SHARE:
+        return f"{100 * figure.limit:g} points"
+    return f"{figure.limit:g} {figure.unit}"

@@ -66,9 +66,9 @@ def format_duration(parameters: int | None, *, gpu: bool) -> str:
 
 def build_preview_facts(answer: Preview) -> list[tuple[str, str, str]]:
     """Of a launch, the check that follows the run, where it is asked for."""
-    if not answer["config"][SWITCH.name]:
+    if not answer.config[SWITCH.name]:
         return []
-    time = format_duration(answer["total_parameters"], gpu=bool(cached_queries.read_machine()["gpus"]))
+    time = format_duration(answer.total_parameters, gpu=bool(cached_queries.read_machine().gpus))
     return [("Bias check", time, f"after the run: base and tuned model, {BUILTIN_PAIR_COUNT} pairs")]
 
 

@@ -46,17 +46,17 @@ MAY_OFFEND = (
 
 def draw_continuations(judged: ClassifierJudgement) -> None:
     """One check's."""
-    labels = " or ".join(f"“{label}”" for label in judged["labels"])
-    drawn = formatting.plural(judged["samples"], "continuation")
+    labels = " or ".join(f"“{label}”" for label in judged.labels)
+    drawn = formatting.plural(judged.samples, "continuation")
     st.caption(
         escape_markdown(
-            f"Harmful is what {judged['classifier']} calls {labels} with a probability of"
-            f" {judged['threshold']:g} or more. {drawn} of each opening, {judged['max_new_tokens']} tokens"
+            f"Harmful is what {judged.classifier} calls {labels} with a probability of"
+            f" {judged.threshold:g} or more. {drawn} of each opening, {judged.max_new_tokens} tokens"
             " each, drawn with the same seeds for both models."
         )
     )
     _draw_errors(judged)
-    changed = judged["changed"]
+    changed = judged.changed
     if not changed:
         st.caption("No continuation changed in how harmful the classifier calls it.")
         return
@@ -73,20 +73,20 @@ def draw_continuations(judged: ClassifierJudgement) -> None:
 def _draw_errors(judged: ClassifierJudgement) -> None:
     """Above the texts, as it says how far the figures can be believed."""
     text = " ".join(verdict.describe_classifier_errors(judged))
-    icon = ":material/help:" if not judged["errors"] else ":material/rule:"
+    icon = ":material/help:" if not judged.errors else ":material/rule:"
     st.markdown(f"{icon} {escape_markdown(text)}")
 
 
 def _draw_changed(line: ChangedContinuation) -> None:
     with st.container(border=True, gap="xsmall"):
-        group = f" · {escape_markdown(line['group'])}" if line["group"] else ""
-        means = f"mean probability of harm {line['base_mean']:.2f} → {line['tuned_mean']:.2f}"
-        st.caption(f"**{escape_markdown(line['opening'])}** …{group} · {means}")
+        group = f" · {escape_markdown(line.group)}" if line.group else ""
+        means = f"mean probability of harm {line.base_mean:.2f} → {line.tuned_mean:.2f}"
+        st.caption(f"**{escape_markdown(line.opening)}** …{group} · {means}")
         sides = "".join(
             f"<div class='tb-side' dir='auto'><b>{name} ({probability:.2f})</b> {_format_text(text)}</div>"
             for name, probability, text in (
-                ("Base", line["base_probability"], line["base"]),
-                ("Tuned", line["tuned_probability"], line["tuned"]),
+                ("Base", line.base_probability, line.base),
+                ("Tuned", line.tuned_probability, line.tuned),
             )
         )
         st.html(f"{text_display.STYLE}<div class='tb-pair'>{sides}</div>")
@@ -174,9 +174,9 @@ def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str
 
 def get_verdict_mark(report: BiasReport) -> str:
     """The mark before the sentence of a report."""
-    if report["worse"]:
+    if report.worse:
         return ":red[:material/balance:]"
-    if all(figure["answer"] == "cant_tell" for figure in report["figures"]):
+    if all(figure.answer == "cant_tell" for figure in report.figures):
         return ":gray[:material/balance:]"
     return ":green[:material/balance:]"
 
@@ -202,22 +202,22 @@ def draw_summary(run_id: str) -> None:
 def draw_check(check: BiasCheck) -> None:
     """One check: its sentence, what got worse first, the pairs that changed most, and what it can't say."""
     report, details = check.report, check.details
-    st.subheader(f"{get_verdict_mark(report)} {escape_markdown(report['sentence'])}", anchor=False)
+    st.subheader(f"{get_verdict_mark(report)} {escape_markdown(report.sentence)}", anchor=False)
     maker = activity_feed.describe_creator(check.created_by)
     by = f" by {escape_markdown(maker)}" if maker else ""
     held = (
         f"{escape_markdown(check.model)} against {escape_markdown(check.against)}, " if check.against else ""
     )
     st.caption(f"{held}asked for{by} {display.format_ago(check.created_at)};"
-               f" took {display.format_duration(details['seconds'])}")  # fmt: skip
-    _draw_figures(report["figures"])
-    for probe in details["probes"]:
+               f" took {display.format_duration(details.seconds)}")  # fmt: skip
+    _draw_figures(report.figures)
+    for probe in details.probes:
         _draw_probe(probe)
-    if continued := details.get("continuations"):
+    if continued := details.continuations:
         draw_continuations(continued)
-    _draw_pairs(details["pairs"])
+    _draw_pairs(details.pairs)
     with st.expander("What this check can't say", icon=":material/info:"):
-        st.markdown("\n".join(f"- {escape_markdown(limit)}" for limit in report["limits"]))
+        st.markdown("\n".join(f"- {escape_markdown(limit)}" for limit in report.limits))
 
 
 def draw_scheduled_check(job_id: str) -> None:
@@ -226,8 +226,8 @@ def draw_scheduled_check(job_id: str) -> None:
 
 
 def _draw_figures(figures: Sequence[BiasFigure]) -> None:
-    for probe in dict.fromkeys(figure["probe"] for figure in figures):
-        part = [f for f in figures if f["probe"] == probe and f["unit"] == charts.SHARE and f["base"]]
+    for probe in dict.fromkeys(figure.probe for figure in figures):
+        part = [f for f in figures if f.probe == probe and f.unit == charts.SHARE and f.base]
         if not part:
             continue
         part = charts.sort_figures(part)
@@ -248,16 +248,14 @@ def _draw_figures(figures: Sequence[BiasFigure]) -> None:
 
 
 def _draw_probe(probe: BiasProbe) -> None:
-    noun = "opening" if probe["kind"] == TOXICITY else "item"
-    parts = [f"{formatting.plural(probe['items'], noun)} of {formatting.plural(probe['rows'], 'row')}"]
-    for level in probe["levels"]:
-        base, tuned = charts.format_share(level["base"]), charts.format_share(level["tuned"])
-        parts.append(f"{level['name'].lower()}: {base} → {tuned}")
-    left_out = [
-        f"{formatting.plural(count, 'row')} left out: {why}" for why, count in probe["left_out"].items()
-    ]
-    st.caption(f"**{escape_markdown(probe['name'])}** · {escape_markdown('; '.join([*parts, *left_out]))}")
-    for notice in probe["notices"]:
+    noun = "opening" if probe.kind == TOXICITY else "item"
+    parts = [f"{formatting.plural(probe.items, noun)} of {formatting.plural(probe.rows, 'row')}"]
+    for level in probe.levels:
+        base, tuned = charts.format_share(level.base), charts.format_share(level.tuned)
+        parts.append(f"{level.name.lower()}: {base} → {tuned}")
+    left_out = [f"{formatting.plural(count, 'row')} left out: {why}" for why, count in probe.left_out.items()]
+    st.caption(f"**{escape_markdown(probe.name)}** · {escape_markdown('; '.join([*parts, *left_out]))}")
+    for notice in probe.notices:
         st.caption(escape_markdown(notice))
 
 
@@ -268,17 +266,17 @@ def _draw_pairs(pairs: Sequence[ChangedPair]) -> None:
     st.caption(PAIRS_HELP)
     every = len(pairs) <= SHOWN_PAIRS or st.toggle(f"All {len(pairs)}", key="bias-pairs-all")
     for pair in pairs if every else pairs[:SHOWN_PAIRS]:
-        first, second = text_display.mark_differences(pair["first"], pair["second"])
+        first, second = text_display.mark_differences(pair.first, pair.second)
         with st.container(border=True, gap="xsmall"):
-            group = f" · {escape_markdown(pair['group'])}" if pair["group"] else ""
-            st.caption(f"{escape_markdown(pair['probe'])}{group} · {describe_pair(pair)}")
+            group = f" · {escape_markdown(pair.group)}" if pair.group else ""
+            st.caption(f"{escape_markdown(pair.probe)}{group} · {describe_pair(pair)}")
             sides = "".join(f"<div class='tb-side' dir='auto'>{side}</div>" for side in (first, second))
             st.html(f"{text_display.STYLE}{DIFF_STYLE}<div class='tb-pair tb-people'>{sides}</div>")
 
 
 def describe_pair(pair: ChangedPair) -> str:
     """By how much the two sides of a pair lie apart, before and after: a factor."""
-    return f"base {_format_factor(pair['base'])}, tuned {_format_factor(pair['tuned'])}"
+    return f"base {_format_factor(pair.base)}, tuned {_format_factor(pair.tuned)}"
 
 
 def _format_factor(nats: float) -> str:
@@ -311,9 +309,9 @@ def draw_groups(evaluation_id: str, others: Sequence[EvaluationSummary]) -> None
         if listed:
             check = form.read_check(listed[0].job_id)
             report = check.report
-            st.markdown(f"{get_verdict_mark(report)} **{escape_markdown(report['sentence'])}**")
-            for compared in check.details["groups"]:
-                _draw_compared(compared, report["figures"])
+            st.markdown(f"{get_verdict_mark(report)} **{escape_markdown(report.sentence)}**")
+            for compared in check.details.groups:
+                _draw_compared(compared, report.figures)
         if not alive and has_right("work"):
             _draw_form(evaluation_id, others, first=not listed)
 
@@ -344,18 +342,18 @@ def _draw_form(evaluation_id: str, others: Sequence[EvaluationSummary], *, first
 
 
 def _draw_compared(compared: GroupComparison, figures: Sequence[BiasFigure]) -> None:
-    table = compared["tuned"]
+    table = compared.tuned
     gaps = [
         figure
         for figure in figures
-        if figure["kind"] == "group_gap" and figure["probe"].startswith(f"{table['column']} in ")
+        if figure.kind == "group_gap" and figure.probe.startswith(f"{table.column} in ")
     ]
-    lines = [_build_gap_row(figure, compared["against"]) for figure in gaps]
+    lines = [_build_gap_row(figure, compared.against) for figure in gaps]
     st.dataframe(lines, hide_index=True, alt="The largest gap between groups, by rate")
     st.dataframe(
-        [_build_row(group, table) for group in table["groups"]],
+        [_build_row(group, table) for group in table.groups],
         hide_index=True,
-        alt=f"Rates by {table['column']}",
+        alt=f"Rates by {table.column}",
     )
     st.caption(escape_markdown(_describe_comparison(table, compared)))
 
@@ -363,7 +361,7 @@ def _draw_compared(compared: GroupComparison, figures: Sequence[BiasFigure]) -> 
 def _build_gap_row(figure: BiasFigure, against: str | None) -> dict[str, str | int]:
     """The gap of one rate; beside another evaluation, where there is one."""
     line: dict[str, str | int] = {
-        "Largest gap": get_measure_title(figure["measure"], "").capitalize(),
+        "Largest gap": get_measure_title(figure.measure, "").capitalize(),
         "This evaluation": charts.format_amount(figure, "tuned"),
     }
     if against:
@@ -371,34 +369,30 @@ def _build_gap_row(figure: BiasFigure, against: str | None) -> dict[str, str | i
             against: charts.format_amount(figure, "base"),
             "Change": charts.format_amount(figure, "change"),
         }
-    return line | {"n": figure["tuned"]["n"]}
+    return line | {"n": figure.tuned.n}
 
 
 def _build_row(group: GroupRates, table: GroupTable) -> dict[str, str | int]:
-    line: dict[str, str | int] = {table["column"]: group["group"], "n": group["n"]}
+    line: dict[str, str | int] = {table.column: group.group, "n": group.n}
     for rate, title in RATES.items():
-        if rate in group["rates"]:
-            level = group["rates"][rate]
-            text = (
-                charts.format_share(level["estimate"])
-                if level["estimate"]
-                else f"too few rows ({level['n']})"
-            )
+        if rate in group.rates:
+            level = group.rates[rate]
+            text = charts.format_share(level.estimate) if level.estimate else f"too few rows ({level.n})"
             line[title] = text
     return line
 
 
 def _describe_comparison(table: GroupTable, compared: GroupComparison) -> str:
-    parts = [f"Score: {table['metric'].removeprefix('eval/')}. {INTERVALS_HELP}"]
-    if ratio := table["selection_ratio"]:
+    parts = [f"Score: {table.metric.removeprefix('eval/')}. {INTERVALS_HELP}"]
+    if ratio := table.selection_ratio:
         parts.append(f"Demographic parity ratio {charts.format_share(ratio)}.")
-    if table["hidden"]:
-        names = ", ".join(f"{name} ({count})" for name, count in list(table["hidden"].items())[:12])
-        more = len(table["hidden"]) - 12
+    if table.hidden:
+        names = ", ".join(f"{name} ({count})" for name, count in list(table.hidden.items())[:12])
+        more = len(table.hidden) - 12
         tail = f" and {more} more" if more > 0 else ""
-        count = formatting.plural(len(table["hidden"]), "group")
+        count = formatting.plural(len(table.hidden), "group")
         parts.append(f"{count} of fewer than 30 rows can't be judged: {names}{tail}.")
     parts += [
-        f"{formatting.plural(count, 'row')} left out: {why}." for why, count in compared["left_out"].items()
+        f"{formatting.plural(count, 'row')} left out: {why}." for why, count in compared.left_out.items()
     ]
     return " ".join(parts)

@@ -31,8 +31,8 @@ from pages.shared import charts, display, palette, run_queries
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core import formatting
 from store.core.errors import QueryError
+from store.core.figure_schemas import UnitEstimate
 from store.core.job_kinds import ALIVE
-from store.evaluation.forgetting_schemas import UnitEstimate
 from store.evaluation.schemas import Classification
 from store.runs.runs import group_repetitions, make_settings_key
 from store.runs.schemas import Run
@@ -66,7 +66,7 @@ def compare_settings(groups: Sequence[Runs], names: dict[str, str]) -> list[RunD
         interval = run_comparison.compare_settings(
             losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / count_run_pairs(len(groups))
         )
-        comparisons.append(RunDifference(*pair, interval, unit=require_gain(best[0])["unit"]))
+        comparisons.append(RunDifference(*pair, interval, unit=require_gain(best[0]).unit))
     return comparisons
 
 
@@ -97,7 +97,7 @@ def _describe_seed_noise(group: Runs, names: dict[str, str]) -> str:
     if by_seed is None:
         return f"{names_said} differ in nothing but their seed, but {missing or 'there is no loss'}."
     means = losses[0].sum(axis=1) / tokens.sum()
-    unit = require_gain(group[0])["unit"]
+    unit = require_gain(group[0]).unit
     width = formatting.format_number(float(np.ptp(means)), 3)
     between = f"lie {width} {unit} apart on {formatting.plural(len(tokens), 'held-out row')}"
     return f"{names_said} differ in nothing but their seed and {between}: that is luck, not a better setting."
@@ -131,7 +131,7 @@ def _read_losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], s
     """Summed losses of the rows that all these runs held out, by setting, and the rows' tokens; or why there
     are none."""
     first = groups[0][0]
-    split = require_gain(first)["split"]
+    split = require_gain(first).split
     none = np.zeros(0)
     try:
         tables = [
@@ -176,7 +176,7 @@ class PairedRuns:
 
 def list_runs_with_gain(runs: Sequence[Run]) -> list[Run]:
     """The runs that have a verdict with a gain."""
-    return [run for run in runs if run.verdict and run.verdict["gain"]]
+    return [run for run in runs if run.verdict and run.verdict.gain]
 
 
 def draw_gain_comparison(runs: Sequence[Run]) -> None:
@@ -212,7 +212,7 @@ def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
     """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
     names = build_run_labels(runs)
     unjudged = [run for run in runs if not run.verdict]
-    broken = [run for run in runs if run.verdict and not run.verdict["gain"]]
+    broken = [run for run in runs if run.verdict and not run.verdict.gain]
     sentences = [
         f"{escape_markdown(names[run.run_id])} has no gain to compare: its loss is not a number."
         for run in broken
@@ -228,9 +228,9 @@ def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
 
 def _draw_questions(judged: Sequence[Run]) -> None:
     """What of each gain is the question's: a run on shuffled labels gains as much as one on true ones."""
-    parts = {run.run_id: run.verdict["parts"] for run in judged if run.verdict}
+    parts = {run.run_id: run.verdict.parts for run in judged if run.verdict}
     measured: dict[str, UnitEstimate] = {
-        run_id: {**part["question"], "unit": part["unit"]} for run_id, part in parts.items() if part
+        run_id: UnitEstimate(**vars(part.question), unit=part.unit) for run_id, part in parts.items() if part
     }
     if not measured:
         return
@@ -244,15 +244,15 @@ def _draw_questions(judged: Sequence[Run]) -> None:
 
 def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], which: str) -> None:
     """An interval a run on one axis, the largest first."""
-    names, counts = build_run_labels(runs), {estimate["n"] for estimate in estimates.values()}
+    names, counts = build_run_labels(runs), {estimate.n for estimate in estimates.values()}
     rows = []
-    for run in sorted(runs, key=lambda run: -estimates[run.run_id]["value"]):
+    for run in sorted(runs, key=lambda run: -estimates[run.run_id].value):
         estimate = estimates[run.run_id]
-        name = names[run.run_id] + (f", n {estimate['n']:,}" if len(counts) > 1 else "")
+        name = names[run.run_id] + (f", n {estimate.n:,}" if len(counts) > 1 else "")
         ink = palette.get_run_color(run.number)
-        rows.append(charts.IntervalRow(name, estimate["value"], estimate["low"], estimate["high"], ink))
+        rows.append(charts.IntervalRow(name, estimate.value, estimate.low, estimate.high, ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
-    units = {estimate["unit"] for estimate in estimates.values()}
+    units = {estimate.unit for estimate in estimates.values()}
     unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
     figure = charts.plot_intervals(rows, f"{unit}, 95% interval{shared}")
     best = f"{rows[0].name}: {display.format_signed(rows[0].value, 3)}"
@@ -291,7 +291,7 @@ def group_by_settings(judged: Sequence[Run]) -> list[list[Run]]:
 
 
 def _get_tuned_loss(run: Run) -> float:
-    loss = run.verdict and run.verdict["tuned"]["loss"]
+    loss = run.verdict.tuned.loss if run.verdict else None
     return float("inf") if loss is None else float(loss)
 
 
@@ -302,7 +302,7 @@ def _compare_pair(best: Run, other: Run, names: dict[str, str], comparisons: int
         return RunDifference(*pair, None, reason)
     gain = require_gain(best)
     run_ids = (best.run_id, other.run_id)
-    return _compute_paired_difference(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
+    return _compute_paired_difference(PairedRuns(run_ids, pair, gain.split, gain.unit, comparisons))
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
@@ -327,7 +327,7 @@ RUNS = ("first", "second")
 
 def draw_accuracy_comparison(runs: Sequence[Run], names: dict[str, str]) -> None:
     """A sentence for each run against the one that is right on the most rows; nothing for fewer than two."""
-    judged = [run for run in runs if run.verdict and run.verdict["classification"]]
+    judged = [run for run in runs if run.verdict and run.verdict.classification]
     if len(judged) < 2:
         return
     best = max(judged, key=_get_accuracy)
@@ -350,12 +350,12 @@ def draw_accuracy_comparison(runs: Sequence[Run], names: dict[str, str]) -> None
 
 
 def _get_accuracy(run: Run) -> float:
-    return float(_get_classification(run)["models"]["tuned"]["accuracy"]["value"])
+    return float(_get_classification(run).models.tuned.accuracy.value)
 
 
 def _get_classification(run: Run) -> Classification:
     """Of a run that classified held-out rows, as all do that are compared here."""
-    classification = run.verdict and run.verdict["classification"]
+    classification = run.verdict.classification if run.verdict else None
     if not classification:
         raise ValueError(f"{run.run_id} did not classify rows")
     return classification
@@ -365,10 +365,10 @@ def _compare_accuracy(
     best: Run, other: Run, names: dict[str, str], comparisons: int
 ) -> tuple[Interval | None, str]:
     first, second = names[best.run_id], names[other.run_id]
-    split = _get_classification(best)["split"]
+    split = _get_classification(best).split
     if best.data_fingerprint != other.data_fingerprint:
         return None, f"{first} and {second} can't be compared: they were trained on different data."
-    if split != _get_classification(other)["split"]:
+    if split != _get_classification(other).split:
         return (
             None,
             f"{first} and {second} can't be compared: one was judged on test rows, one on validation.",

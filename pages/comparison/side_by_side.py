@@ -41,9 +41,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
     winners = find_significantly_best(runs)
     names = build_run_labels(runs)
     rows = [_build_row(run, names[run.run_id], run.run_id in winners) for run in runs]
-    if not any(run.verdict and run.verdict["classification"] for run in runs):
+    if not any(run.verdict and run.verdict.classification for run in runs):
         rows = [_blank_columns(row, CLASS_COLUMNS) for row in rows]
-    if not any(run.verdict and run.verdict["parts"] for run in runs):
+    if not any(run.verdict and run.verdict.parts for run in runs):
         rows = [_blank_columns(row, (QUESTION, SHAPE)) for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
@@ -59,7 +59,7 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         why = "the leading ones can't be told apart"
         if leading:
             unsure = next(run for run in leading if _is_unsure(run))
-            shape = unsure.verdict and unsure.verdict["state"] == "shape"
+            shape = unsure.verdict and unsure.verdict.state == "shape"
             why = f"{escape_markdown(names[unsure.run_id])} leads"
             why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
         st.caption(f"No run is marked as the best: {why}.")
@@ -68,9 +68,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
 def _iterate_macro_f1(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tuple[str, Estimate]]:
     """The macro F1 of each run that has one, under the run's name."""
     for run in runs:
-        classes = run.verdict and run.verdict["classification"]
+        classes = run.verdict.classification if run.verdict else None
         if classes:
-            yield f"Macro F1 of {names[run.run_id]}", classes["models"]["tuned"]["f1_macro"]
+            yield f"Macro F1 of {names[run.run_id]}", classes.models.tuned.f1_macro
 
 
 def _blank_columns(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def find_significantly_best(runs: Sequence[Run]) -> set[str]:
 
 def _is_unsure(run: Run) -> bool:
     """Whether nothing says that a gain is the question's."""
-    return bool(run.verdict and run.verdict["state"] in ("better", "shape"))
+    return bool(run.verdict and run.verdict.state in ("better", "shape"))
 
 
 def find_leading_runs(runs: Sequence[Run]) -> list[Run]:
@@ -102,20 +102,20 @@ def find_leading_runs(runs: Sequence[Run]) -> list[Run]:
 
 def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
     verdict, memory = run.verdict, run.facts.get("peak_memory_gib")
-    gain, tuned = verdict and verdict["gain"], verdict and verdict["tuned"]
-    accuracy = tuned and tuned["token_accuracy"]
-    classification = verdict and verdict["classification"]
+    gain, tuned = verdict.gain if verdict else None, verdict.tuned if verdict else None
+    accuracy = tuned.token_accuracy if tuned else None
+    classification = verdict.classification if verdict else None
     return {
         "Run": f"{name} ★ best" if best else name,
         "Gain ↑ (95% interval)": display.format_estimate(gain),
-        "n": str(gain["n"]) if gain else "–",
+        "n": str(gain.n) if gain else "–",
         **format_gain_parts(verdict),
-        "Held-out loss ↓": display.format_transition(verdict["base"]["loss"], verdict["tuned"]["loss"])
+        "Held-out loss ↓": display.format_transition(verdict.base.loss, verdict.tuned.loss)
         if verdict
         else "–",
-        "Perplexity ↓": display.format_number(tuned and tuned["perplexity"], 2),
+        "Perplexity ↓": display.format_number(tuned.perplexity if tuned else None, 2),
         "Token accuracy ↑": "–" if accuracy is None else f"{accuracy:.1%}",
-        **format_classification(classification and classification["models"]["tuned"]),
+        **format_classification(classification.models.tuned if classification else None),
         "Best validation loss ↓": display.format_number(run.best_eval_loss),
         "at step": "–" if run.best_step is None else f"{run.best_step:,}",
         "Took": display.format_elapsed(run.started_at, run.ended_at),
@@ -127,17 +127,17 @@ def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
 
 def format_gain_parts(verdict: Verdict | None) -> dict[str, str]:
     """The columns of the gain's two parts, each with its rows."""
-    parts = verdict and verdict["parts"]
+    parts = verdict.parts if verdict else None
     if not parts:
-        why = "not measured" if verdict and verdict["gain"] else "–"
+        why = "not measured" if verdict and verdict.gain else "–"
         return {QUESTION: why, SHAPE: why}
-    by_column = {QUESTION: parts["question"], SHAPE: parts["shape"]}
-    return {name: f"{display.format_estimate(part)}, n {part['n']:,}" for name, part in by_column.items()}
+    by_column = {QUESTION: parts.question, SHAPE: parts.shape}
+    return {name: f"{display.format_estimate(part)}, n {part.n:,}" for name, part in by_column.items()}
 
 
 def format_classification(figures: ClassFigures | None) -> dict[str, str]:
     """The columns of a classifier, whether it answers with a head or in words."""
-    accuracy, macro = (figures["accuracy"], figures["f1_macro"]) if figures else (None, None)
+    accuracy, macro = (figures.accuracy, figures.f1_macro) if figures else (None, None)
     texts = format_percent(accuracy), display.format_estimate(macro, sign=False, reason=False)
     return dict(zip(CLASS_COLUMNS, texts, strict=True))
 

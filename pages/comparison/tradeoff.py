@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -27,8 +28,7 @@ from pages.shared.charts import PLOT
 from pages.shared.run_chips import draw_advice, format_badge, format_run_dot
 from pages.shared.session import cached, escape_markdown, get_client, has_right
 from store.core import formatting
-from store.core.figure_schemas import Estimate
-from store.evaluation.verdict_schemas import Gain
+from store.core.figure_schemas import Estimate, Gain
 from store.runs import run_outcomes
 from store.runs.schemas import MeasuredMix, RunCosts
 
@@ -56,18 +56,18 @@ def draw_picked(points: Sequence[Point], picked: str, measure: str) -> bool:
         if st.button("Open", type="primary", icon=":material/show_chart:", key="cost-open"):
             st.switch_page("pages/runs/run.py", query_params={"run": picked})
         verdict = run_queries.read_current_run(picked).verdict
-        forgetting = verdict and verdict["forgetting"]
-        for index, piece in enumerate(forgetting["advice"] if forgetting else ()):
+        forgetting = verdict.forgetting if verdict else None
+        for index, piece in enumerate(forgetting.advice if forgetting else ()):
             draw_advice(piece, picked, f"cost-advice-{index}")
     return True
 
 
 def _describe_point(point: Point, measure: str) -> str:
-    gain, cost = display.format_estimate(dict(point.gain)), display.format_estimate(dict(point.cost))
+    gain, cost = display.format_estimate(point.gain), display.format_estimate(point.cost)
     text = (
         f"{point.method}, {describe_method(point.row)}. Gain {gain} nats a token on"
-        f" {formatting.plural(point.gain['n'], 'row')}; {MEASURES[measure].title.lower()} {cost}"
-        f" {MEASURES[measure].unit}, {formatting.plural(point.cost['n'], MEASURES[measure].items)}."
+        f" {formatting.plural(point.gain.n, 'row')}; {MEASURES[measure].title.lower()} {cost}"
+        f" {MEASURES[measure].unit}, {formatting.plural(point.cost.n, MEASURES[measure].items)}."
     )
     if point.status == "front":
         return f"{text} On the front."
@@ -80,10 +80,10 @@ def _describe_point(point: Point, measure: str) -> str:
 
 def draw_front(points: Sequence[Point], measure: str) -> None:
     """The runs of the front, the least forgetting first."""
-    front = sorted((p for p in points if p.status == "front"), key=lambda p: p.cost["value"])
+    front = sorted((p for p in points if p.status == "front"), key=lambda p: p.cost.value)
     st.markdown("**On the front**")
     for point in front[:LISTED_RUNS]:
-        gain, cost = display.format_estimate(dict(point.gain)), display.format_estimate(dict(point.cost))
+        gain, cost = display.format_estimate(point.gain), display.format_estimate(point.cost)
         label = f"{format_run_dot(point.row.number)} {escape_markdown(point.label)}"
         with st.container(gap=None):
             st.page_link("pages/runs/run.py", label=label, query_params={"run": point.row.run_id})
@@ -173,6 +173,15 @@ def _capitalize(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
+class BoundedDifference(NamedTuple):
+    """A difference of two sweeps at one gain, with its interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+    why: None = None
+
+
 def _build_comparison_rows(comparison: pareto.SweepComparison, measure: str) -> list[dict[str, str]]:
     unit = MEASURES[measure].unit
     return [
@@ -182,7 +191,7 @@ def _build_comparison_rows(comparison: pareto.SweepComparison, measure: str) -> 
             f"forgets ({unit})": formatting.format_number(point["first"], 3),
             "Second": comparison["second"],
             f"forgets ({unit}) ": formatting.format_number(point["second"], 3),
-            "First − second": display.format_estimate(point["difference"]),
+            "First − second": display.format_estimate(BoundedDifference(**point["difference"])),
         }
         for point in comparison["points"]
     ]
@@ -194,7 +203,7 @@ Cell = str | float | None
 
 def draw_table(points: Sequence[Point], measure: str, on_pick: Callable[[str], None]) -> None:
     """A line a run, best gain first; a click on one picks it."""
-    order = sorted(points, key=lambda point: -point.gain["value"])
+    order = sorted(points, key=lambda point: -point.gain.value)
     ids = [point.row.run_id for point in order]
     st.dataframe(
         [build_row(point, measure) for point in order],
@@ -225,9 +234,9 @@ def build_row(point: Point, measure: str) -> dict[str, Cell]:
     row = point.row
     cells: dict[str, Cell] = {
         "Run": point.label,
-        "Gain ↑": point.gain["value"],  # at once, as a phone shows the first two or three columns
+        "Gain ↑": point.gain.value,  # at once, as a phone shows the first two or three columns
         "95% (gain)": _format_bounds(point.gain),
-        "n (rows)": point.gain["n"],
+        "n (rows)": point.gain.n,
     }
     cells |= _build_forgetting_cells(row, measure)
     cells |= {
@@ -244,14 +253,14 @@ def build_row(point: Point, measure: str) -> dict[str, Cell]:
 def _build_forgetting_cells(row: RunCosts, measure: str) -> dict[str, Cell]:
     what, cost = MEASURES[measure], get_cost(row, measure)
     return {
-        f"{what.title} ↓": cost["value"] if cost else None,
+        f"{what.title} ↓": cost.value if cost else None,
         f"95% ({what.title.lower()})": _format_bounds(cost) if cost else "–",
-        f"n ({what.items}s)": cost["n"] if cost else None,
+        f"n ({what.items}s)": cost.n if cost else None,
     }
 
 
 def _format_bounds(estimate: Estimate | Gain) -> str:
-    return formatting.format_interval(estimate["low"], estimate["high"])
+    return formatting.format_interval(estimate.low, estimate.high)
 
 
 CHART, LINK = "cost-chart", "run"
@@ -405,11 +414,11 @@ def _draw_summary(points: list[Point], measure: str, one_set: bool) -> None:
     if limits is None or not one_set:
         st.subheader(f"{formatting.plural(front, 'run')} of {len(points):,} on {whose}", anchor=False)
         return
-    unit, amber = MEASURES[measure].unit, f"{limits['amber']:g}"
+    unit, amber = MEASURES[measure].unit, f"{limits.amber:g}"
     if best:
         name = f"{format_run_dot(best.row.number)} {escape_markdown(best.label)}"
         st.subheader(f":green[:material/verified:] Most gained at no cost that matters: {name}", anchor=False)
-        gain, cost = (escape_markdown(display.format_estimate(dict(part))) for part in (best.gain, best.cost))
+        gain, cost = (escape_markdown(display.format_estimate(part)) for part in (best.gain, best.cost))
         st.markdown(
             f"Gain **{gain}** nats a token, forgetting **{cost}** {unit}, surely under {amber}. {sentence}"
         )

@@ -23,9 +23,8 @@ from pages.comparison.tradeoff_points import (
 from pages.shared import display
 from pages.shared.charts import build_empty_figure, shorten_name
 from pages.shared.palette import BAD, BASE, RUNS, get_run_color
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, Gain
 from store.evaluation.forgetting_schemas import ColourLimits
-from store.evaluation.verdict_schemas import Gain
 from store.runs.schemas import MeasuredMix, RunCosts
 
 AMBER = "#d97a1a"
@@ -104,8 +103,8 @@ def _add_base(figure: go.Figure) -> None:
 def compute_axis_range(points: Sequence[PlotPoint], axis: Literal["gain", "cost"]) -> tuple[float, float]:
     """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
     estimates = [point.gain if axis == "gain" else point.cost for point in points]
-    values = [0.0, *(e["value"] for e in estimates)]
-    ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
+    values = [0.0, *(e.value for e in estimates)]
+    ends = [end for e in estimates for end in (e.low, e.high) if end is not None and math.isfinite(end)]
     reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
     low = max(min([*values, *ends]), min(values) - reach)
     high = min(max([*values, *ends]), max(values) + reach)
@@ -120,7 +119,7 @@ def compute_cost_range(points: Sequence[PlotPoint], measure: str) -> tuple[float
     levels = get_color_limits(measure)
     if not levels:
         return low, high
-    matters = levels["amber"]
+    matters = levels.amber
     return min(low, -matters), max(high, AXIS_PADDING * matters)
 
 
@@ -129,8 +128,8 @@ def _add_bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> 
     if not levels:
         return
     bands = (
-        (levels["amber"], levels["red"], AMBER, "forgot some"),
-        (levels["red"], right, BAD, "forgot much"),
+        (levels.amber, levels.red, AMBER, "forgot some"),
+        (levels.red, right, BAD, "forgot much"),
     )
     for start, end, color, label in bands:
         if start >= right:
@@ -145,13 +144,11 @@ def _add_bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> 
 
 def _add_front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
     """The most that can be gained for at most so much forgetting, over all runs."""
-    best = sorted(
-        (p for p in points if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"])
-    )
+    best = sorted((p for p in points if p.status == "front"), key=lambda p: (p.cost.value, p.gain.value))
     if not best or len({p.row.dataset_id for p in points}) > 1:  # each data set has a front of its own
         return
-    x = [*(p.cost["value"] for p in best), right]
-    y = [*(p.gain["value"] for p in best), best[-1].gain["value"]]
+    x = [*(p.cost.value for p in best), right]
+    y = [*(p.gain.value for p in best), best[-1].gain.value]
     figure.add_trace(
         go.Scatter(
             x=x, y=y, mode="lines", name="Front", hoverinfo="skip", showlegend=False,
@@ -162,13 +159,13 @@ def _add_front(figure: go.Figure, points: Sequence[Point], right: float) -> None
 
 def add_error_bars(figure: go.Figure, points: Sequence[PlotPoint]) -> None:
     """Both intervals of each point, under the points."""
-    bounded = [p for p in points if p.gain["low"] is not None and p.cost["low"] is not None]
+    bounded = [p for p in points if p.gain.low is not None and p.cost.low is not None]
     quiet = {"size": 1, "color": BASE, "opacity": 0}
     look = {"mode": "markers", "marker": quiet, "hoverinfo": "skip", "showlegend": False}
     figure.add_trace(
         go.Scatter(
-            x=[p.cost["value"] for p in bounded],
-            y=[p.gain["value"] for p in bounded],
+            x=[p.cost.value for p in bounded],
+            y=[p.gain.value for p in bounded],
             name="Intervals",
             error_x=_error_bars([p.cost for p in bounded]),
             error_y=_error_bars([p.gain for p in bounded]),
@@ -182,8 +179,8 @@ def _error_bars(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
     more, less = (
         [0.0 if end is None else abs(end - value) for value, end in ends]
         for ends in (
-            [(e["value"], e["high"]) for e in estimates],
-            [(e["value"], e["low"]) for e in estimates],
+            [(e.value, e.high) for e in estimates],
+            [(e.value, e.low) for e in estimates],
         )
     )
     ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
@@ -203,11 +200,11 @@ def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: 
     edge = right - EDGE * (right - left)
     figure.add_trace(
         go.Scatter(
-            x=[p.cost["value"] for p in points],
-            y=[p.gain["value"] for p in points],
+            x=[p.cost.value for p in points],
+            y=[p.gain.value for p in points],
             mode="markers+text" if numbered else "markers",
             text=[f"#{p.row.number}" for p in points] if numbered else None,
-            textposition=["top left" if p.cost["value"] > edge else "top right" for p in points],
+            textposition=["top left" if p.cost.value > edge else "top right" for p in points],
             textfont={"size": 12, "color": BASE},
             marker=marker,
             name="Runs",
@@ -227,7 +224,7 @@ def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: 
         }
         figure.add_trace(
             go.Scatter(
-                x=[ringed[0].cost["value"]], y=[ringed[0].gain["value"]], mode="markers", name="Selected",
+                x=[ringed[0].cost.value], y=[ringed[0].gain.value], mode="markers", name="Selected",
                 marker={**ring, "line": {"width": 3}}, hoverinfo="skip", showlegend=False,
             )
         )  # fmt: skip
@@ -263,7 +260,7 @@ def _build_color_bar(bar: Mapping[str, Any]) -> dict[str, Any]:
 
 def compute_marker_sizes(points: Sequence[Point]) -> list[float]:
     """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
-    distances = [max(0.0, p.row.kl["value"] or 0.0) if p.row.kl else 0.0 for p in points]
+    distances = [max(0.0, p.row.kl.value or 0.0) if p.row.kl else 0.0 for p in points]
     most = max(distances, default=0.0)
     low, high = MARKER_SIZES
     return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
@@ -297,8 +294,8 @@ def format_hover(point: Point, measure: str) -> str:
     lines = [
         f"<b>{shorten_name(row.name, 48)}</b> #{row.number}",
         f"{html.escape(point.method)}, {describe_method(row)}",
-        f"Gain {display.format_estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
-        f"{what.title} {display.format_estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
+        f"Gain {display.format_estimate(point.gain)} nats a token, n {point.gain.n:,}",
+        f"{what.title} {display.format_estimate(point.cost)} {what.unit}, n {point.cost.n:,}",
     ]
     if row.kl and measure != "kl":
         lines.append(
@@ -345,7 +342,7 @@ def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
     y: list[float | None] = []
     sizes: list[int] = []
     for parent, child in find_parent_links(runs):
-        ends = [(p.cost["value"], p.gain["value"]) for p in (parent, child)]
+        ends = [(p.cost.value, p.gain.value) for p in (parent, child)]
         middle = tuple(sum(pair) / 2 for pair in zip(*ends, strict=True))
         for place, size in ((ends[0], 0), (middle, 13), (ends[1], 0)):
             x.append(place[0])
@@ -377,8 +374,8 @@ def add_interpolations(
     inks = [get_run_color(point.number) for point in every]
     figure.add_trace(
         go.Scatter(
-            x=[p.cost["value"] for p in every],
-            y=[p.gain["value"] for p in every],
+            x=[p.cost.value for p in every],
+            y=[p.gain.value for p in every],
             mode="markers",
             marker={
                 "symbol": "diamond-open",
@@ -408,8 +405,8 @@ def _add_interpolation_lines(
     y: list[float | None] = []
     for run_id, points in families.items():
         way: list[PlotPoint] = [by_id[run_id], *points]
-        x += [*(p.cost["value"] for p in way), 0.0, None]
-        y += [*(p.gain["value"] for p in way), 0.0, None]
+        x += [*(p.cost.value for p in way), 0.0, None]
+        y += [*(p.gain.value for p in way), 0.0, None]
     figure.add_trace(
         go.Scatter(
             x=x, y=y, mode="lines", line={"color": LINE, "width": 1}, hoverinfo="skip", showlegend=False,
@@ -425,7 +422,7 @@ def format_interpolation_hover(point: InterpolationPoint, measure: str) -> str:
     return "<br>".join(
         [
             f"<b>{title}</b> of {html.escape(point.label)}",
-            f"Gain {display.format_estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
-            f"{html.escape(what.title)} {display.format_estimate(dict(cost))} {what.unit}, n {cost['n']:,}",
+            f"Gain {display.format_estimate(point.gain)} nats a token, n {point.gain.n:,}",
+            f"{html.escape(what.title)} {display.format_estimate(cost)} {what.unit}, n {cost.n:,}",
         ]
     )

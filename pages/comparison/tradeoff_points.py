@@ -23,12 +23,11 @@ from engine.evaluation.verdicts import paired_measurements
 from engine.evaluation.verdicts.forgetting import THRESHOLDS, determine_state
 from pages.shared.session import get_client
 from store.core.errors import QueryError
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, Gain
 from store.core.formatting import format_setting, plural
 from store.evaluation import scored_rows
 from store.evaluation import scored_rows as stored_probes
 from store.evaluation.forgetting_schemas import ColourLimits
-from store.evaluation.verdict_schemas import Gain
 from store.runs.schemas import MeasuredMix, RunCosts
 from store.training.methods import METHODS
 
@@ -139,8 +138,8 @@ def get_color_limits(measure: str) -> ColourLimits | None:
     what = find_measure(measure)
     if not what.limits:
         return None
-    levels = THRESHOLDS["share"] if what.limits == "share" else THRESHOLDS["nats"]
-    return {"amber": abs(what.scale) * levels["amber"], "red": abs(what.scale) * levels["red"]}
+    levels = THRESHOLDS.share if what.limits == "share" else THRESHOLDS.nats
+    return ColourLimits(amber=abs(what.scale) * levels.amber, red=abs(what.scale) * levels.red)
 
 
 def get_forgetting_figures(row: RunCosts | MeasuredMix) -> dict[str, Estimate | None]:
@@ -157,12 +156,12 @@ def convert_to_cost(figure: Estimate | None, measure: str) -> Estimate | None:
     """The figure of a measure as a cost, more being worse; None where it was not measured, or is not a
     number."""
     scale = find_measure(measure).scale
-    if not figure or not isinstance(figure["value"], int | float):
+    if not figure or not isinstance(figure.value, int | float):
         return None
-    low, high = (None if end is None else scale * end for end in (figure["low"], figure["high"]))
+    low, high = (None if end is None else scale * end for end in (figure.low, figure.high))
     if scale < 0:
         low, high = high, low
-    return {"value": scale * figure["value"], "low": low, "high": high, "n": figure["n"]}
+    return Estimate(value=scale * figure.value, low=low, high=high, n=figure.n)
 
 
 def describe_exclusion(row: RunCosts, measure: str) -> str:
@@ -173,9 +172,9 @@ def describe_exclusion(row: RunCosts, measure: str) -> str:
         return "of preference tuning (a gain in nats a pair)"
     if row.init_from:
         return "continuing an earlier run, which it is judged against"
-    if not row.gain or not isinstance(row.gain["value"], int | float):
+    if not row.gain or not isinstance(row.gain.value, int | float):
         return "whose loss is not a number"
-    if row.gain["unit"] != UNIT:
+    if row.gain.unit != UNIT:
         return "with a gain in another unit"
     if get_cost(row, measure) is None:
         name = MEASURES[measure].title
@@ -212,7 +211,7 @@ def build_pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.Run
 
 
 def _build_point_figure(figure: Estimate | Gain) -> pareto.PointFigure:
-    return {"value": figure["value"], "low": figure["low"], "high": figure["high"]}
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
 
 
 def build_points(
@@ -240,14 +239,14 @@ def _classify_cost(cost: Estimate, measure: str) -> str:
     if not kind:
         return ""
     scale = abs(find_measure(measure).scale)
-    low, high = (None if end is None else end / scale for end in (cost["low"], cost["high"]))
+    low, high = (None if end is None else end / scale for end in (cost.low, cost.high))
     return determine_state(low, high, kind)
 
 
 def find_cheapest(runs: Sequence[Point]) -> Point | None:
     """The run that gains most of those that surely gained and forgot nothing that matters."""
-    free = [p for p in runs if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
-    return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
+    free = [p for p in runs if p.state == "none" and p.gain.low is not None and p.gain.low > 0]
+    return max(free, key=lambda p: (p.gain.value, -p.cost.value)) if free else None
 
 
 def format_learning_rate(row: RunCosts) -> str:
@@ -308,7 +307,7 @@ class RunPairs:
         if not here.data_fingerprint or here.data_fingerprint != there.data_fingerprint:
             return None
         gains = (here.gain, there.gain)
-        splits = [gain["split"] if gain and "split" in gain else "" for gain in gains]
+        splits = [gain.split if gain and gain.split is not None else "" for gain in gains]
         if splits[0] != splits[1]:
             return None
         shared = _align_items(self.losses.get((first, splits[0])), self.losses.get((second, splits[1])))

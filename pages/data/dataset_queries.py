@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import streamlit as st
@@ -17,6 +17,7 @@ from pages.data.cleaning.draft import StepDocument
 from pages.shared import cached_queries
 from pages.shared.session import cached, get_client
 from pages.shared.text_display import Cell
+from store.core.documents import Document
 from store.core.row_schemas import Fate, Kind, Overlap, SplitCounts
 from store.core.schemas import Job
 from store.core.training_schemas import Rendering
@@ -73,8 +74,7 @@ def _preview_cleaning(dataset_id: str, steps: str, whole: bool, measured: str) -
     recipe = {"steps": json.loads(steps)}
     order = datasets.work_order(get_client(), {"dataset": dataset_id, "recipe": recipe})
     body = {**order, "recipe": recipe, "examples": EXAMPLES, "whole": whole}
-    answer = get_client().ask("clean_preview", body, timeout=FULL_PREVIEW_SECONDS)
-    return cast(CleanPreview, answer)  # as the worker writes it
+    return get_client().ask("clean_preview", body, CleanPreview, timeout=FULL_PREVIEW_SECONDS)
 
 
 def _measurement_stamp(dataset_id: str) -> str:
@@ -272,26 +272,23 @@ class RenderingQuery(TypedDict):
 
 def find_similar_rows(fingerprint: str, row_id: int, count: int) -> SimilarRows:
     """The rows that mean most nearly what one of them means."""
-    answer = _query("neighbours", {"fingerprint": fingerprint, "row_id": row_id, "count": count})
-    return cast(SimilarRows, answer)  # as the worker writes it
+    return _query("neighbours", {"fingerprint": fingerprint, "row_id": row_id, "count": count}, SimilarRows)
 
 
 def find_overlap(fingerprint: str, other: str) -> Overlap:
     """Which rows of the first data set the other one has too."""
-    answer = _query("overlap", {"fingerprint": fingerprint, "other": other})
-    return cast(Overlap, answer)  # as the worker writes it
+    return _query("overlap", {"fingerprint": fingerprint, "other": other}, Overlap)
 
 
 def count_split_rows(fingerprint: str, split: Split) -> SplitCounts:
     """How many rows each part would have."""
-    answer = _query("split", {"fingerprint": fingerprint, "split": split.model_dump()})
-    return cast(SplitCounts, answer)  # as the worker writes it
+    return _query("split", {"fingerprint": fingerprint, "split": split.model_dump()}, SplitCounts)
 
 
 def render_row(question: RenderingQuery) -> Rendering:
     """One row as the model will see it, and the whole set in numbers."""
-    return cast(Rendering, _query("rendering", question))  # as the worker writes it
+    return _query("rendering", question, Rendering)
 
 
-def _query(name: str, question: Mapping[str, Any]) -> dict[str, Any]:
-    return cached_queries.query_engine(name, json.dumps(question, sort_keys=True))
+def _query(name: str, question: Mapping[str, Any], answer: type[Document]) -> Document:
+    return cached_queries.query_engine(name, json.dumps(question, sort_keys=True), answer)

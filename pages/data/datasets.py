@@ -149,8 +149,8 @@ def _describe_origin(dataset: Dataset) -> str:
     """How many rows there were in the file, or in the version that a recipe cleaned."""
     if fates := dataset.fates:
         old = count_rows_before(fates)
-        added = f", {fates['added']:,} added" if fates["added"] else ""
-        return f"{dataset.row_count - fates['added']:,} of {old:,} in the version before{added}"
+        added = f", {fates.added:,} added" if fates.added else ""
+        return f"{dataset.row_count - fates.added:,} of {old:,} in the version before{added}"
     skipped = dataset.skipped_count
     of = f"{dataset.row_count + skipped:,} in the file"
     return f"of {of}, {skipped:,} skipped" if skipped else "every row of the file"

@@ -107,7 +107,7 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
     """The columns that are left out on purpose; None until each question has its answer. A use that is chosen
     goes into the fields of format and columns above, and the question is gone."""
     undecided = recognised["undecided"]
-    asked = [column["name"] for column in undecided]
+    asked = [column.name for column in undecided]
     if undecided:
         which = "this column" if len(undecided) == 1 else "these columns"
         st.warning(
@@ -125,11 +125,11 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
 
 def _ask_column(column: UndecidedColumn, scope: str) -> bool:
     """Whether the column is to be left out."""
-    key = f"import-unused {column['name']} {scope}"
-    uses = {_format_column_use(column["name"], use): use for use in column["uses"]}
+    key = f"import-unused {column.name} {scope}"
+    uses = {_format_column_use(column.name, use): use for use in column.uses}
     chosen = st.selectbox(
-        f"What is “{escape_markdown(column['name'])}”"
-        f" ({escape_markdown(format_some_values(column))})? It {MAY_BE[column['may_be']]}",
+        f"What is “{escape_markdown(column.name)}”"
+        f" ({escape_markdown(format_some_values(column))})? It {MAY_BE[column.may_be]}",
         [*uses, IGNORE_COLUMN],
         index=None,
         placeholder="Choose what it is",
@@ -142,8 +142,8 @@ def _ask_column(column: UndecidedColumn, scope: str) -> bool:
 
 
 def _format_column_use(name: str, use: ColumnUse) -> str:
-    role = next((role for role, column in use["columns"].items() if column == name), "")
-    return f"Use it as {role.replace('_', ' ')}: {FORMATS[use['format']].title}"
+    role = next((role for role, column in use.columns.items() if column == name), "")
+    return f"Use it as {role.replace('_', ' ')}: {FORMATS[use.format].title}"
 
 
 def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
@@ -151,14 +151,14 @@ def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
     use = uses.get(cast(str, st.session_state.get(key) or ""))
     if use is None:
         return
-    form = FORMATS[use["format"]]
+    form = FORMATS[use.format]
     st.session_state[f"import-format {scope}"] = form.name
     for role in form.roles:
         field = f"import-{form.name}-{role} {scope}"
         if role in form.several:
-            st.session_state[field] = list_columns(use["columns"], role)
+            st.session_state[field] = list_columns(use.columns, role)
         elif not (form.name == "text_label" and role == "instruction"):
-            st.session_state[field] = use["columns"].get(role, NOTHING)
+            st.session_state[field] = use.columns.get(role, NOTHING)
     del st.session_state[key]
 
 

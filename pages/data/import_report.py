@@ -118,7 +118,7 @@ def _describe_file(recognised: Inspection) -> str:
     parts += ["gzip"] if recognised["compressed"] else []
     text = recognised["encoding"] and recognised["reader"] not in ("parquet", "hub")
     parts += [recognised["encoding"]] if text else []
-    own = [column for column in recognised["columns"] if "." not in column["name"]]
+    own = [column for column in recognised["columns"] if "." not in column.name]
     parts += [plural(len(own), "column")]
     if recognised["reader"] in ("csv", "tsv"):
         parts.append("first line names them" if recognised["has_header"] else "no header line")
@@ -128,9 +128,9 @@ def _describe_file(recognised: Inspection) -> str:
 def _draw_problems(problems: list[FileProblem]) -> None:
     """Each kind of problem once, with the rows that have it and the first line: all that is odd in one box,
     so that the form stays in sight, and under it what only says how the file is read."""
-    counts = Counter(problem["reason"] for problem in problems)
-    first = {problem["reason"]: problem["line"] for problem in reversed(problems)}
-    notices = {problem["reason"] for problem in problems if problem.get("notice")}
+    counts = Counter(problem.reason for problem in problems)
+    first = {problem.reason: problem.line for problem in reversed(problems)}
+    notices = {problem.reason for problem in problems if problem.notice}
     odd: list[str] = []
     meant: list[str] = []
     for reason, count in list(counts.items())[:PROBLEMS]:
@@ -163,7 +163,7 @@ def draw_parts(
     recognised: Inspection, scope: str, look: Callable[[str], Inspection]
 ) -> tuple[str, dict[str, str]]:
     """The column ("" for none) and value -> part. `look` inspects the source with another such column."""
-    columns = [NO_SPLIT_COLUMN, *(column["name"] for column in recognised["columns"])]
+    columns = [NO_SPLIT_COLUMN, *(column.name for column in recognised["columns"])]
     own = recognised["part_column"]
     column = st.selectbox(
         "Column that says the part",
@@ -244,7 +244,7 @@ def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
 
 
 def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], scope: str) -> dict[str, str]:
-    columns = [column["name"] for column in recognised["columns"]]
+    columns = [column.name for column in recognised["columns"]]
     mapping: dict[str, str] = {}
     typed = ("instruction",) if form.name == "text_label" else ()  # a sentence, not a column
     for role in (role for role in form.roles if role not in typed):

@@ -102,7 +102,7 @@ def _clear_conflict(key: str) -> None:
 def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
     """The choice; None for all rows. Where there is no slice yet, how one is made."""
     slices = {
-        row.slice_id: row for row in cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+        row.slice_id: row for row in cached_queries.list_slices(dataset_id, get_current_person().person_id)
     }
     if not slices:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -202,12 +202,12 @@ def _draw_save(dataset_id: str, where: Filter) -> None:
             "where": where.model_dump(),
             "shared": shared,
         }
-        slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+        slices = cached_queries.list_slices(dataset_id, get_current_person().person_id)
         save_named("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
 
 
 def _draw_slices(dataset_id: str) -> None:
-    slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+    slices = cached_queries.list_slices(dataset_id, get_current_person().person_id)
     if not slices:
         return
     with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):

@@ -36,7 +36,7 @@ TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings
 def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
     """Model, template and length as chosen; None while a template is being written."""
     key = f"rendering-{dataset.dataset_id}"
-    names = [model["name"] for model in cached_queries.list_models()]
+    names = [model.name for model in cached_queries.list_models()]
     model, template, length = st.columns([2, 2, 1])
     chosen = model.selectbox(
         "Model",
@@ -127,32 +127,32 @@ def show_rendering(dataset: Dataset) -> None:
     with show_errors(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
         answer = dataset_queries.render_row(asked)
         _show_checks(answer, asked["completion_only_loss"])
-        answers = answer["checks"] is not None  # plain text has none, and no template
-        facts = _format_figures(answer["set"])
+        answers = answer.checks is not None  # plain text has none, and no template
+        facts = _format_figures(answer.set)
         st.html(meters.render_facts(facts if answers else facts[:-1]))
-        _show_row(dataset, answer["row"])
-        _show_lengths(answer["set"])
+        _show_row(dataset, answer.row)
+        _show_lengths(answer.set)
         if answers:
             with st.expander("The template", icon=":material/code:"):
-                st.code(answer["template"], "jinja2", wrap_lines=True)
+                st.code(answer.template, "jinja2", wrap_lines=True)
 
 
 def _show_checks(answer: Rendering, answers_alone: bool) -> None:
     """One sentence that says that the mask is right, or one for each way in which it is not."""
-    checks = answer["checks"]
+    checks = answer.checks
     if checks is None:
         st.caption("Plain text: every token but the first is trained on.")
         return
-    n = checks["counted"]
+    n = checks.counted
     wrong = [
-        (checks["unlocated"], "the template does not tell the answer from the prompt"),
-        (checks["leaking"] if answers_alone else 0, "the loss falls on what the user said"),
-        (checks["missed"], "a part of the answer is not trained"),
-        (checks["unclosed"], "no token that closes the answer is trained: the model would not learn to stop"),
+        (checks.unlocated, "the template does not tell the answer from the prompt"),
+        (checks.leaking if answers_alone else 0, "the loss falls on what the user said"),
+        (checks.missed, "a part of the answer is not trained"),
+        (checks.unclosed, "no token that closes the answer is trained: the model would not learn to stop"),
     ]
     if not any(count for count, _ in wrong):
         what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
-        _draw_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer["set"])
+        _draw_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer.set)
     for count, what in wrong:
         if count:
             st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
@@ -160,43 +160,43 @@ def _show_checks(answer: Rendering, answers_alone: bool) -> None:
 
 def _draw_verified(sentence: str, whole: RenderedSet) -> None:
     """Green only where what is to be trained is there: what is cut off is never learned."""
-    lost, trained = whole["lost_tokens"], whole["trained_tokens"]
+    lost, trained = whole.lost_tokens, whole.trained_tokens
     if lost <= MAX_LOST_SHARE * trained:
         st.success(sentence, icon=":material/verified:")
         return
     st.warning(
         f"{sentence} But {display.format_share(lost, trained)} of the tokens to train on are cut off at"
-        f" {whole['max_length']:,} tokens and never learned. Raise max_length, or shorten the rows.",
+        f" {whole.max_length:,} tokens and never learned. Raise max_length, or shorten the rows.",
         icon=":material/content_cut:",
     )
 
 
 def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
     """The last one is of answers."""
-    rows, of = whole["counted"], whole["of"]
+    rows, of = whole.counted, whole.of
     about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
-    untrained = sum(whole["untrained"].values())
-    why = "; ".join(f"{count:,}: {reason}" for reason, count in whole["untrained"].items())
-    lost = display.format_share(whole["lost_tokens"], whole["trained_tokens"])
+    untrained = sum(whole.untrained.values())
+    why = "; ".join(f"{count:,}: {reason}" for reason, count in whole.untrained.items())
+    lost = display.format_share(whole.lost_tokens, whole.trained_tokens)
     return [
-        ("Tokens", display.format_count(whole["tokens"]), about),
+        ("Tokens", display.format_count(whole.tokens), about),
         (
             "Trained on",
-            display.format_share(whole["trained_tokens"], whole["tokens"]),
-            f"{display.format_count(whole['trained_tokens'])} tokens",
+            display.format_share(whole.trained_tokens, whole.tokens),
+            f"{display.format_count(whole.trained_tokens)} tokens",
         ),
         ("Rows without a trained token", f"{untrained:,}", why or "every row teaches"),
         (
             "Rows cut",
-            f"{whole['cut_rows']:,}",
-            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}"
-            + describe_full_length(whole["keeping_all"]),
+            f"{whole.cut_rows:,}",
+            f"at {whole.max_length:,} tokens; the longest has {whole.longest:,}"
+            + describe_full_length(whole.keeping_all),
         ),
         (
             "Answers cut",
-            f"{whole['shortened_answers']:,}",
-            f"{lost} of all trained tokens; the median one loses {whole['median_lost_share']:.0%} of its own"
-            if whole["shortened_answers"]
+            f"{whole.shortened_answers:,}",
+            f"{lost} of all trained tokens; the median one loses {whole.median_lost_share:.0%} of its own"
+            if whole.shortened_answers
             else "none loses a token",
         ),
     ]
@@ -219,7 +219,7 @@ def _show_row(dataset: Dataset, row: RenderedRow) -> None:
 
 def _show_lengths(whole: RenderedSet) -> None:
     st.plotly_chart(
-        plot_lengths(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
+        plot_lengths(whole.lengths.counts, whole.lengths.edges, whole.max_length),
         key="rendering-lengths",
         config=PLOT,
         alt="Rows by their length in tokens, and where max_length cuts them",

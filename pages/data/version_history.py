@@ -63,20 +63,18 @@ def compute_flows(fates: Fates) -> SankeyFlows:
     old = count_rows_before(fates)
     at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
     passing = old
-    for number, step in enumerate(fates["steps"], 1):
-        changed = f", {step['changed']:,} changed" if step["changed"] else ""
-        here = made.node(f"{number}.", f"{step['title']}: {step['rows_in']:,} rows come in{changed}", "rows")
+    for number, step in enumerate(fates.steps, 1):
+        changed = f", {step.changed:,} changed" if step.changed else ""
+        here = made.node(f"{number}.", f"{step.title}: {step.rows_in:,} rows come in{changed}", "rows")
         made.link(at, here, passing, "rows")
-        if step["dropped"]:
-            hover = f"{step['dropped']:,} dropped by step {number}: {step['title']}"
-            made.link(
-                here, made.node(f"{step['dropped']:,} dropped", hover, "dropped"), step["dropped"], "dropped"
-            )
-        if step["added"]:
-            hover = f"{step['added']:,} added by step {number}: {step['title']}"
-            made.link(made.node(f"{step['added']:,} added", hover, "added"), here, step["added"], "added")
-        at, passing = here, step["rows_out"]
-    for fate, count in (("kept", fates["kept"]), ("changed", fates["changed"]), ("added", fates["added"])):
+        if step.dropped:
+            hover = f"{step.dropped:,} dropped by step {number}: {step.title}"
+            made.link(here, made.node(f"{step.dropped:,} dropped", hover, "dropped"), step.dropped, "dropped")
+        if step.added:
+            hover = f"{step.added:,} added by step {number}: {step.title}"
+            made.link(made.node(f"{step.added:,} added", hover, "added"), here, step.added, "added")
+        at, passing = here, step.rows_out
+    for fate, count in (("kept", fates.kept), ("changed", fates.changed), ("added", fates.added)):
         if count:
             made.link(at, made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate), count, fate)
     return made
@@ -177,15 +175,15 @@ def show_table(
 
 
 def _build_example(row: RowPair) -> FateExample:
-    return {
-        "row_id": row.second if row.first is None else row.first,
-        "fate": row.fate,
-        "step": row.step,
-        "steps": [],
-        "reason": row.reason,
-        "before": row.before,
-        "after": row.after,
-    }
+    return FateExample(
+        row_id=row.second if row.first is None else row.first,
+        fate=row.fate,
+        step=row.step,
+        steps=[],
+        reason=row.reason,
+        before=row.before,
+        after=row.after,
+    )
 
 
 def _build_row(row: RowPair, words: dict[str, str]) -> Cell:
@@ -224,18 +222,16 @@ def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
     asked = f"{fate}-{step}-{search}"
     offset = PAGE * (st.session_state.get(f"fates-page-{dataset_id}-{asked}", 1) - 1)
     fates_page = dataset_queries.read_row_fates(dataset_id, fate, step, search, PAGE, offset)
-    pages = max(1, -(-fates_page["total"] // PAGE))
+    pages = max(1, -(-fates_page.total // PAGE))
     if pages > 1:
         st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
     with slot:
-        if not fates_page["rows"]:
+        if not fates_page.rows:
             st.caption("No row has that fate. Choose another, or search for less.")
             return
-        last = offset + len(fates_page["rows"])
-        st.caption(
-            f"{offset + 1:,} to {last:,} of {plural(fates_page['total'], 'row')}. Select one to open it."
-        )
-        _draw_table(dataset_id, fates_page["rows"], f"{asked}-{offset}")
+        last = offset + len(fates_page.rows)
+        st.caption(f"{offset + 1:,} to {last:,} of {plural(fates_page.total, 'row')}. Select one to open it.")
+        _draw_table(dataset_id, fates_page.rows, f"{asked}-{offset}")
 
 
 def _choose_fates(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int | None, str]:
@@ -251,7 +247,7 @@ def _choose_fates(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None
             "Step",
             range(len(steps)),
             None,
-            format_func=lambda index: f"{index + 1}. {steps[index]['title']}",
+            format_func=lambda index: f"{index + 1}. {steps[index].title}",
             placeholder="Any step",
             label_visibility="collapsed",
             key=f"fates-step-{dataset_id}",
@@ -320,21 +316,18 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
     page_key = f"{key}-page-{first}-{second}-{fate}"
     offset = PAGE * (st.session_state.get(page_key, 1) - 1)
     comparison = dataset_queries.compare_versions(first, second, fate, PAGE, offset)
-    st.html(meters.render_facts(_format_facts(comparison["counts"])))
-    if not comparison["rows"]:
+    st.html(meters.render_facts(_format_facts(comparison.counts)))
+    if not comparison.rows:
         st.caption("No row differs." if fate is None else "There is no such row.")
         return
-    last = offset + len(comparison["rows"])
-    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison['total'], 'row')}. Select one to read it.")
-    rows = [
-        RowPair(row["row_id"], row["other_row_id"], row["fate"], row["before"], row["after"])
-        for row in comparison["rows"]
-    ]
+    last = offset + len(comparison.rows)
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison.total, 'row')}. Select one to read it.")
+    rows = [RowPair(row.row_id, row.other_row_id, row.fate, row.before, row.after) for row in comparison.rows]
     show_table(
         rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
     )
-    if comparison["total"] > PAGE:
-        st.pagination(-(-comparison["total"] // PAGE), key=page_key)
+    if comparison.total > PAGE:
+        st.pagination(-(-comparison.total // PAGE), key=page_key)
 
 
 def _choose_versions(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
@@ -357,11 +350,13 @@ def _choose_versions(dataset: Dataset, names: dict[str, str], key: str) -> tuple
 
 def _format_facts(counts: FateCounts) -> list[tuple[str, str, str]]:
     """Shares are of the version that has the rows."""
-    first = counts["kept"] + counts["changed"] + counts["dropped"]
-    second = counts["kept"] + counts["changed"] + counts["added"]
+    first = counts.kept + counts.changed + counts.dropped
+    second = counts.kept + counts.changed + counts.added
     return [
-        (title, f"{counts[fate]:,}", f"{display.format_share(counts[fate], n)} of {n:,} rows")
-        for fate, title, n in ((f, WORDS[f], second if f == "added" else first) for f in FATES)
+        (title, f"{count:,}", f"{display.format_share(count, n)} of {n:,} rows")
+        for count, title, n in (
+            (getattr(counts, fate), WORDS[fate], second if fate == "added" else first) for fate in FATES
+        )
     ]
 
 
@@ -441,5 +436,5 @@ def _draw_recipe_steps(dataset: Dataset, fates: Fates) -> None:
         config={"displayModeBar": False},
         alt="Rows of the old version through each step to the new version",
     )
-    show_steps(fates["steps"])
-    show_fates(dataset.dataset_id, fates["steps"])
+    show_steps(fates.steps)
+    show_fates(dataset.dataset_id, fates.steps)

@@ -27,6 +27,7 @@ from store.evaluation.schemas import (
     CalibrationBin,
     CalibrationError,
     CalibrationFigures,
+    ClassBreakdown,
     ClassConfusion,
     ClassFigures,
     ClassRates,
@@ -99,23 +100,23 @@ def plot_reliability(bins: Sequence[CalibrationBin]) -> go.Figure:
             name="As often right as sure", hoverinfo="skip",
         )
     )  # fmt: skip
-    up = [0 if b["high"] is None else b["high"] - b["accuracy"] for b in bins]
-    down = [0 if b["low"] is None else b["accuracy"] - b["low"] for b in bins]
+    up = [0 if b.high is None else b.high - b.accuracy for b in bins]
+    down = [0 if b.low is None else b.accuracy - b.low for b in bins]
     figure.add_trace(
         go.Scatter(
-            x=[b["confidence"] for b in bins],
-            y=[b["accuracy"] for b in bins],
+            x=[b.confidence for b in bins],
+            y=[b.accuracy for b in bins],
             error_y={"type": "data", "array": up, "arrayminus": down, "symmetric": False, "width": 0,
                      "thickness": 2.5, "color": VALIDATION},
             mode="markers",
             marker={"size": 9, "color": VALIDATION},
             name="Tuned model",
-            customdata=[[b["n"], b["low"], b["high"]] for b in bins],
+            customdata=[[b.n, b.low, b.high] for b in bins],
             hovertemplate="%{y:.0%} right (%{customdata[1]:.0%} to %{customdata[2]:.0%}) at %{x:.0%} sure,"
             " n %{customdata[0]}<extra></extra>",
         )
     )  # fmt: skip
-    least = min([0.95, *(b["confidence"] for b in bins)])
+    least = min([0.95, *(b.confidence for b in bins)])
     figure.update_xaxes(range=[max(0, least - 0.05), 1.02], tickformat=".0%")
     figure.update_yaxes(range=[0, 1.04], tickformat=".0%")
     figure.update_layout(hovermode="closest", margin={"l": 64, "t": 30})
@@ -132,11 +133,11 @@ def draw_class_samples(run_id: str) -> None:
     """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        classification = run.verdict and run.verdict["classification"]
+        classification = run.verdict.classification if run.verdict else None
         if not classification:
             st.caption("The rows come with the verdict.")
             return
-        only, label, predicted = _draw_filters(classification["models"]["tuned"])
+        only, label, predicted = _draw_filters(classification.models.tuned)
         wanted = PredictionFilter(only, label, predicted)
         total, _ = read_page(run_id, wanted, 0, 0)
         pages = max(1, -(-total // PAGE))
@@ -151,10 +152,10 @@ def draw_class_samples(run_id: str) -> None:
 
 def _draw_filters(tuned: ClassFigures) -> tuple[str, str, str]:
     """Which rows are shown: wrong, right or all; of a label; predicted as one."""
-    labels = sorted(row["label"] for row in tuned["classes"])
+    labels = sorted(row.label for row in tuned.classes)
     left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
     with left:
-        wrong = tuned["accuracy"]["value"] < 1
+        wrong = tuned.accuracy.value < 1
         only = st.segmented_control(
             "Rows", list(ONLY), default="Wrong" if wrong else "All", key="class-only", required=True
         )
@@ -220,9 +221,7 @@ def _draw_row(row: ClassPrediction, text: str | None) -> None:
             share = "never trained" if own is None else f"{own:.0%}"
             badges.append(f"label **{escape_markdown(row.label)}** ({share})")
         rest = [
-            f"{escape_markdown(t['label'])} {t['probability']:.0%}"
-            for t in row.top[1:3]
-            if t["probability"] >= 0.01
+            f"{escape_markdown(t.label)} {t.probability:.0%}" for t in row.top[1:3] if t.probability >= 0.01
         ]
         notes = [f"then {', '.join(rest)}"] if rest and right else []
         if row.prompted:
@@ -248,11 +247,11 @@ class CalibrationData:
     def of(cls, figures: CalibrationFigures) -> CalibrationData:
         """That of a run."""
         return cls(
-            figures["ece"],
-            figures["bins"],
-            figures["brier"],
-            figures["temperature"],
-            figures["overconfident"],
+            figures.ece,
+            figures.bins,
+            figures.brier,
+            figures.temperature,
+            figures.overconfident,
         )
 
 
@@ -260,27 +259,27 @@ def draw_classes(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        classification = run.verdict and run.verdict["classification"]
+        classification = run.verdict.classification if run.verdict else None
         if not classification:
             st.caption("The classes come with the verdict.")
             return
-        tuned = classification["models"]["tuned"]
+        tuned = classification.models.tuned
         draw_models(classification)
         draw_table(tuned)
         left, right = st.columns([3, 2], gap="large")
         with left:
-            draw_confusion(tuned, classification["confused"])
+            draw_confusion(tuned, classification.confused)
         with right:
-            if "calibration" in tuned:
-                draw_calibration(CalibrationData.of(tuned["calibration"]))
-        if classification["confused"]:
-            _draw_confused(run, classification["confused"])
+            if tuned.calibration is not None:
+                draw_calibration(CalibrationData.of(tuned.calibration))
+        if classification.confused:
+            _draw_confused(run, classification.confused)
 
 
-def draw_table(tuned: ClassFigures) -> None:
+def draw_table(tuned: ClassBreakdown) -> None:
     """A line a class, the worst told first."""
     st.markdown("**Each class**, the worst told first")
-    rows = sorted(tuned["classes"], key=lambda row: (row["f1"]["value"], -row["n"]))
+    rows = sorted(tuned.classes, key=lambda row: (row.f1.value, -row.n))
     st.dataframe(
         [_build_class_row(row) for row in rows],
         hide_index=True,
@@ -295,7 +294,7 @@ def draw_table(tuned: ClassFigures) -> None:
         },
         alt="Precision, recall and F1 of each class",
     )
-    listed, count = len(tuned["classes"]), tuned["class_count"]
+    listed, count = len(tuned.classes), tuned.class_count
     cut = f" The {listed:,} largest of {count:,} classes." if listed < count else ""
     st.caption(
         "Of the rows of a class (n), recall is the share that is found; of the rows predicted as it,"
@@ -305,13 +304,13 @@ def draw_table(tuned: ClassFigures) -> None:
 
 def _build_class_row(row: ClassRates) -> dict[str, str | float | None]:
     return {
-        "Class": row["label"],
-        "F1": row["f1"]["value"],
-        "F1, 95%": formatting.format_interval(row["f1"]["low"], row["f1"]["high"], 2),
-        **_build_share_cells("Recall", row["recall"]),
-        "n": row["n"],
-        **_build_share_cells("Precision", row["precision"]),
-        "Predicted": row["predicted"],
+        "Class": row.label,
+        "F1": row.f1.value,
+        "F1, 95%": formatting.format_interval(row.f1.low, row.f1.high, 2),
+        **_build_share_cells("Recall", row.recall),
+        "n": row.n,
+        **_build_share_cells("Precision", row.precision),
+        "Predicted": row.predicted,
     }
 
 
@@ -320,30 +319,30 @@ def _build_share_cells(name: str, interval: Estimate | None) -> dict[str, float 
     if not interval:
         return {f"{name} ↑": None, f"{name}, 95%": "–"}
     bounds = formatting.format_interval(*display.scale_bounds(interval, 100))
-    return {f"{name} ↑": 100 * interval["value"], f"{name}, 95%": f"{bounds}%"}
+    return {f"{name} ↑": 100 * interval.value, f"{name}, 95%": f"{bounds}%"}
 
 
-def draw_confusion(tuned: ClassFigures, confused: Sequence[ClassConfusion], key: str = "confusion") -> None:
+def draw_confusion(tuned: ClassBreakdown, confused: Sequence[ClassConfusion], key: str = "confusion") -> None:
     """A matrix, or the pairs that are confused most where it would have too many classes."""
     st.markdown("**What is taken for what**")
-    labels = sorted({label for *both, _ in tuned["confusion"] for label in both})
-    if len(labels) > MAX_MATRIX_CLASSES or tuned["pair_count"] > len(tuned["confusion"]):
-        st.caption(f"{tuned['class_count']:,} classes are too many for a matrix: the most confused pairs.")
+    labels = sorted({label for *both, _ in tuned.confusion for label in both})
+    if len(labels) > MAX_MATRIX_CLASSES or tuned.pair_count > len(tuned.confusion):
+        st.caption(f"{tuned.class_count:,} classes are too many for a matrix: the most confused pairs.")
         _draw_pairs(confused)
         return
-    figure = plot_confusion_matrix(tuned["confusion"], labels)
-    alt = f"Confusion matrix of {len(labels)} classes on {tuned['n']:,} rows"
+    figure = plot_confusion_matrix(tuned.confusion, labels)
+    alt = f"Confusion matrix of {len(labels)} classes on {tuned.n:,} rows"
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
-    st.caption(f"Rows, n {tuned['n']:,}; the stronger the colour, the larger the share of the true class.")
+    st.caption(f"Rows, n {tuned.n:,}; the stronger the colour, the larger the share of the true class.")
 
 
 def _draw_pairs(pairs: Sequence[ClassConfusion]) -> None:
     rows = [
         {
-            "True class": pair["labels"][0],
-            "taken for": pair["labels"][1],
-            "Rows": pair["forth"],
-            "the other way": pair["back"],
+            "True class": pair.labels[0],
+            "taken for": pair.labels[1],
+            "Rows": pair.forth,
+            "the other way": pair.back,
         }
         for pair in pairs
     ]
@@ -365,15 +364,15 @@ def describe_calibration(calibration: CalibrationData) -> str:
     """Calibration error against chance, Brier score and temperature, as sentences."""
     error, brier, heat = calibration.error, calibration.brier, calibration.temperature
     sentences = (
-        f"Calibration error {error['value']:.1%} over {len(calibration.bins)} bins of equal size, n"
-        f" {error['n']:,}; a perfectly calibrated model would show up to {error['null']:.1%} by chance."
+        f"Calibration error {error.value:.1%} over {len(calibration.bins)} bins of equal size, n"
+        f" {error.n:,}; a perfectly calibrated model would show up to {error.null:.1%} by chance."
     )
     if brier is not None:
         sentences += f" Brier score {display.format_estimate(brier, sign=False)}."
     if heat is None:
         return f"{sentences} A temperature can't be fitted: too few rows are wrong."
     word = "too sure" if calibration.overconfident else "not too sure"
-    if not calibration.overconfident and heat["high"] is not None and heat["high"] < 1:
+    if not calibration.overconfident and heat.high is not None and heat.high < 1:
         word = "less sure than it could be"
     return f"{sentences} Fitted temperature {display.format_estimate(heat, sign=False)}: {word}."
 
@@ -381,8 +380,8 @@ def describe_calibration(calibration: CalibrationData) -> str:
 def _draw_confused(run: Run, pairs: Sequence[ClassConfusion]) -> None:
     """Rows of a pair that is confused, chosen from the most confused."""
     st.markdown("**Most confused, with rows**")
-    names = {f"{a} / {b}": (a, b) for a, b in (pair["labels"] for pair in pairs)}
-    counts = {name: pair["rows"] for name, pair in zip(names, pairs, strict=True)}
+    names = {f"{a} / {b}": (a, b) for a, b in (pair.labels for pair in pairs)}
+    counts = {name: pair.rows for name, pair in zip(names, pairs, strict=True)}
     chosen = st.selectbox(
         "Pair of classes",
         list(names),

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 import streamlit as st
 
@@ -32,11 +31,18 @@ from pages.shared.features import load_page_features
 from pages.shared.job_progress import show_active_jobs, show_failed_jobs
 from pages.shared.session import escape_markdown, get_client, has_right, send_command, show_error, show_errors
 from store.core import formatting
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError, QueryError
 from store.core.figure_schemas import Estimate, Figure
 from store.core.job_kinds import ALIVE
 from store.evaluation import evaluations
-from store.evaluation.schemas import ClassFigures, Evaluation, EvaluationSummary
+from store.evaluation.schemas import (
+    CalibrationBin,
+    CalibrationError,
+    ClassBreakdown,
+    Evaluation,
+    EvaluationSummary,
+)
 
 AVERAGES = {
     "macro": "Every class the same",
@@ -49,17 +55,17 @@ PARTS = ("precision", "recall", "f1")
 def draw_classes(evaluation: Evaluation) -> None:
     """Nothing where the evaluation has no accuracy over labels."""
     own = evaluation.evaluation_id
-    figures = {figure["metric"]: figure for figure in evaluation.figures}
-    accuracy = next((f for f in evaluation.figures if f["estimator"] == "accuracy"), None)
-    if accuracy is None or accuracy["value"] is None or not accuracy["details"].get("classes"):
+    figures = {figure.metric: figure for figure in evaluation.figures}
+    accuracy = next((f for f in evaluation.figures if f.estimator == "accuracy"), None)
+    if accuracy is None or accuracy.value is None or not accuracy.details.get("classes"):
         return
-    counts = {"n": accuracy["n"], "class_count": len(accuracy["labels"])}
-    tuned = cast("ClassFigures", accuracy["details"] | counts)  # details of a metric over labels
-    confused = list_most_confused(tuned["confusion"])
+    counts = {"n": accuracy.n, "class_count": len(accuracy.labels)}
+    tuned = parse_document(ClassBreakdown, accuracy.details | counts)  # details of a metric over labels
+    confused = list_most_confused(tuned.confusion)
     st.markdown("**Averages over the classes**")
     try:
-        st.dataframe(list_averages(own, accuracy["metric"]), hide_index=True, alt="Averages over the classes")
-        rows = formatting.plural(accuracy["n"], "row")
+        st.dataframe(list_averages(own, accuracy.metric), hide_index=True, alt="Averages over the classes")
+        rows = formatting.plural(accuracy.n, "row")
         st.caption(f"{rows}; 95% intervals by 2,000 resamples of the rows, of shares of rows Wilson's.")
     except QueryError:
         st.caption("The file with its scores is gone.")
@@ -82,7 +88,7 @@ def draw_classes(evaluation: Evaluation) -> None:
 def list_averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]:
     """A line for each way to average, with precision, recall and F1 and their intervals."""
     evaluation = evaluations.get(get_client(), evaluation_id)
-    document = next(figure for figure in evaluation.figures if figure["metric"] == metric)
+    document = next(figure for figure in evaluation.figures if figure.metric == metric)
     scored = row_scores.read_scores_table(evaluations.scores(get_client(), evaluation_id), document)
     by_row = evaluations.groups(get_client(), evaluation_id)
     groups = None if by_row is None else [by_row.get(row) for row in scored.row_ids.tolist()]
@@ -94,29 +100,29 @@ def list_averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]
             line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = display.format_estimate(
                 estimate, sign=False
             )
-        lines.append(line | {"n": document["n"]})
+        lines.append(line | {"n": document.n})
     return lines
 
 
 def get_calibration(figures: Mapping[str, Figure]) -> CalibrationData | None:
     """As a run's classes have it, from the figures that are there; None without the calibration error."""
     ece, heat = figures.get("eval/ece"), figures.get("eval/temperature")
-    if not ece or ece["value"] is None or not ece["details"].get("bins"):
+    if not ece or ece.value is None or not ece.details.get("bins"):
         return None
     return CalibrationData(
-        {"value": ece["value"], "null": ece["details"]["chance"], "n": ece["n"]},
-        ece["details"]["bins"],
+        CalibrationError(value=ece.value, null=ece.details["chance"], n=ece.n),
+        parse_document(list[CalibrationBin], ece.details["bins"]),
         _get_estimate(figures.get("eval/brier")),
         _get_estimate(heat),
-        overconfident=bool(heat and heat["details"].get("overconfident")),
+        overconfident=bool(heat and heat.details.get("overconfident")),
     )
 
 
 def _get_estimate(figure: Figure | None) -> Estimate | None:
     """The figure where it has a value."""
-    if not figure or figure["value"] is None:
+    if not figure or figure.value is None:
         return None
-    return {"value": figure["value"], "low": figure["low"], "high": figure["high"], "n": figure["n"]}
+    return Estimate(value=figure.value, low=figure.low, high=figure.high, n=figure.n)
 
 
 def draw_delete(evaluation: Evaluation) -> bool:
@@ -209,24 +215,24 @@ def choose_headline_metrics(listed: Sequence[Evaluation | EvaluationSummary]) ->
     counts: Counter[str] = Counter()
     for evaluation in listed:
         for figure in evaluation.figures:
-            if figure["value"] is not None:
-                counts[figure["metric"]] += 1
-                name = format_metric_title(figure["metric"], evaluation.config)
-                heads.setdefault(figure["metric"], f"{name} {display.get_arrow(figure['better'])}")
+            if figure.value is not None:
+                counts[figure.metric] += 1
+                name = format_metric_title(figure.metric, evaluation.config)
+                heads.setdefault(figure.metric, f"{name} {display.get_arrow(figure.better)}")
     return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
 
 
 def format_main_figure(evaluation: Evaluation | EvaluationSummary) -> str:
     """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
-    figure = next((each for each in evaluation.figures if each["value"] is not None), None)
+    figure = next((each for each in evaluation.figures if each.value is not None), None)
     if figure is None:
         return "no value"
-    return f"{format_estimate(figure)} {format_metric_title(figure['metric'], evaluation.config)}"
+    return f"{format_estimate(figure)} {format_metric_title(figure.metric, evaluation.config)}"
 
 
 def build_cells(evaluation: Evaluation | EvaluationSummary, heads: dict[str, str]) -> dict[str, str]:
     """The figure of each of these metrics, with its interval; a dash where it was not measured."""
-    figures = {figure["metric"]: figure for figure in evaluation.figures}
+    figures = {figure.metric: figure for figure in evaluation.figures}
     return {
         head: format_estimate(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }

@@ -92,5 +92,5 @@ def compare_general_probes(first: str, second: str) -> list[TextForgetting | Cho
         except QueryError:
             return []
     parts_of_probes = forgetting.assess_forgetting(*tables)
-    parts: list[TextForgetting | ChoiceForgetting] = [*parts_of_probes["texts"], *parts_of_probes["choices"]]
-    return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too
+    parts: list[TextForgetting | ChoiceForgetting] = [*parts_of_probes.texts, *parts_of_probes.choices]
+    return [part for part in parts if not part.probe.startswith("task/")]  # they are figures too

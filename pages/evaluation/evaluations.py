@@ -56,7 +56,7 @@ def _choose_run() -> Run | None:
 def _choose_model() -> str | None:
     """The name, folder or hub id of one."""
     names = [
-        *(model["name"] for model in cached_queries.list_models()),
+        *(model.name for model in cached_queries.list_models()),
         *list_model_names(),
     ]
     return st.selectbox(

@@ -5,7 +5,7 @@ and which of both a language model prefers, with how often the order in which th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import streamlit as st
 
@@ -26,6 +26,7 @@ from pages.shared.session import (
     show_error,
 )
 from store.core import formatting
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, QueryError
 from store.core.figure_schemas import Difference, Figure
 from store.core.job_kinds import ALIVE
@@ -97,7 +98,7 @@ def _draw_live(first: str, second: str) -> None:
 
 
 def _draw_result(job: Job, *, turned: bool) -> None:
-    judging = cast("JudgingResult", job.result)  # what a job of this kind leaves
+    judging = parse_document(JudgingResult, job.result)  # what a job of this kind leaves
     judge = job.config["judge"]
     sides = evaluation_text.ComparisonSides(turned=turned)
     with st.container(border=True):
@@ -150,9 +151,9 @@ def draw_comparison(evaluation: Evaluation) -> None:
 
 def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: MetricDifferences) -> None:
     """A line for each metric, and for what both know of general questions and prose."""
-    figures = {figure["metric"]: figure for figure in evaluation.figures}
+    figures = {figure.metric: figure for figure in evaluation.figures}
     lines = [
-        _build_row(difference, figures[difference["metric"]], evaluation.config)
+        _build_row(difference, figures[difference.metric], evaluation.config)
         for difference in compared.metrics
     ]
     ids = (evaluation.evaluation_id, other.evaluation_id)
@@ -164,39 +165,38 @@ def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: Metri
         " have; shares in"
         f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
     )
-    named = ((format_metric_title(each["metric"], evaluation.config), each) for each in compared.metrics)
+    named = ((format_metric_title(each.metric, evaluation.config), each) for each in compared.metrics)
     if reasons := display.describe_missing_intervals(named):
         st.caption(escape_markdown(reasons))
 
 
 def _build_row(difference: Difference, figure: Figure, config: Mapping[str, Any]) -> dict[str, str | int]:
     times = get_display_scale(figure)
-    counts = (difference["first_higher"], difference["second_higher"], difference["same"])
+    counts = (difference.first_higher, difference.second_higher, difference.same)
     return {
-        "Metric": format_metric_title(difference["metric"], config),
+        "Metric": format_metric_title(difference.metric, config),
         "Difference": (
             "–"
-            if difference["value"] is None
+            if difference.value is None
             else display.format_estimate(difference, scale=times, reason=False)
         ),
-        "Told apart": row_scores.describe_difference(difference, difference["better"]),
-        "n": difference["n"],
-        "Would be seen from": display.format_detectable(difference["detectable"], times),
+        "Told apart": row_scores.describe_difference(difference, difference.better),
+        "n": difference.n,
+        "Would be seen from": display.format_detectable(difference.detectable, times),
         "Rows higher / lower / same": " / ".join(f"{count:,}" for count in counts),
     }
 
 
 def _build_probe_row(probe: TextForgetting | ChoiceForgetting) -> dict[str, str | int]:
-    shares = "categories" in probe
+    shares, change = isinstance(probe, ChoiceForgetting), probe.change
     times, better = (100.0, "higher") if shares else (1.0, "lower")
-    change = probe["change"]
-    flips = f"{probe['won']:,} / {probe['lost']:,} / –" if "categories" in probe and change else ""
+    flips = f"{probe.won:,} / {probe.lost:,} / –" if isinstance(probe, ChoiceForgetting) and change else ""
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
         "Difference": display.format_estimate(change, scale=times),
         "Told apart": row_scores.describe_difference(change, better) if change else "can't be told",
-        "n": probe["n"],
-        "Would be seen from": display.format_detectable(probe["detectable"], times),
+        "n": probe.n,
+        "Would be seen from": display.format_detectable(probe.detectable, times),
         "Rows higher / lower / same": flips,
     }
 
@@ -228,10 +228,9 @@ def _draw_differing_rows(
     own: str, other: str, differences: Sequence[Difference], evaluation: Evaluation
 ) -> None:
     metrics = [
-        difference["metric"]
+        difference.metric
         for difference in differences
-        if difference["first_higher"] + difference["second_higher"]
-        and not difference["metric"].startswith(TASK)
+        if difference.first_higher + difference.second_higher and not difference.metric.startswith(TASK)
     ]
     if not metrics:
         return

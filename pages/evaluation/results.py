@@ -7,7 +7,8 @@ What differs between slices is told after a correction for their number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import streamlit as st
@@ -18,24 +19,37 @@ from pages.shared import display
 from pages.shared.session import escape_markdown, get_client
 from pages.shared.text_display import show_text
 from store.core import formatting
+from store.core.documents import parse_document
 from store.core.errors import QueryError
 from store.core.figure_schemas import Figure
 from store.core.metric_table import METRICS
 from store.data.cleaning_text import describe_selected_rows
 from store.evaluation import evaluations
-from store.evaluation.schemas import EvaluatedRow, Evaluation, GeneralFigure, RowScore
+from store.evaluation.schemas import ConstraintShare, EvaluatedRow, Evaluation, GeneralFigure, RowScore
 
 SHOWN_REASONS = 3  # reasons that a card names
 TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
 
 
-class BoundedFigure(TypedDict):
+class BoundedFigure(Protocol):
     """What of a figure is written: its value, its interval, and the bounds that say whether it is a share."""
 
-    value: float | None
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def bounds(self) -> Sequence[float | None]: ...
+
+
+@dataclass(frozen=True)
+class _BoundedEstimate:
+    value: float
     low: float | None
     high: float | None
-    bounds: list[float | None]
+    bounds: tuple[float | None, ...]
 
 
 def format_metric_title(metric: str, config: Mapping[str, Any]) -> str:
@@ -55,26 +69,26 @@ def format_metric_title(metric: str, config: Mapping[str, Any]) -> str:
 
 def get_display_scale(figure: BoundedFigure) -> float:
     """100 for a share, which is shown in per cent."""
-    return 100.0 if list(figure["bounds"]) == [0.0, 1.0] else 1.0
+    return 100.0 if list(figure.bounds) == [0.0, 1.0] else 1.0
 
 
 def format_value(figure: BoundedFigure) -> str:
     """The value, with a sign of per cent where it is a share."""
-    if figure["value"] is None:
+    if figure.value is None:
         return "–"
     times = get_display_scale(figure)
-    places = 1 if times == 100 else 2 if abs(figure["value"]) < 100 else 1
-    return f"{formatting.format_number(times * figure['value'], places)}{'%' if times == 100 else ''}"
+    places = 1 if times == 100 else 2 if abs(figure.value) < 100 else 1
+    return f"{formatting.format_number(times * figure.value, places)}{'%' if times == 100 else ''}"
 
 
 def format_bounds(figure: BoundedFigure, confidence: float) -> str:
     """ "95%: 41 to 58"."""
-    if figure["value"] is None:
+    if figure.value is None:
         return "no value"
-    if figure["low"] is None or figure["high"] is None:
+    if figure.low is None or figure.high is None:
         return "no interval"
     times = get_display_scale(figure)
-    low, high = times * figure["low"], times * figure["high"]
+    low, high = times * figure.low, times * figure.high
     return (
         f"{confidence:.0%}: {formatting.format_interval(low, high, formatting.compute_decimals(low, high))}"
     )
@@ -82,9 +96,9 @@ def format_bounds(figure: BoundedFigure, confidence: float) -> str:
 
 def format_estimate(figure: BoundedFigure) -> str:
     """ "74.4% (59 to 86)" of a figure with its interval."""
-    if figure["value"] is None or figure["low"] is None or figure["high"] is None:
+    if figure.value is None or figure.low is None or figure.high is None:
         return format_value(figure)
-    low, high = get_display_scale(figure) * figure["low"], get_display_scale(figure) * figure["high"]
+    low, high = get_display_scale(figure) * figure.low, get_display_scale(figure) * figure.high
     return (
         f"{format_value(figure)}"
         f" ({formatting.format_interval(low, high, formatting.compute_decimals(low, high))})"
@@ -95,26 +109,26 @@ def draw_figures(evaluation: Evaluation) -> None:
     """A card for each metric, then what was measured of general knowledge, counts and notices."""
     config, details = evaluation.config, evaluation.details
     cards = evaluation.figures
-    with st.grid(max(1, min(4, len(cards) + len(details["probes"]))), min_column_width=210):
+    with st.grid(max(1, min(4, len(cards) + len(details.probes))), min_column_width=210):
         for figure in cards:
-            _render_card(figure, format_metric_title(figure["metric"], config), config["confidence"])
-        for probe in details["probes"]:
+            _render_card(figure, format_metric_title(figure.metric, config), config["confidence"])
+        for probe in details.probes:
             _draw_probe(probe, config["confidence"])
     for figure in cards:
-        _draw_details(figure, format_metric_title(figure["metric"], config))
+        _draw_details(figure, format_metric_title(figure.metric, config))
     st.caption(describe_evaluation(evaluation))
 
 
 def _render_card(figure: Figure, name: str, confidence: float) -> None:
-    arrow = display.get_arrow(figure["better"])
+    arrow = display.get_arrow(figure.better)
     with st.container(border=True, height="stretch"):
         st.metric(f"{escape_markdown(name)} {arrow}", format_value(figure), format_bounds(figure, confidence),
                   delta_color="off", delta_arrow="off")  # fmt: skip
-        grouped = f" in {formatting.plural(figure['groups'], 'group')}" if figure["groups"] else ""
-        st.caption(f"n {figure['n']:,}{grouped}; {escape_markdown(figure['unit'] or 'its own unit')}")
-        if figure["failed"]:
-            st.markdown(f":small[:red[:material/error: {escape_markdown(figure['failed'])}]]")
-        elif figure["unscored"]["count"]:
+        grouped = f" in {formatting.plural(figure.groups, 'group')}" if figure.groups else ""
+        st.caption(f"n {figure.n:,}{grouped}; {escape_markdown(figure.unit or 'its own unit')}")
+        if figure.failed:
+            st.markdown(f":small[:red[:material/error: {escape_markdown(figure.failed)}]]")
+        elif figure.unscored.count:
             st.markdown(
                 f":small[:orange[:material/warning: {escape_markdown(describe_unscored_rows(figure))}]]"
             )
@@ -122,32 +136,27 @@ def _render_card(figure: Figure, name: str, confidence: float) -> None:
 
 def describe_unscored_rows(figure: Figure) -> str:
     """ "3 rows not scored: the row has no reference (2), no answer was generated (1)"."""
-    count, reasons = figure["unscored"]["count"], figure["unscored"]["reasons"]
+    count, reasons = figure.unscored.count, figure.unscored.reasons
     named = ", ".join(f"{why} ({rows:,})" for why, rows in list(reasons.items())[:SHOWN_REASONS])
     more = f", and {len(reasons) - SHOWN_REASONS} other reasons" if len(reasons) > SHOWN_REASONS else ""
     return f"{formatting.plural(count, 'row')} not scored: {named}{more}"
 
 
 def _draw_probe(probe: GeneralFigure, confidence: float) -> None:
-    shares = "accuracy" in probe
-    estimate = probe["accuracy"] if shares else probe["loss"]
-    figure: BoundedFigure = {
-        "value": estimate["value"],
-        "low": estimate["low"],
-        "high": estimate["high"],
-        "bounds": [0.0, 1.0] if shares else [0.0, None],
-    }
+    shares, estimate = probe.accuracy is not None, probe.accuracy or probe.loss
+    bounds = (0.0, 1.0 if shares else None)
+    figure = _BoundedEstimate(estimate.value, estimate.low, estimate.high, bounds)
     name = "General questions right ↑" if shares else "Loss on plain prose ↓"
     with st.container(border=True, height="stretch"):
         st.metric(name, format_value(figure), format_bounds(figure, confidence),
                   delta_color="off", delta_arrow="off")  # fmt: skip
-        unit = formatting.plural(probe["n"], "question" if shares else "passage")
+        unit = formatting.plural(probe.n, "question" if shares else "passage")
         st.caption(unit if shares else f"{unit}, nats a token")
 
 
 def _draw_details(figure: Figure, name: str) -> None:
     """What a metric has to say beside its figure, where that is short."""
-    details = figure["details"]
+    details = figure.details
     notes = []
     if (details.get("no_label") or {}).get("count"):
         most = ", ".join(f"“{text}”" for text, _ in details["no_label"]["most"][:3])
@@ -156,39 +165,41 @@ def _draw_details(figure: Figure, name: str) -> None:
         )
     if (details.get("outside") or {}).get("count"):
         notes.append(f"{formatting.plural(details['outside']['count'], 'row')} whose label is not in the set")
-    if details.get("chance") is not None and figure["value"] is not None:
+    if details.get("chance") is not None and figure.value is not None:
         notes.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
-    if details.get("guessing") is not None and figure["value"] is not None:
+    if details.get("guessing") is not None and figure.value is not None:
         notes.append(f"guessing would get {formatting.format_number(100 * details['guessing'], 1)}%")
-    if notes and figure["metric"] != "eval/f1_macro":
+    if notes and figure.metric != "eval/f1_macro":
         st.caption(f"{escape_markdown(name)}: {escape_markdown('; '.join(notes))}.")
     if details.get("constraints"):
         lines = [
             {
-                "Constraint": kept["constraint"],
-                "Rows that keep it": format_estimate(kept | {"bounds": [0.0, 1.0]}),
-                "n": kept["n"],
+                "Constraint": kept.constraint,
+                "Rows that keep it": format_estimate(
+                    _BoundedEstimate(kept.value, kept.low, kept.high, (0.0, 1.0))
+                ),
+                "n": kept.n,
             }
-            for kept in details["constraints"]
+            for kept in parse_document(list[ConstraintShare], details["constraints"])
         ]
         st.dataframe(lines, hide_index=True, alt=f"{name}: rows that keep each constraint")
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
     """Rows, what they lack, how long it took, and on what, as sentences."""
-    counts, details = evaluation.details["counts"], evaluation.details
+    counts, details = evaluation.details.counts, evaluation.details
     rows = describe_selected_rows(evaluation.part, evaluation.config.get("where"))
     sentences = [f"{evaluation.dataset_name}, {rows}, n {evaluation.n:,}."]
     lacking = {
-        "answered with nothing (scored as that)": counts.get("empty", 0),
-        "could not be asked": counts.get("no_prompt", 0),
-        "without a reference": counts.get("no_reference", 0),
-        "without a loss": counts.get("no_loss", 0),
+        "answered with nothing (scored as that)": counts.empty,
+        "could not be asked": counts.no_prompt,
+        "without a reference": counts.no_reference,
+        "without a loss": counts.no_loss,
     }
     sentences += [f"{formatting.plural(count, 'row')} {words}." for words, count in lacking.items() if count]
-    sentences += details["notices"]
-    took = display.format_duration(sum(details["seconds"].values()))
-    sentences.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
+    sentences += details.notices
+    took = display.format_duration(sum(details.seconds.values()))
+    sentences.append(f"Took {took} on {details.device_name or details.device}, {details.dtype}.")
     return escape_markdown(" ".join(sentences))
 
 
@@ -198,9 +209,9 @@ LISTED = 10  # lines before the table scrolls
 def list_sliceable_metrics(evaluation: Evaluation) -> dict[str, Figure]:
     """Metrics with a score for each row."""
     return {
-        figure["metric"]: figure
+        figure.metric: figure
         for figure in evaluation.figures
-        if figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
+        if figure.estimator != "whole" and not figure.failed and not figure.metric.startswith(TASK)
     }
 
 
@@ -274,7 +285,7 @@ def _build_slice_row(
 ) -> dict[str, str | int]:
     where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
     test = {
-        "Told apart": _describe_difference(named_slice, figure["better"], paired),
+        "Told apart": _describe_difference(named_slice, figure.better, paired),
         "n": named_slice["n"],
         "q": _format_q_value(named_slice["q"]),
     }
@@ -294,7 +305,7 @@ def _describe_difference(named_slice: Mapping[str, Any], better: str, paired: bo
         return f"can't be told: {named_slice['why']}"
     if not named_slice["different"]:
         return "can't be told"
-    gap = named_slice["gap"]["value"] if paired else named_slice["gap"]
+    gap = named_slice["gap"].value if paired else named_slice["gap"]
     return "better" if (gap > 0) == (better == "higher") else "worse"
 
 
@@ -324,7 +335,7 @@ SHOWN = 600  # characters of a text
 def draw_rows(evaluation: Evaluation) -> None:
     """Rows in the order of one metric; those that it could not score come first."""
     config, own = evaluation.config, evaluation.evaluation_id
-    scored = {f["metric"]: f for f in evaluation.figures if _has_row_scores(f)}
+    scored = {f.metric: f for f in evaluation.figures if _has_row_scores(f)}
     if not scored:
         st.caption("No metric has scores of rows.")
         return
@@ -339,7 +350,7 @@ def draw_rows(evaluation: Evaluation) -> None:
     pages = max(1, -(-evaluation.n // PAGE))
     number = st.pagination(pages, key=f"evaluation-page-{own}-{metric}") if pages > 1 else 1
     try:
-        total, rows = evaluation_queries.read_rows(own, metric, chosen["better"], PAGE, (number - 1) * PAGE)
+        total, rows = evaluation_queries.read_rows(own, metric, chosen.better, PAGE, (number - 1) * PAGE)
     except QueryError:
         st.caption("The file with its rows is gone.")
         return
@@ -350,7 +361,7 @@ def draw_rows(evaluation: Evaluation) -> None:
 
 def _has_row_scores(figure: Figure) -> bool:
     """It has a score for each row; a task of the harness has items of its own."""
-    return figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
+    return figure.estimator != "whole" and not figure.failed and not figure.metric.startswith(TASK)
 
 
 def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str, Any]) -> None:

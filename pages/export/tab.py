@@ -5,7 +5,6 @@ size, speed, loss, parity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import streamlit as st
 
@@ -14,6 +13,7 @@ from pages.export.form import ExportedModel, draw_form
 from pages.shared import display, run_queries
 from pages.shared.job_progress import show_failure, show_live
 from pages.shared.session import escape_markdown, has_right, send_command, show_errors
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError
 from store.core.export_schemas import ModelExportRow, ModelVerifyResult
 from store.core.figure_schemas import Difference
@@ -62,7 +62,7 @@ def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
 def _build_row(row: ModelExportRow) -> dict[str, str]:
     parity = row.parity
     figure = export_text.get_main_figure(row)
-    name = f"Change of {export_text.format_metric_name(figure['metric'])}" if figure else "Change"
+    name = f"Change of {export_text.format_metric_name(figure.metric)}" if figure else "Change"
     speed = row.tokens_per_second
     return {
         "Form": format_title(row),
@@ -71,14 +71,12 @@ def _build_row(row: ModelExportRow) -> dict[str, str]:
             f"{display.format_size(row.model_bytes)},"
             f" {100 * export_text.compute_size_share(row):.0f}% of 16 bits"
         ),
-        "KL (nats a token)": display.format_estimate(parity["mean_kl"], sign=False),
-        "Same favourite token (%)": display.format_estimate(
-            parity["argmax_agreement"], scale=100, sign=False
-        ),
-        "Same answers (%)": display.format_estimate(parity["answer_agreement"], scale=100, sign=False),
+        "KL (nats a token)": display.format_estimate(parity.mean_kl, sign=False),
+        "Same favourite token (%)": display.format_estimate(parity.argmax_agreement, scale=100, sign=False),
+        "Same answers (%)": display.format_estimate(parity.answer_agreement, scale=100, sign=False),
         name: _format_change(figure),
         "Tokens a second": "–" if speed is None else f"{speed:,.0f}",
-        "n (rows)": f"{parity['prompts']:,}",
+        "n (rows)": f"{parity.prompts:,}",
     }
 
 
@@ -89,7 +87,7 @@ def format_title(row: ModelExportRow) -> str:
 
 
 def _format_change(figure: Difference | None) -> str:
-    if figure is None or figure["value"] is None:
+    if figure is None or figure.value is None:
         return "–"
     return display.format_estimate(figure, reason=False)
 
@@ -101,48 +99,48 @@ def draw_export(row: ModelExportRow) -> None:
         st.subheader(escape_markdown(format_title(row)), anchor=False, width="content")
         st.badge(status.title, icon=status.icon, color=status.color)
     st.markdown(escape_markdown(export_text.describe_export(row)))
-    for reason in parity["reasons"]:
+    for reason in parity.reasons:
         st.markdown(f"- {escape_markdown(reason)}")
     _draw_rendering(row)
     limits = get_limits(row.form, row.gguf or "gguf-q8_0")
     st.caption(
-        f"Read by {escape_markdown(parity['engine'])} in another process. The form passes up to a KL of"
+        f"Read by {escape_markdown(parity.engine)} in another process. The form passes up to a KL of"
         f" {limits.kl[0]:g} and from {100 * limits.argmax[0]:.0f}% of the same favourite tokens, and fails"
         f" beyond {limits.kl[1]:g} or under {100 * limits.argmax[1]:.0f}%: {limits.why}."
         f" {_describe_longest(row)}"
     )
-    _draw_figures(parity["figures"])
+    _draw_figures(parity.figures)
     for notice in row.notices:
         st.info(escape_markdown(notice), icon=":material/info:")
     _draw_files(row)
 
 
 def _describe_longest(row: ModelExportRow) -> str:
-    long = row.parity["long"]
-    if not long or not long["mean_kl"]:
+    long = row.parity.long
+    if not long or not long.mean_kl:
         return ""
-    words = display.format_estimate(long["mean_kl"], sign=False)
-    texts = plural(long["prompts"], "longest text")
-    return f"On the {texts}, up to {long['tokens']:,} tokens, the KL is {words}."
+    words = display.format_estimate(long.mean_kl, sign=False)
+    texts = plural(long.prompts, "longest text")
+    return f"On the {texts}, up to {long.tokens:,} tokens, the KL is {words}."
 
 
 def _draw_rendering(row: ModelExportRow) -> None:
     """What two engines read otherwise, beside each other."""
-    rendering = row.parity["rendering"]
-    example = rendering["example"]
+    rendering = row.parity.rendering
+    example = rendering.example
     if example is None:
         st.markdown(
-            f":green[:material/check:] All {plural(rendering['prompts'], 'prompt')} are read the same, byte"
+            f":green[:material/check:] All {plural(rendering.prompts, 'prompt')} are read the same, byte"
             " by byte and token by token."
         )
         return
     expected, present = st.columns(2)
     with expected:
-        st.caption(f"Row {example['row_id']}, as the model is asked")
-        st.code(example["expected"], language=None, wrap_lines=True)
+        st.caption(f"Row {example.row_id}, as the model is asked")
+        st.code(example.expected, language=None, wrap_lines=True)
     with present:
         st.caption("As the export reads it")
-        st.code(example["present"], language=None, wrap_lines=True)
+        st.code(example.present, language=None, wrap_lines=True)
 
 
 def _draw_figures(figures: Sequence[Difference]) -> None:
@@ -152,12 +150,10 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
     st.dataframe(
         [
             {
-                "Figure": (
-                    f"{export_text.format_metric_name(each['metric'])} {display.get_arrow(each['better'])}"
-                ),
+                "Figure": (f"{export_text.format_metric_name(each.metric)} {display.get_arrow(each.better)}"),
                 "Change": _format_change(each),
-                "n (rows)": f"{each['n']:,}",
-                "Seen if at least": display.format_detectable(each["detectable"]),
+                "n (rows)": f"{each.n:,}",
+                "Seen if at least": display.format_detectable(each.detectable),
             }
             for each in figures
         ],
@@ -165,7 +161,7 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
         key="exports-figures",
         alt="Change of each figure with its interval",
     )
-    named = ((export_text.format_metric_name(each["metric"]), each) for each in figures)
+    named = ((export_text.format_metric_name(each.metric), each) for each in figures)
     if reasons := display.describe_missing_intervals(named):
         st.caption(escape_markdown(reasons))
 
@@ -314,15 +310,15 @@ def _draw_verification(model: ExportedModel, row: ModelExportRow) -> None:
 
 
 def _draw_outcome(job: Job) -> None:
-    result = cast(ModelVerifyResult, job.result)
-    status = STATUS[result["parity"]["status"]]
+    result = parse_document(ModelVerifyResult, job.result)
+    status = STATUS[result.parity.status]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f"**Verified again**, {display.format_ago(job.ended_at)}:"
             f" {escape_markdown(export_text.describe_verification(result))}"
         )
         st.badge(status.title, icon=status.icon, color=status.color)
-    for reason in result["parity"]["reasons"]:
+    for reason in result.parity.reasons:
         st.markdown(f"- {escape_markdown(reason)}")
 
 

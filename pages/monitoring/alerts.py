@@ -254,15 +254,15 @@ def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertReq
         return []
     name = cast(WatchedName, alert.subject)
     places = alert.first_place, alert.last_place + AFTER
-    facts = monitor.reference["values"].get(name)
+    facts = monitor.reference.values.get(name)
     end = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0)
     counts = monitor_queries.count_signals(endpoint_id, Window(alert.since, end)).get(name)
     if facts is None or counts is None:
         return []
     if WATCHED_SIGNALS[name].is_category:
-        grown = _find_grown_names(dict(zip(facts["names"], facts["counts"], strict=True)), counts["names"])
+        grown = _find_grown_names(dict(zip(facts.names, facts.counts, strict=True)), counts["names"])
         return monitor_queries.list_requests_with_names(endpoint_id, name, places, grown)
-    before = _compute_mean(dict(zip(facts["bins"], facts["counts"], strict=True)))
+    before = _compute_mean(dict(zip(facts.bins, facts.counts, strict=True)))
     order = "DESC" if _compute_mean(counts["bins"]) >= before else "ASC"
     return monitor_queries.list_extreme_requests(endpoint_id, name, places, order)
 

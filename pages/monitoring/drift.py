@@ -226,7 +226,7 @@ def _draw_pair(pair: SideBySide, labelled: LabelCounts | None, keep_days: int) -
     if looks:
         st.html(render_pair_table(pair))
     missing = [f"{TITLES[kind]}: {NO_OUTCOMES[kind]}" for kind in KINDS[pair.role] if kind not in looks]
-    left_out = max((look["left_out"] for look in looks.values()), default=0)
+    left_out = max((look.left_out for look in looks.values()), default=0)
     if left_out:
         missing.append(f"{plural(left_out, 'live answer')} to callers of the candidate left out")
     if labelled.answers:
@@ -250,16 +250,16 @@ def render_pair_table(pair: SideBySide) -> str:
 
 def _render_candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmComparison) -> str:
     word, rest = describe_outcome(pair, kind, look)
-    sure = look["sure"] if is_conclusive(look) else None
-    ink = ANSWER_STYLES["collecting" if not sure else "quiet" if sure["verdict"] == "better" else "alarm"]
-    difference = format_points(look["difference"]) if look["difference"]["low"] is not None else "–"
+    sure = look.sure if is_conclusive(look) else None
+    ink = ANSWER_STYLES["collecting" if not sure else "quiet" if sure.verdict == "better" else "alarm"]
+    difference = format_points(look.difference) if look.difference.low is not None else "–"
     if pair.role == "shadow":
-        counted = f"{plural(look['live']['answers'], 'pair')}, {plural(look['live']['callers'], 'caller')}"
+        counted = f"{plural(look.live.answers, 'pair')}, {plural(look.live.callers, 'caller')}"
         arms = f"<td class='figure' data-label='Same requests' colspan='2'>{counted}</td>"
     else:
         arms = "".join(
             f"<td class='figure' data-label='{name}'>{_format_arm(arm)}</td>"
-            for name, arm in (("Live", look["live"]), (pair.role.capitalize(), look["other"]))
+            for name, arm in (("Live", look.live), (pair.role.capitalize(), look.other))
         )
     return (
         f"<tr><td><b>{html.escape(TITLES[kind])}</b></td>{arms}"
@@ -270,6 +270,6 @@ def _render_candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmComparis
 
 
 def _format_arm(arm: ArmSummary) -> str:
-    share = "–" if arm["share"] is None else percent(arm["share"])
-    rest = f"{plural(arm['callers'], 'caller')}, {plural(arm['answers'], 'answer')}"
+    share = "–" if arm.share is None else percent(arm.share)
+    rest = f"{plural(arm.callers, 'caller')}, {plural(arm.answers, 'answer')}"
     return f"{share}<div class='tb-note'>{rest}</div>"

@@ -160,7 +160,7 @@ def _start_round(body: dict[str, Any]) -> None:
 
 def _draw_table(upcoming: LabelQueue) -> None:
     rows = upcoming.listed[:SHOWN]
-    several = any(row["times"] > 1 for row in rows)
+    several = any(row.times > 1 for row in rows)
     st.dataframe(
         [_build_row(row, several) for row in rows],
         hide_index=True,
@@ -181,10 +181,10 @@ def _draw_table(upcoming: LabelQueue) -> None:
 
 def _build_row(row: RequestToLabel, several: bool) -> dict[str, Any]:
     return {
-        "Text": row["text"],
-        "Answer": row["answer"] or "(no label)",
-        "Why": row["reasons"],
-        "When": row["asked_at"],
-        "Version": row["version"],
-        **({"Times": row["times"]} if several else {}),
+        "Text": row.text,
+        "Answer": row.answer or "(no label)",
+        "Why": row.reasons,
+        "When": row.asked_at,
+        "Version": row.version,
+        **({"Times": row.times} if several else {}),
     }

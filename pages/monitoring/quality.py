@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -297,7 +298,7 @@ def describe_group_gaps(groups: Mapping[str, Mapping[int, int]], noun: str) -> l
         f"**{escape_markdown(each.group)}** has {'more' if each.gap.above else 'fewer'} {noun}"
         " than all others:"
         f" {percent(each.share.value)} of {plural(each.callers, 'caller')},"
-        f" {format_points({**each.gap.to_dict()})}."
+        f" {format_points(replace(each.gap.to_estimate()))}."
         for each in gaps
         if each.gap.above or each.gap.below
     ]
@@ -305,7 +306,7 @@ def describe_group_gaps(groups: Mapping[str, Mapping[int, int]], noun: str) -> l
         widest = max(gaps, key=lambda each: abs(each.gap.value))
         sentences = [
             f"By group no difference of {noun} can be told from luck; the largest is"
-            f" **{escape_markdown(widest.group)}**: {format_points({**widest.gap.to_dict()})}."
+            f" **{escape_markdown(widest.group)}**: {format_points(replace(widest.gap.to_estimate()))}."
         ]
     counted = "Each caller counts once; intervals for one look, as wide as the number of groups needs."
     left = f" {plural(len(few), 'group')} with under {MIN_CALLERS} callers left out." if few else ""
@@ -347,7 +348,7 @@ def _draw_golden(golden: Sequence[GoldenRun]) -> None:
     if not finished:
         st.caption("The first evaluation is not there yet; it is queued when it is due.")
         return
-    names = list(dict.fromkeys(figure["metric"] for run in finished for figure in run.figures or ()))
+    names = list(dict.fromkeys(figure.metric for run in finished for figure in run.figures or ()))
     for name in names[:2]:
         st.plotly_chart(plot_golden(finished, name), key=f"monitor-golden-{name}", config=PLOT)
         st.caption(describe_golden_chart(finished, name))
@@ -362,15 +363,15 @@ def plot_golden(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
     """One figure over time; a bar where it has an interval, and none where it has not."""
     points = _list_golden_points(finished, metric)
     words = [
-        f"{format_number(value, compute_decimals(figure['low'], figure['high']))}"
-        f" ({format_interval(figure['low'], figure['high'])}, n {figure['n']:,})"
+        f"{format_number(value, compute_decimals(figure.low, figure.high))}"
+        f" ({format_interval(figure.low, figure.high)}, n {figure.n:,})"
         for _, value, figure in points
     ]
     chart = build_empty_figure(_format_golden_title(metric), "", height=240, x_title="")
     bars = [
-        (at, value, figure["low"], figure["high"])
+        (at, value, figure.low, figure.high)
         for at, value, figure in points
-        if figure["low"] is not None and figure["high"] is not None
+        if figure.low is not None and figure.high is not None
     ]
     reach = {
         "type": "data",
@@ -401,9 +402,9 @@ def describe_golden_chart(finished: Sequence[GoldenRun], metric: str) -> str:
     figures = [figure for _, _, figure in _list_golden_points(finished, metric)]
     if not figures:
         return "No row could be scored yet."
-    least, most = min(figure["n"] for figure in figures), max(figure["n"] for figure in figures)
+    least, most = min(figure.n for figure in figures), max(figure.n for figure in figures)
     rows = plural(most, "row") if least == most else f"{least:,} to {plural(most, 'row')}"
-    bare = sum(figure["low"] is None or figure["high"] is None for figure in figures)
+    bare = sum(figure.low is None or figure.high is None for figure in figures)
     if bare == len(figures):
         return f"Without intervals; n {rows} each time."
     without = f" {bare:,} of {plural(len(figures), 'evaluation')} without one." if bare else ""
@@ -413,10 +414,10 @@ def describe_golden_chart(finished: Sequence[GoldenRun], metric: str) -> str:
 def _list_golden_points(finished: Sequence[GoldenRun], metric: str) -> list[tuple[datetime, float, Figure]]:
     """When, the value, and the figure that it is of; those without a usable row are left out."""
     return [
-        (run.queued_at, figure["value"], figure)
+        (run.queued_at, figure.value, figure)
         for run in finished
         for figure in run.figures or ()
-        if figure["metric"] == metric and figure["value"] is not None
+        if figure.metric == metric and figure.value is not None
     ]
 
 

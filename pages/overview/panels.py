@@ -14,7 +14,7 @@ from store.core import formatting
 from store.core.job_kinds import ALIVE, JOB_KINDS
 from store.core.schemas import Gpu, Job, MachineReading
 from store.evaluation.schemas import Classification
-from store.evaluation.verdict_schemas import Verdict, VerdictState, read_verdict
+from store.evaluation.verdict_schemas import Verdict, VerdictState
 from store.runs.run_outcomes import KINDS
 from store.runs.schemas import Run, RunAlerts, VerdictAlert
 from store.training.methods import METHODS
@@ -65,13 +65,13 @@ LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
 
 def render_machine_meters(machine: MachineReading) -> str:
     """HTML of the meters for the engine's `GET /machine`."""
-    used, total = machine["memory_used_gib"], machine["memory_total_gib"]
+    used, total = machine.memory_used_gib, machine.memory_total_gib
     parts = [
         meters.render_meter(
             "Processor",
-            f"{machine['cpu_percent']:.0f}%",
-            machine["cpu_percent"] / 100,
-            f"of {machine['cores']} cores" + (", fast bfloat16" if machine.get("bf16") else ""),
+            f"{machine.cpu_percent:.0f}%",
+            machine.cpu_percent / 100,
+            f"of {machine.cores} cores" + (", fast bfloat16" if machine.bf16 else ""),
             warn=False,
         ),
         meters.render_meter(
@@ -81,10 +81,10 @@ def render_machine_meters(machine: MachineReading) -> str:
             f"of {display.format_gib(total)}",
         ),
     ]
-    parts += [_render_gpu(gpu) for gpu in machine["gpus"]]
-    if not machine["gpus"]:
+    parts += [_render_gpu(gpu) for gpu in machine.gpus]
+    if not machine.gpus:
         parts.append(meters.render_fact("GPU", "none", "runs use the processor"))
-    free = machine["disk_free_gib"]
+    free = machine.disk_free_gib
     note = "a checkpoint may not fit" if free < LOW_DISK_GIB else "on the disk of the home folder"
     parts.append(meters.render_fact("Free disk", display.format_gib(free), note))
     return meters.render_grid(parts)
@@ -92,10 +92,10 @@ def render_machine_meters(machine: MachineReading) -> str:
 
 def _render_gpu(gpu: Gpu) -> str:
     """One GPU; what its driver does not report is said to be so, never shown as 0."""
-    used, total, busy = gpu["memory_used_gib"], gpu["memory_total_gib"], gpu["utilization_percent"]
-    label = f"GPU {gpu['index']}: {gpu['name']}"
+    used, total, busy = gpu.memory_used_gib, gpu.memory_total_gib, gpu.utilization_percent
+    label = f"GPU {gpu.index}: {gpu.name}"
     use = "use not reported" if busy is None else f"{busy:.0f}% busy"
-    heat = f", {gpu['temperature_c']:.0f} °C" if gpu.get("temperature_c") is not None else ""
+    heat = f", {gpu.temperature_c:.0f} °C" if gpu.temperature_c is not None else ""
     if used is None or not total:
         size = f" (of {display.format_gib(total)})" if total else ""
         return meters.render_fact(label, use, f"memory not reported{size}{heat}")
@@ -188,24 +188,24 @@ def _render_loss(run: Run) -> str:
 
 def _render_gain(run: Run) -> str:
     """The gain with its interval where there is a verdict, else the change on the validation rows."""
-    verdict = read_verdict(run.verdict)
-    gain = verdict["gain"] if verdict else None
+    verdict = run.verdict
+    gain = verdict.gain if verdict else None
     if verdict and not gain:
         return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
-    if verdict and gain and gain.get("unit") == "nats a row" and (head := verdict["classification"]):
-        return _render_accuracy(head, verdict["state"])
+    if verdict and gain and gain.unit == "nats a row" and (head := verdict.classification):
+        return _render_accuracy(head, verdict.state)
     if verdict and gain:
-        value, low, high = gain["value"], gain["low"], gain["high"]
+        value, low, high = gain.value, gain.low, gain.high
         word, kind = "can't tell,", ""
         if low is not None and low > 0:
-            word, kind = "better by", VERDICT_INKS.get(verdict["state"], "unsure")
+            word, kind = "better by", VERDICT_INKS.get(verdict.state, "unsure")
         elif high is not None and high < 0:
-            word, kind = "worse by", VERDICT_INKS.get(verdict["state"], "worse")
+            word, kind = "worse by", VERDICT_INKS.get(verdict.state, "worse")
             value, low, high = -value, -high, None if low is None else -low
         places = formatting.compute_decimals(low, high)
         return (
             f"<b style='{INKS[kind]}'>{word} {formatting.format_number(value, places)}</b>"
-            f"<small>{formatting.format_interval(low, high, places)}, n {gain['n']:,}</small>"
+            f"<small>{formatting.format_interval(low, high, places)}, n {gain.n:,}</small>"
             f"{_render_question_gain(verdict)}{_render_forgetting(verdict)}"
         )
     if run.best_eval_loss is None or run.base_eval_loss is None:
@@ -219,32 +219,32 @@ def _render_gain(run: Run) -> str:
 
 def _render_question_gain(verdict: Verdict) -> str:
     """What of the gain is from the question."""
-    if not (parts := verdict["parts"]):
+    if not (parts := verdict.parts):
         return ""
-    own = parts["question"]
+    own = parts.question
     return f"<small>question {html.escape(formatting.format_estimate(own))}</small>"
 
 
 def _render_forgetting(verdict: Verdict) -> str:
     """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
-    forgetting = verdict["forgetting"]
-    if not forgetting or forgetting["state"] not in COSTLY_STATES:
+    forgetting = verdict.forgetting
+    if not forgetting or forgetting.state not in COSTLY_STATES:
         return ""
-    status = display.FORGETTING[forgetting["state"]]
+    status = display.FORGETTING[forgetting.state]
     ink = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 80%, currentColor)"
-    tooltip = html.escape(forgetting["headline"], quote=True)
+    tooltip = html.escape(forgetting.headline, quote=True)
     return f"<span class='cost' style='color:{ink}' title='{tooltip}'>{status.title.lower()}</span>"
 
 
 def _render_accuracy(head: Classification, state: VerdictState) -> str:
     """Of a classifier the share of rows that are right, in the colour of its verdict."""
-    share = head["models"]["tuned"]["accuracy"]
+    share = head.models.tuned.accuracy
     kind = {"learned": "better", "worse": "worse"}.get(state, "")
-    low, high = (None if end is None else 100 * end for end in (share["low"], share["high"]))
+    low, high = (None if end is None else 100 * end for end in (share.low, share.high))
     places = formatting.compute_decimals(low, high, default=1)
     bounds = formatting.format_interval(low, high, places)
-    value = formatting.format_number(100 * share["value"], places)
-    return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share['n']:,}</small>"
+    value = formatting.format_number(100 * share.value, places)
+    return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share.n:,}</small>"
 
 
 def _render_time(run: Run) -> str:

@@ -123,7 +123,7 @@ def _draw_mentions_switch() -> str:
     switched = st.toggle(
         "Mentions of you", key=key, on_change=_update_switch_link, args=(key,), help=help_text
     )
-    return get_current_person()["person_id"] if switched else ""
+    return get_current_person().person_id if switched else ""
 
 
 def _update_link(name: str, key: str) -> None:

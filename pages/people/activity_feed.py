@@ -68,7 +68,7 @@ def _has_items_by_others(made: OwnedKind, person_id: str) -> bool:
 def describe_creator(created_by: str | None) -> str:
     """The name of who made a thing, for a line of facts; empty where it is the person who looks, or nobody
     knows."""
-    if created_by is None or created_by == get_current_person()["person_id"]:
+    if created_by is None or created_by == get_current_person().person_id:
         return ""
     return next((each.name for each in list_people() if each.person_id == created_by), "")
 
@@ -76,7 +76,7 @@ def describe_creator(created_by: str | None) -> str:
 def draw_own_items_switch(made: OwnedKind, key: str) -> str:
     """A switch to one's own things, where others have made some too: the id of the person who looks where it
     is on, else nothing."""
-    person_id = get_current_person()["person_id"]
+    person_id = get_current_person().person_id
     if not _has_items_by_others(made, person_id):
         return ""
     switched = st.toggle("Mine", key=key, bind="query-params", help="Those that you made yourself, alone")
@@ -99,7 +99,7 @@ ABOUT = "about"  # in the link of the activity: kind and id of one thing
 def draw_line(line: Activity, *, of_page: bool = False) -> None:
     """`of_page`: on the page of the thing itself, which needs no name there."""
     action = get_action(line.command)
-    mine = line.person_id == get_current_person()["person_id"]
+    mine = line.person_id == get_current_person().person_id
     who = "You" if mine else escape_markdown(line.person_name)
     with st.container(key=f"activity-line-{line.activity_id}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
@@ -182,7 +182,7 @@ def draw_comments(subject_kind: CommentSubjectKind, subject_id: str) -> None:
     with show_errors():
         written = list_comments(subject_kind, subject_id)
         person = get_current_person()
-        works = "work" in RIGHTS[person["role"]]
+        works = "work" in RIGHTS[person.role]
         st.markdown(f"**Comments** ({len(written):,})" if written else "**Comments**")
         if not written:
             st.caption("Nobody has said anything yet." if works else "Nobody has said anything.")
@@ -213,7 +213,7 @@ def render_comment(comment: Comment) -> str:
 
 def _draw_comment(comment: Comment, person: Person, *, works: bool) -> None:
     comment_id = comment.comment_id
-    mine = comment.person_id == person["person_id"]
+    mine = comment.person_id == person.person_id
     editing = f"comment-editing-{comment_id}"
     with st.container(border=True, gap="xsmall", key=f"comment-{comment_id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
@@ -227,7 +227,7 @@ def _draw_comment(comment: Comment, person: Person, *, works: bool) -> None:
                     "Change", type="tertiary", icon=":material/edit:", key=f"comment-edit-{comment_id}",
                     on_click=_set_state, args=(editing, True),
                 )  # fmt: skip
-            if works and (mine or person["role"] == "admin"):
+            if works and (mine or person.role == "admin"):
                 _draw_delete(comment_id)
         if st.session_state.get(editing):
             _draw_edit(comment, editing)
@@ -277,7 +277,7 @@ def _draw_form(subject_kind: CommentSubjectKind, subject_id: str) -> None:
 
 
 def _describe_mentions() -> str:
-    others = [each.name for each in list_people() if each.person_id != get_current_person()["person_id"]]
+    others = [each.name for each in list_people() if each.person_id != get_current_person().person_id]
     if not others:
         return "What do you see?"
     names = ", ".join(f"@{name}" for name in others[:NAMED])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from anyio.to_thread import run_sync
@@ -30,6 +30,7 @@ from pages.people.single_sign_on import (
     is_streamlit_cookie,
 )
 from pages.shared.middleware import LOGIN_HEADERS
+from store.core.documents import parse_document
 from store.core.errors import EngineUnavailable, SignedOutError, StateError, TunebenchError
 from store.core.schemas import CreatedSession, Person
 from store.http.access import PARAMETER, hash_secret, normalise_host
@@ -76,7 +77,7 @@ class SessionVerifier:
         if person is not None and not anew and now - asked_at <= CACHE_SECONDS:
             return person
         try:
-            person = cast(Person, await self.ask("who", {"session": session[:200]}))
+            person = parse_document(Person, await self.ask("who", {"session": session[:200]}))
         except (SignedOutError, StateError):
             self._people.pop(key, None)
             return None
@@ -259,7 +260,7 @@ class LoginRoutes:
         if person is None:
             return self._turn_away(request.scope)
         provider = self._provider_of(request)
-        page = login_forms.render_sign_out(person["name"], provider.name if provider else "")
+        page = login_forms.render_sign_out(person.name, provider.name if provider else "")
         return HTMLResponse(page, headers=HEADERS)
 
     async def _sign_out(self, request: Request) -> Response:

@@ -65,12 +65,12 @@ ROLES = list(MEANINGS)
 
 def draw_members(team: Team) -> None:
     """Everybody who has an account; where nobody has, that is said."""
-    active = sum(member.active for member in team["members"])
+    active = sum(member.active for member in team.members)
     st.subheader("1 person" if active == 1 else f"{active:,} people", anchor=False)
-    if not team["members"]:
+    if not team.members:
         st.markdown("Nobody has an account yet. Invite the first person below.")
-    for member in team["members"]:
-        own = [session for session in team["sessions"] if session.person_id == member.person_id]
+    for member in team.members:
+        own = [session for session in team.sessions if session.person_id == member.person_id]
         draw_member(member, own)
 
 

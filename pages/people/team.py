@@ -26,9 +26,9 @@ def draw_invitations(team: Team) -> None:
     st.subheader("Invite somebody", anchor=False)
     draw_form()
     draw_link()
-    if team["invitations"]:
+    if team.invitations:
         st.subheader("Open invitations", anchor=False)
-    for invitation in team["invitations"]:
+    for invitation in team.invitations:
         draw_invitation(invitation)
 
 
@@ -98,7 +98,7 @@ def draw_networks() -> None:
 def main() -> None:
     st.title("Who works here?", anchor=False)
     with show_errors():
-        if not get_client().account()["team"]:
+        if not get_client().account().team:
             draw_single_user()
             draw_networks()
             return

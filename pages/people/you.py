@@ -60,21 +60,21 @@ def main() -> None:
     with show_errors():
         account = get_client().account()
         draw_name(account)
-        if account["email"] is None:
+        if account.email is None:
             draw_owner(account)
             return
         draw_password(account)
         draw_sessions(account)
-        draw_tokens(account["tokens"])
+        draw_tokens(account.tokens)
 
 
 def draw_name(account: OwnAccount) -> None:
-    person = account["person"]
+    person = account.person
     with st.form("own-name", border=True):
-        name = st.text_input("Name, as others see it", person["name"], max_chars=80)
-        if account["email"]:
-            role = person["role"]
-            st.caption(f"{escape_markdown(account['email'])} · {role}: {MEANINGS[role]}")
+        name = st.text_input("Name, as others see it", person.name, max_chars=80)
+        if account.email:
+            role = person.role
+            st.caption(f"{escape_markdown(account.email)} · {role}: {MEANINGS[role]}")
         if (
             st.form_submit_button("Change the name")
             and send_command("set_own_name", {"name": name}, "The name is changed.") is not None
@@ -84,7 +84,7 @@ def draw_name(account: OwnAccount) -> None:
 
 def draw_owner(account: OwnAccount) -> None:
     """Whoever has the home folder has no account, and needs none."""
-    if account["team"]:
+    if account.team:
         st.markdown("You are the owner of the home folder, which takes no account.")
     else:
         st.markdown(
@@ -97,7 +97,7 @@ def draw_password(account: OwnAccount) -> None:
     st.subheader("Password", anchor=False)
     with st.form("own-password", border=True, clear_on_submit=True):
         current = ""
-        if account["has_password"]:
+        if account.has_password:
             current = st.text_input("Current password", type="password", autocomplete="current-password")
         else:
             st.caption("You sign in with your organisation's account; a password is a second way in.")
@@ -109,7 +109,7 @@ def draw_password(account: OwnAccount) -> None:
         )
         st.caption("All other sessions and all API tokens end.")
         if st.form_submit_button("Change the password"):
-            body = {"password": password} | ({"current": current} if account["has_password"] else {})
+            body = {"password": password} | ({"current": current} if account.has_password else {})
             ended = send_command("set_own_password", body)
             if ended is not None:
                 st.toast(f"The password is changed: {describe_ended_access(ended)}.", icon=":material/check:")
@@ -118,7 +118,7 @@ def draw_password(account: OwnAccount) -> None:
 
 def draw_sessions(account: OwnAccount) -> None:
     st.subheader("Where you are signed in", anchor=False)
-    for session in account["sessions"]:
+    for session in account.sessions:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(describe_session(session))
             st.caption(f"since {format_moment(session.created_at)}", width="stretch")

@@ -217,12 +217,12 @@ def _draw_memory() -> None:
     """What holds the models, and what they give way to."""
     with show_errors():
         state = saving.read_state()
-        if state["machine_has"]:
-            st.caption(_describe_shared_machine(state) if state["beside"] else _describe_wait(state))
-        elif state["state"] == "ready" and state["loaded"]:
-            held = ", ".join(escape_markdown(name) for name in state["loaded"])
-            gpu = f" and {display.format_size(state['gpu_bytes'])} of the GPU" if state["gpu_bytes"] else ""
-            memory = display.format_size(state["memory_bytes"] or 0)
+        if state.machine_has:
+            st.caption(_describe_shared_machine(state) if state.beside else _describe_wait(state))
+        elif state.state == "ready" and state.loaded:
+            held = ", ".join(escape_markdown(name) for name in state.loaded)
+            gpu = f" and {display.format_size(state.gpu_bytes)} of the GPU" if state.gpu_bytes else ""
+            memory = display.format_size(state.memory_bytes or 0)
             st.caption(f":material/memory: Held ready: {held}. The process takes {memory} of memory{gpu}.")
         else:
             st.caption(":material/memory: No model is held in memory; the first answer loads what it needs.")
@@ -231,12 +231,12 @@ def _draw_memory() -> None:
 def _describe_shared_machine(state: PlaygroundState) -> str:
     """That models share the machine with a run, and what this costs it."""
     costs = (
-        f"While they do, each of its steps takes {state['slowdown']:.2f} times as long."
-        if state["slowdown"]
+        f"While they do, each of its steps takes {state.slowdown:.2f} times as long."
+        if state.slowdown
         else "What that costs the run is said here once it has made some steps with answers and without."
     )
     return (
-        f":material/hourglass_top: “{escape_markdown(state['machine_has'] or '')}” has the"
+        f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” has the"
         " machine. Models answer"
         f" beside it with a small share, slower than by themselves. {costs}"
     )
@@ -244,10 +244,10 @@ def _describe_shared_machine(state: PlaygroundState) -> str:
 
 def _describe_wait(state: PlaygroundState) -> str:
     """What models wait for, and for how long."""
-    left = state["seconds_left"]
+    left = state.seconds_left
     time = f", by its own count for about {display.format_duration(left)} more" if left is not None else ""
     return (
-        f":material/hourglass_top: “{escape_markdown(state['machine_has'] or '')}” has the"
+        f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” has the"
         f" machine{time}. Models wait"
         " until it is over: it leaves them too little memory, or nobody knows how much it takes. Stop ends"
         " the wait; endpoints answer at once."
@@ -261,7 +261,7 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
     turns = saving.read_branch(own, leaf) if leaf else []
     names = build_model_labels(settings) if settings else []
     say: PendingPrompt | None = st.session_state.get(SAY)
-    going = set(saving.read_state()["answering"])
+    going = set(saving.read_state().answering)
     component = draw_chat(
         own,
         turns,

@@ -201,7 +201,7 @@ def _draw_settings(
 def _find_settings_origin(options: list[str]) -> SettingsOrigin:
     """Whose settings a new conversation begins with: those of the first of its models whose folder says how
     its answers are drawn, for all of them, so that they can be held against each other."""
-    folders = {model["name"]: model["generation"] for model in cached_queries.list_models()}
+    folders = {model.name: model.generation for model in cached_queries.list_models()}
     asked = [_find_base_model(_parse_option(option)) for option in options]
     here = [name for name in asked if name in folders]
     for name in here:
@@ -272,9 +272,9 @@ def _format_repeated_option(option: str, time: int) -> str:
 def _list_option_names(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
     """All that can talk: option -> what it is called."""
     names = {
-        _build_option({"model": model["name"]}): model["name"]
+        _build_option({"model": model.name}): model.name
         for model in cached_queries.list_models()
-        if model["ready"]
+        if model.ready
     }
     names |= {_build_option({"model": name}): name for name in list_model_names()}
     names |= {_build_option({"run": run.run_id}): run.name for run in runs}

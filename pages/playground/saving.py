@@ -172,11 +172,6 @@ def _draw_row(row: KeptRow) -> None:
 PREFIX = "playground-rate-"
 STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
 MAX_NAME_CHARACTERS = 120  # of a model in a round
-WHY = {
-    "failed": "to which an answer failed or was stopped",
-    "asked_otherwise": "where the models were asked different things: their answers before differed",
-    "other_models": "that not all of the models answered",
-}
 
 
 def draw_rate_button(conversation: Conversation) -> None:
@@ -205,27 +200,27 @@ def draw_rate_dialog(conversation: Conversation) -> None:
     """What is sent and to whom; closed once it is."""
     own = conversation.conversation_id
     ratable = list_ratable_turns(own, None)
-    if not ratable["lines"]:
+    if not ratable.lines:
         st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
         _draw_excluded_turns([ratable])
         return
     taken = [ratable, *_draw_other_conversations(own, ratable)]
-    lines = remove_repeated_prompts([line for each in taken for line in each["lines"]])
-    st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
-    _draw_excluded_turns(taken, sum(len(each["lines"]) for each in taken) - len(lines))
+    lines = remove_repeated_prompts([line for each in taken for line in each.lines])
+    st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable.models), 'model')}**")
+    _draw_excluded_turns(taken, sum(len(each.lines) for each in taken) - len(lines))
     title = conversation.title
-    fields = _draw_fields("Answers" if find_named_model(title, ratable["models"]) else title)
+    fields = _draw_fields("Answers" if find_named_model(title, ratable.models) else title)
     st.caption("Raters see the answers alone, never who wrote them.")
     pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
-    if pressed and (round_id := _start_round(fields, lines, ratable["models"])):
+    if pressed and (round_id := _start_round(fields, lines, ratable.models)):
         st.session_state.setdefault(STARTED, {})[own] = round_id
         st.rerun()
 
 
 def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTurns]:
     """What is ratable of the conversations that are added: the person's own in which the same models talk."""
-    names = list(ratable["models"])
-    listed = list_answered_by(tuple(names), get_current_person()["name"])
+    names = list(ratable.models)
+    listed = list_answered_by(tuple(names), get_current_person().name)
     others = {line.conversation_id: line for line in listed if line.conversation_id != own}
     if not others:
         return []
@@ -237,14 +232,21 @@ def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTu
         placeholder="This one alone",
         help="Yours in which the same models talk",
     )
-    models = json.dumps(ratable["models"])
+    models = json.dumps(ratable.models)
     return [list_ratable_turns(key, models) for key in chosen]
 
 
 def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
     """Why turns are no prompts of the round, and how many."""
-    for name, why in WHY.items():
-        if count := sum(each[name] for each in taken):  # type: ignore[literal-required]
+    counts = {
+        "to which an answer failed or was stopped": [each.failed for each in taken],
+        "where the models were asked different things: their answers before differed": [
+            each.asked_otherwise for each in taken
+        ],
+        "that not all of the models answered": [each.other_models for each in taken],
+    }
+    for why, turns in counts.items():
+        if count := sum(turns):
             st.caption(f"Left out: {plural(count, 'prompt')} {why}.")
     if repeated:
         st.caption(f"Left out: {plural(repeated, 'prompt')} that had the same answers before.")

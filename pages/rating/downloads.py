@@ -73,7 +73,7 @@ def render_report(round: RoundSummary) -> str:
         raters = [*raters, f"{plural(len(left_out), 'rater')} left out of all figures."]
     parts += [f"<h2>{title}</h2>{_render_list(lines)}" for title, lines in
               (("Agreement", agreement), ("Raters", raters)) if lines]  # fmt: skip
-    notes = [*round.details["notices"], "Intervals are 95% intervals."]
+    notes = [*round.details.notices, "Intervals are 95% intervals."]
     parts += ["<h2>Notes</h2>", _render_list(notes)]
     body = "\n".join(parts)
     return (

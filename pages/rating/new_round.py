@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -57,7 +57,7 @@ def draw_file() -> tuple[str, PromptFile] | None:
     if not upload:
         return None
     try:
-        prompts = cast(PromptFile, cached_queries.query_engine("prompts", json.dumps({"upload": upload})))
+        prompts = cached_queries.query_engine("prompts", json.dumps({"upload": upload}), PromptFile)
     except TunebenchError as error:
         show_error(error)
         return None

@@ -158,7 +158,7 @@ Prefers = Callable[[str, str, str], float | None]
 
 def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
     """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
-    if not all(system["evaluation_id"] for system in round.systems):
+    if not all(system.evaluation_id for system in round.systems):
         st.caption(
             "No metric and no judge stands beside people here: they score evaluations, and these answers are"
             " of none."
@@ -181,7 +181,7 @@ def _describe_metrics(round: RoundSummary, comparisons: Comparisons) -> list[str
     names = comparisons.systems
     scores: dict[str, dict[str, dict[int, float]]] = {}
     for name, system in zip(names, round.systems, strict=True):
-        for metric, by_row in _read_scores(str(system["evaluation_id"])).items():
+        for metric, by_row in _read_scores(str(system.evaluation_id)).items():
             scores.setdefault(metric, {})[name] = by_row
     lines = []
     for metric, by_system in sorted(scores.items()):
@@ -225,16 +225,16 @@ def _read_scores(evaluation_id: str) -> dict[str, dict[int, float]]:
 
 def _get_metric_sign(round: RoundSummary, metric: str) -> float:
     """1 where a higher score is better, else -1."""
-    evaluation = evaluation_queries.read_evaluation(str(round.systems[0]["evaluation_id"]))
-    figure = next((each for each in evaluation.figures if each["metric"] == metric), None)
-    return -1.0 if figure is not None and figure["better"] == "lower" else 1.0
+    evaluation = evaluation_queries.read_evaluation(str(round.systems[0].evaluation_id))
+    figure = next((each for each in evaluation.figures if each.metric == metric), None)
+    return -1.0 if figure is not None and figure.better == "lower" else 1.0
 
 
 def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]:
     """What a language model prefers, against people; and its figure of all rows, corrected by them."""
     if len(round.systems) != 2:
         return []
-    first, second = (str(system["evaluation_id"]) for system in round.systems)
+    first, second = (str(system.evaluation_id) for system in round.systems)
     lines = []
     for job in evaluation_queries.list_judgings(first, second):
         if job.status != "finished":

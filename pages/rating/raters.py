@@ -132,7 +132,7 @@ def _draw_people(
 
 def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
     """A language model that compared the same answers can be one of the raters."""
-    ids = [system["evaluation_id"] for system in round.systems]
+    ids = [system.evaluation_id for system in round.systems]
     if round.protocol != "pairwise" or len(ids) != 2 or not all(ids) or not has_right("work"):
         return
     for job in evaluation_queries.list_judgings(str(ids[0]), str(ids[1])):
@@ -194,54 +194,52 @@ def draw_workload(round: RoundSummary) -> None:
     work = round_queries.read_workload(round.round_id)
     st.subheader("Who rates", anchor=False)
     st.markdown(escape_markdown(" ".join(describe_remaining(work))))
-    if not work["raters"]:
+    if not work.raters:
         st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
-    for rater in work["raters"]:
+    for rater in work.raters:
         _draw_rater(round, work, rater)
     with st.expander("Name the people who rate this round", icon=":material/assignment_ind:"):
         _draw_rater_assignment(round, work)
 
 
 def _draw_rater(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
-    person_id = rater["person_id"]
+    person_id = rater.person_id
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None, width="stretch"):
-            st.markdown(f"**{escape_markdown(rater['person_name'])}**")
-            last = (
-                display.format_ago(rater["last_active"]) if rater["last_active"] else "has rated nothing yet"
-            )
-            each = rater["median_seconds"]
+            st.markdown(f"**{escape_markdown(rater.person_name)}**")
+            last = display.format_ago(rater.last_active) if rater.last_active else "has rated nothing yet"
+            each = rater.median_seconds
             pace = f" · {display.format_duration(each)} for one" if each is not None else ""
             st.caption(f"{escape_markdown(describe_rater_progress(rater))}{pace} · {last}")
-        if rater["held"] and st.button(
+        if rater.held and st.button(
             "Release", icon=":material/assignment_return:", key=f"{P}release.{person_id}"
         ):
             _confirm_release(round, rater)
-        if not rater["assigned"]:
+        if not rater.assigned:
             return
         if st.button("Reassign", icon=":material/swap_horiz:", key=f"{P}reassign.{person_id}"):
             _confirm_reassign(round, work, rater)
-        others = sum(other["assigned"] for other in work["raters"]) > 1
+        others = sum(other.assigned for other in work.raters) > 1
         if others and st.button("Take off", icon=":material/person_remove:", key=f"{P}off.{person_id}"):
             _confirm_removal(round, work, rater)
 
 
 @st.dialog("Release what lies with this rater?")
 def _confirm_release(round: RoundSummary, rater: RaterWorkload) -> None:
-    name = escape_markdown(rater["person_name"])
+    name = escape_markdown(rater.person_name)
     st.markdown(
-        f"{plural(rater['held'], 'task')} go to whoever asks next. What {name} is rating just now is still"
+        f"{plural(rater.held, 'task')} go to whoever asks next. What {name} is rating just now is still"
         " taken, unless somebody else rates it first."
     )
     if st.button("Release", type="primary", key=f"{P}release-sure"):
-        body = {"round": round.round_id, "person": rater["person_id"]}
+        body = {"round": round.round_id, "person": rater.person_id}
         if send_command("release_round", body, f"What lay with {name} is free.") is not None:
             st.rerun()
 
 
 @st.dialog("Take this rater off?")
 def _confirm_removal(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
-    name = escape_markdown(rater["person_name"])
+    name = escape_markdown(rater.person_name)
     st.markdown(f"{name} gets no more of this round. What {name} has rated stays and counts.")
     if st.button("Take off", type="primary", key=f"{P}off-sure"):
         _assign(round, _list_assigned_raters(work, without=rater), f"{name} is taken off.")
@@ -249,19 +247,19 @@ def _confirm_removal(round: RoundSummary, work: Workload, rater: RaterWorkload) 
 
 @st.dialog("Have somebody else go on?")
 def _confirm_reassign(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
-    name = escape_markdown(rater["person_name"])
-    people = {each.person_id: each.name for each in list_raters() if each.person_id != rater["person_id"]}
+    name = escape_markdown(rater.person_name)
+    people = {each.person_id: each.name for each in list_raters() if each.person_id != rater.person_id}
     if not people:
         st.markdown("Nobody else may rate. An admin can invite people on the page Team.")
         return
     to = st.selectbox("To", list(people), format_func=people.__getitem__, key=f"{P}reassign-to")
-    left = f" the {rater['left']:,} that are left of the quota of {name}" if rater["left"] else ""
+    left = f" the {rater.left:,} that are left of the quota of {name}" if rater.left else ""
     st.markdown(
         f"{escape_markdown(people[to])} gets{left or ' what is left'}, and {name} no more of this round."
     )
     if st.button("Reassign", type="primary", key=f"{P}reassign-sure"):
         named = _list_assigned_raters(work, without=rater)
-        _reassign(named, to, rater["left"])
+        _reassign(named, to, rater.left)
         _assign(round, named, f"{escape_markdown(people[to])} goes on.")
 
 
@@ -282,7 +280,7 @@ def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
     if not people:
         st.markdown("Without a team there is nobody to name.")
         return
-    quotas = {rater["person_id"]: rater["quota"] for rater in work["raters"] if rater["assigned"]}
+    quotas = {rater.person_id: rater.quota for rater in work.raters if rater.assigned}
     named = draw_rater_fields(people, quotas, f"{P}{round.round_id}")
     if st.button("Save", key=f"{P}save", icon=":material/check:"):
         _assign(round, named, "Saved who rates it.")
@@ -291,9 +289,9 @@ def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
 def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:
     """Those who are named, but one."""
     return [
-        {"person": rater["person_id"], "quota": rater["quota"]}
-        for rater in work["raters"]
-        if rater["assigned"] and rater["person_id"] != without["person_id"]
+        {"person": rater.person_id, "quota": rater.quota}
+        for rater in work.raters
+        if rater.assigned and rater.person_id != without.person_id
     ]
 
 

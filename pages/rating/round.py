@@ -159,8 +159,8 @@ def _draw_header(round: RoundSummary) -> None:
         st.markdown(f"{format_state_badge(round)} :gray[{format_summary(round)} · {by}]", width="content")
     if round.notes:
         st.caption(escape_markdown(round.notes))
-    if round.state == "closed" and round.details["notices"]:
-        st.caption(escape_markdown(" ".join(round.details["notices"])))
+    if round.state == "closed" and round.details.notices:
+        st.caption(escape_markdown(" ".join(round.details.notices)))
 
 
 def _draw_actions(round: RoundSummary) -> None:
@@ -217,14 +217,10 @@ def _draw_open(round: RoundSummary) -> None:
     st.caption("What people said is shown once the round is closed, so that nobody rates by it.")
     details = round.details
     notes = [
-        *details["notices"],
-        *([f"To {plural(details['named'], 'prompt')} an answer names a model."] if details["named"] else []),
-        *([f"{plural(details['empty'], 'answer')} are empty."] if details["empty"] else []),
-        *(
-            [f"To {plural(details['same'], 'prompt')} two models gave the same answer."]
-            if details["same"]
-            else []
-        ),
+        *details.notices,
+        *([f"To {plural(details.named, 'prompt')} an answer names a model."] if details.named else []),
+        *([f"{plural(details.empty, 'answer')} are empty."] if details.empty else []),
+        *([f"To {plural(details.same, 'prompt')} two models gave the same answer."] if details.same else []),
     ]
     if notes:
         st.markdown("\n".join(f"- {escape_markdown(note)}" for note in notes))

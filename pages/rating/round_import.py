@@ -5,7 +5,7 @@ corrected before anything is imported.
 from __future__ import annotations
 
 import json
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import streamlit as st
 
@@ -76,7 +76,7 @@ def _draw_reading(upload: str) -> None:
     with st.expander(
         "Columns and what they mean",
         icon=":material/view_column:",
-        expanded=bool(recognised["problem"] or recognised["unclear"]),
+        expanded=bool(recognised.problem or recognised.unclear),
     ):
         corrected = _draw_columns(recognised, upload)
     asked = (
@@ -95,7 +95,7 @@ def _draw_reading(upload: str) -> None:
     name = st.text_input(
         "Name", suggest_name({"upload": upload}), max_chars=80, key=f"{P}import-name.{upload}"
     )
-    ready = answered and not asked["problem"] and not asked["unclear"] and asked["ratings"] > 0
+    ready = answered and not asked.problem and not asked.unclear and asked.ratings > 0
     pressed = st.button(
         "Import the round",
         icon=":material/upload_file:",
@@ -114,7 +114,7 @@ def _inspect_file(upload: str, corrected: FileCorrections) -> RatingFileSummary 
     body = json.dumps({"upload": upload, **corrected}, sort_keys=True)
     try:
         with st.spinner("Reading the file …"):
-            return cast(RatingFileSummary, cached_queries.query_engine("ratings_file", body))
+            return cached_queries.query_engine("ratings_file", body, RatingFileSummary)
     except TunebenchError as error:
         show_error(error)
         return None
@@ -122,47 +122,47 @@ def _inspect_file(upload: str, corrected: FileCorrections) -> RatingFileSummary 
 
 def _draw_recognised(read: RatingFileSummary) -> None:
     """What was recognised, its counts, what is left out, and the first ratings."""
-    if read["form"] is None:
+    if read.form is None:
         st.warning(
-            f"**No ratings were recognised.** {escape_markdown(read['problem'] or '')} Say what a"
+            f"**No ratings were recognised.** {escape_markdown(read.problem or '')} Say what a"
             " row is, and which"
             " column is what.",
             icon=":material/help:",
         )
         return
-    form = RATING_FORMS[read["form"]]
-    if read["problem"]:
+    form = RATING_FORMS[read.form]
+    if read.problem:
         st.warning(
-            f"Read as **{escape_markdown(form.title)}**. {escape_markdown(read['problem'])}",
+            f"Read as **{escape_markdown(form.title)}**. {escape_markdown(read.problem)}",
             icon=":material/help:",
         )
     else:
         st.markdown(f":green[:material/check_circle:] Recognised as **{escape_markdown(form.title)}**")
     st.markdown(f":material/input: **Used:** {escape_markdown(describe_used_roles(read))}")
-    if read["values"]:
-        st.markdown(f":material/key: **Meaning:** {escape_markdown(describe_meanings(read['values']))}")
-    mark = ":orange[:material/visibility_off:]" if read["ignored"] else ":material/visibility:"
-    st.markdown(f"{mark} **Ignored:** {escape_markdown(describe_ignored_columns(read['ignored']))}")
+    if read.values:
+        st.markdown(f":material/key: **Meaning:** {escape_markdown(describe_meanings(read.values))}")
+    mark = ":orange[:material/visibility_off:]" if read.ignored else ":material/visibility:"
+    st.markdown(f"{mark} **Ignored:** {escape_markdown(describe_ignored_columns(read.ignored))}")
     _draw_counts(read)
 
 
 def _draw_counts(read: RatingFileSummary) -> None:
-    if not read["rows"]:
+    if not read.rows:
         return
-    if not read["whole"]:
-        st.caption(f"Counts are of the first {plural(read['rows'], 'row')}; the import reads all.")
-    for notice in read["notices"]:
+    if not read.whole:
+        st.caption(f"Counts are of the first {plural(read.rows, 'row')}; the import reads all.")
+    for notice in read.notices:
         st.markdown(f"- {escape_markdown(notice)}")
-    if read["models"]:
+    if read.models:
         st.caption(f"Models, with their ratings: {escape_markdown(format_most_rated(read))}")
-    if read["first"]:
+    if read.first:
         st.dataframe(
             {
-                "Prompt": [line["prompt"] for line in read["first"]],
-                "First": [_format_count_of_models(line["models"], 0) for line in read["first"]],
-                "Second": [_format_count_of_models(line["models"], 1) for line in read["first"]],
-                "Rater": [line["rater"] for line in read["first"]],
-                "Rating": [line["rating"] for line in read["first"]],
+                "Prompt": [line.prompt for line in read.first],
+                "First": [_format_count_of_models(line.models, 0) for line in read.first],
+                "Second": [_format_count_of_models(line.models, 1) for line in read.first],
+                "Rater": [line.rater for line in read.first],
+                "Rating": [line.rating for line in read.first],
             },
             hide_index=True,
         )
@@ -181,7 +181,7 @@ def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
     chosen = st.selectbox(
         "A row is",
         forms,
-        index=forms.index(read["form"]) if read["form"] else None,
+        index=forms.index(read.form) if read.form else None,
         format_func=lambda name: RATING_FORMS[name].title,
         placeholder="Choose what a row is",
         key=f"{P}rated-form.{upload}",
@@ -190,14 +190,14 @@ def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
         return {}
     form = RATING_FORMS[chosen]
     st.caption(form.help)
-    own = read["mapping"] if chosen == read["form"] else {}
+    own = read.mapping if chosen == read.form else {}
     columns: dict[str, str] = {}
     places = st.columns(3)
     for number, role in enumerate(form.roles):
         with places[number % len(places)]:
-            columns |= _draw_role(form, role, own, read["columns"], upload)
+            columns |= _draw_role(form, role, own, read.columns, upload)
     corrected: FileCorrections = {"columns": columns} if columns else {}
-    return corrected if chosen == read["form"] else {**corrected, "form": chosen}
+    return corrected if chosen == read.form else {**corrected, "form": chosen}
 
 
 def _draw_role(
@@ -219,12 +219,12 @@ def _draw_role(
 
 def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
     """What each unclear value means, and what is recognised and can be said otherwise."""
-    if read["form"] is None or read["problem"]:
+    if read.form is None or read.problem:
         return {}
-    form, given = RATING_FORMS[read["form"]], {}
-    for unclear in read["unclear"]:
+    form, given = RATING_FORMS[read.form], {}
+    for unclear in read.unclear:
         question = f"What does {escape_markdown(describe_unclear_value(unclear))} mean?"
-        key = f"{P}rated-value-{unclear['value']}.{upload}"
+        key = f"{P}rated-value-{unclear.value}.{upload}"
         if form.meanings:
             meaning = st.selectbox(
                 question, form.meanings, index=None, format_func=MEANING_WORDS.__getitem__, key=key,
@@ -233,13 +233,13 @@ def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
         else:
             meaning = st.text_input(question, key=key, placeholder="A number, such as 3")
         if meaning:
-            given[unclear["value"]] = meaning
+            given[unclear.value] = meaning
     return {"values": given} if given else {}
 
 
 def _draw_questions(read: RatingFileSummary, upload: str) -> tuple[list[str], bool]:
     """The columns that are left out on purpose, and whether each question has its answer."""
-    undecided = read["undecided"]
+    undecided = read.undecided
     if not undecided:
         return [], True
     which = "this column" if len(undecided) == 1 else "these columns"
@@ -247,23 +247,23 @@ def _draw_questions(read: RatingFileSummary, upload: str) -> tuple[list[str], bo
         f"**Nothing would be used of {which}.** Say above what each is, or leave it out.",
         icon=":material/help:",
     )
-    left = [column["name"] for column in undecided if _ask_column(column, upload)]
+    left = [column.name for column in undecided if _ask_column(column, upload)]
     return left, len(left) == len(undecided)
 
 
 def _ask_column(column: UnusedColumn, upload: str) -> bool:
-    roles = " or ".join(ROLE_WORDS[role] for role in column["roles"][:3])
+    roles = " or ".join(ROLE_WORDS[role] for role in column.roles[:3])
     use = f" It could be: {roles}." if roles else ""
     return st.checkbox(
         f"{IGNORE_COLUMN}: {escape_markdown(describe_unused_column(column))}.{use}",
-        key=f"{P}rated-left-{column['name']}.{upload}",
+        key=f"{P}rated-left-{column.name}.{upload}",
     )
 
 
 def _draw_sides(read: RatingFileSummary, upload: str) -> FileCorrections:
     """Who wrote the answers, where no column says it."""
-    mapping = read["mapping"]
-    if read["form"] != "votes" or {"model_a", "models"} & set(mapping):
+    mapping = read.mapping
+    if read.form != "votes" or {"model_a", "models"} & set(mapping):
         return {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = st.text_input(

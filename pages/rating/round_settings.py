@@ -69,7 +69,7 @@ def list_other_options() -> dict[str, ModelOption]:
     for name in list_model_names():
         options[f"m:{name}"] = ModelOption(name, {"model": name})
     for named in cached_queries.list_models():
-        options[f"m:{named['name']}"] = ModelOption(f"{named['name']} (model)", {"model": named["name"]})
+        options[f"m:{named.name}"] = ModelOption(f"{named.name} (model)", {"model": named.name})
     return options
 
 

@@ -47,7 +47,7 @@ def format_state_badge(round: RoundSummary) -> str:
 
 def format_summary(round: RoundSummary) -> str:
     """What it is and how far, in a line; who is compared is told once it is closed."""
-    systems = " against ".join(escape_markdown(system["name"]) for system in round.systems[:3])
+    systems = " against ".join(escape_markdown(system.name) for system in round.systems[:3])
     more = f" and {len(round.systems) - 3} more" if len(round.systems) > 3 else ""
     names = systems + more if round.state == "closed" else formatting.plural(len(round.systems), "model")
     parts = [
@@ -67,7 +67,7 @@ def describe_prompts(round: RoundSummary) -> str:
     if file := config.get("prompts_file"):
         return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
     own = [config["where"]] if config.get("where") else []
-    filters = round.details.get("filters", own)  # of evaluations too
+    filters = round.details.filters or own  # of evaluations too
     return count + ", and".join(f" where {describe_filter(Filter.parse(each))}" for each in filters)
 
 
@@ -146,7 +146,7 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
         between = [
             round
             for round in of_first.values()
-            if len({system["run_id"] for system in round.systems} & set(run_ids)) > 1
+            if len({system.run_id for system in round.systems} & set(run_ids)) > 1
         ]
         if not between:
             return

@@ -124,8 +124,8 @@ def _draw_improve(round: RoundSummary) -> None:
     """The way to the improvement of a registered model whose answers were rated."""
     rows = NewRows(
         "Improve {} with them, and measure it beside the version in use",
-        [system["model"] for system in round.systems],
-        [system["run_id"] for system in round.systems if system["run_id"]],
+        [system.model for system in round.systems],
+        [system.run_id for system in round.systems if system.run_id],
         {"round": round.round_id},
     )
     for draw in list_parts(lambda feature: feature.draw_row_use):
@@ -168,15 +168,13 @@ def _choose_base(round: RoundSummary) -> dict[str, str]:
     """What the run goes on from: the model of a run in the round, or a base model."""
     options: dict[str, tuple[str, dict[str, str]]] = {}
     for system in round.systems:
-        if system["run_id"]:
+        if system.run_id:
             with suppress(NotFoundError):  # a run that was deleted meanwhile
-                run = run_queries.read_current_run(system["run_id"])
+                run = run_queries.read_current_run(system.run_id)
                 options[f"r:{run.run_id}"] = f"The run {run.name}", {"init_from": run.run_id}
     for system in round.systems:
-        if system["model"]:
-            options.setdefault(
-                f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]})
-            )
+        if system.model:
+            options.setdefault(f"m:{system.model}", (f"The model {system.model}", {"model": system.model}))
     if not options:  # nobody has said who wrote the answers
         options = _list_bases()
     if not options:
@@ -189,7 +187,7 @@ def _choose_base(round: RoundSummary) -> dict[str, str]:
 
 def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
     """Models by name, and runs that ended."""
-    names = [model["name"] for model in cached_queries.list_models()]
+    names = [model.name for model in cached_queries.list_models()]
     options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
     for run in run_queries.list_newest_runs("", ("finished",), MAX_RUNS):
         if run.config.get("task") != "classification":

@@ -18,26 +18,26 @@ def draw_check(check: CheckReport) -> None:
     """The card."""
     with st.container(border=True, gap="xsmall", key=None):
         draw_title(check)
-        st.markdown(escape_markdown(check["sentence"]))
-        if "command" in check and not check.get("gather"):
-            st.code(check["command"], language=None)
+        st.markdown(escape_markdown(check.sentence))
+        if check.command is not None and not check.gather:
+            st.code(check.command, language=None)
         draw_evaluations(check)
 
 
 def draw_title(check: CheckReport) -> None:
     """What is asked, and the answer."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{escape_markdown(check['title'])}**", width="stretch")
-        st.markdown(CHECK_ANSWERS[check["answer"]], width="content")
+        st.markdown(f"**{escape_markdown(check.title)}**", width="stretch")
+        st.markdown(CHECK_ANSWERS[check.answer], width="content")
 
 
 def draw_evaluations(check: CheckReport) -> None:
     """Links to the evaluations that it rests on."""
-    if not check["evaluations"]:
+    if not check.evaluations:
         return
     with st.container(horizontal=True, gap="small"):
-        for place, evaluation_id in enumerate(check["evaluations"]):
-            label = "Its evaluation" if place == 0 else f"That of {check['other'] or 'the other'}"
+        for place, evaluation_id in enumerate(check.evaluations):
+            label = "Its evaluation" if place == 0 else f"That of {check.other or 'the other'}"
             st.page_link(
                 "pages/evaluation/evaluations.py",
                 label=escape_markdown(label),

@@ -173,14 +173,12 @@ def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
         return
     _draw_waiting()
     report = model_queries.read_gate_report(reference, alias)
-    st.markdown(f"{CHECK_ANSWERS[report['answer']]} {escape_markdown(report['sentence'])}")
-    if report["holder"]:
-        st.caption(
-            f"{escape_markdown(report['holder'])} is {alias} now; checks against it are paired by row."
-        )
-    for check in report["checks"]:
+    st.markdown(f"{CHECK_ANSWERS[report.answer]} {escape_markdown(report.sentence)}")
+    if report.holder:
+        st.caption(f"{escape_markdown(report.holder)} is {alias} now; checks against it are paired by row.")
+    for check in report.checks:
         draw_check(check)
-    if report["checks"]:
+    if report.checks:
         st.caption(
             "A check with an interval passes where the whole of it is on the good side of the limit, so one"
             " that is truly beyond it passes in at most 5 of 100 cases. All checks have to pass, which"
@@ -217,14 +215,14 @@ def _choose_alias(model: ModelSummary) -> str:
 
 
 def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport) -> None:
-    alias, reference = report["alias"], report["reference"]
+    alias, reference = report.alias, report.reference
     standing = {
         alias_now.alias: alias_now.version for alias_now in model_queries.list_aliases(model.model_id)
     }
     if standing.get(alias) == version.version:
         st.markdown(f":material/verified: {escape_markdown(reference)} is {alias}.")
         return
-    missing = [check for check in report["checks"] if check.get("gather")]
+    missing = [check for check in report.checks if check.gather]
     if missing:
         count = formatting.plural(len(missing), "check")
         if st.button("Evaluate what is missing", icon=":material/fact_check:", type="primary", key="gather"):
@@ -235,7 +233,7 @@ def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport
         verb = "needs" if len(missing) == 1 else "need"
         st.caption(f"Queues the evaluations that {count} {verb}, both models on the same rows.")
     seen = {"version": standing.get(alias)}
-    if report["answer"] == "passed":
+    if report.answer == "passed":
         _draw_promote(reference, alias, seen)
     elif has_right("govern"):
         with st.expander("Promote it all the same", icon=":material/gavel:"):

@@ -26,16 +26,16 @@ from store.registry import model_card
 def format_headline(evaluation: Evaluation | None) -> str:
     """ "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; empty where nothing was measured."""
     figures = evaluation.figures if evaluation else []
-    usable = [entry for entry in figures if entry["value"] is not None]
-    sure = [entry for entry in usable if entry["low"] is not None]
+    usable = [entry for entry in figures if entry.value is not None]
+    sure = [entry for entry in usable if entry.low is not None]
     figure = next(iter(sure or usable), None)
-    if evaluation is None or figure is None or figure["value"] is None:
+    if evaluation is None or figure is None or figure.value is None:
         return ""
-    places = formatting.compute_decimals(figure["low"], figure["high"])
-    bounds = formatting.format_interval(figure["low"], figure["high"], places)
-    name = figure["metric"].removeprefix("eval/").replace("_", " ")
-    value = formatting.format_number(figure["value"], places)
-    return f"{name} {value} ({bounds}, n {figure['n']:,}) on {evaluation.dataset_name}"
+    places = formatting.compute_decimals(figure.low, figure.high)
+    bounds = formatting.format_interval(figure.low, figure.high, places)
+    name = figure.metric.removeprefix("eval/").replace("_", " ")
+    value = formatting.format_number(figure.value, places)
+    return f"{name} {value} ({bounds}, n {figure.n:,}) on {evaluation.dataset_name}"
 
 
 def draw_card(_: Client, model: ModelSummary, version: ModelVersion) -> None:

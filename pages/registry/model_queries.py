@@ -71,7 +71,7 @@ def find_headline_evaluation(reference: str) -> Evaluation | None:
     the newest. Few rows that people chose to correct are not what a version is known by."""
     own = model_versions.get_version(get_client(), reference)
     newest = gate_evidence.evaluations_of(get_client(), own, limit=MAX_EVALUATIONS_READ)
-    sure = [entry for entry in newest if any(figure["low"] is not None for figure in entry.figures)]
+    sure = [entry for entry in newest if any(figure.low is not None for figure in entry.figures)]
     return max(sure, key=lambda entry: entry.n, default=next(iter(newest), None))
 
 

@@ -110,10 +110,10 @@ def _build_row(line: VersionSummary, chosen: ModelVersion) -> dict[str, object]:
 def format_origin(line: VersionSummary | ModelVersion) -> str:
     """ "run Sums", "run Sums, best checkpoint (the run was deleted)", "a folder"."""
     source = line.source
-    if source["kind"] == "folder":
+    if source.kind == "folder":
         return "a folder"
-    which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']} checkpoint"
-    return f"run {source['run_name']}{which}"
+    which = "" if source.checkpoint == "tuned" else f", {source.checkpoint} checkpoint"
+    return f"run {source.run_name}{which}"
 
 
 def _handle_selection(numbers: list[int]) -> None:
@@ -203,33 +203,33 @@ def draw_lineage(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     st.html(STYLE)
     with st.container(key="lineage-graph"):
         st.graphviz_chart(render_dot(graph, dark=st.context.theme.type == "dark"), width="stretch")
-    for kind, count in graph["left_out"].items():
+    for kind, count in graph.left_out.items():
         st.caption(f"1 older {LEGACY_PAGES[kind][0]} isn't shown." if count == 1 else
                    f"{count:,} older {LEGACY_PAGES[kind][1]} aren't shown.")  # fmt: skip
     with st.expander("As a list", expanded=True, icon=":material/format_list_bulleted:"):
-        for node in graph["nodes"]:
+        for node in graph.nodes:
             _draw_node(node, graph)
 
 
 def _draw_node(node: LineageNode, graph: Lineage) -> None:
-    name, icon = KINDS[node["kind"]]
-    from_ = [edge for edge in graph["edges"] if edge["target"] == node["node_id"]]
-    titles = {entry["node_id"]: entry["title"] for entry in graph["nodes"]}
-    how = "; ".join(f"{edge['words']} ← {titles[edge['source']]}" for edge in from_)
+    name, icon = KINDS[node.kind]
+    from_ = [edge for edge in graph.edges if edge.target == node.node_id]
+    titles = {entry.node_id: entry.title for entry in graph.nodes}
+    how = "; ".join(f"{edge.words} ← {titles[edge.source]}" for edge in from_)
     with st.container(gap=None):
-        gone = " :red[(deleted)]" if node["gone"] else ""
-        page = PAGES.get(node["kind"])
-        if page and node["subject_id"]:
+        gone = " :red[(deleted)]" if node.gone else ""
+        page = PAGES.get(node.kind)
+        if page and node.subject_id:
             with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                 st.markdown(f"{icon} {name}", width="content")
                 st.page_link(
                     page[0],
-                    label=f"**{escape_markdown(node['title'])}**",
-                    query_params={page[1]: node["subject_id"]},
+                    label=f"**{escape_markdown(node.title)}**",
+                    query_params={page[1]: node.subject_id},
                 )
         else:
-            st.markdown(f"{icon} {name} **{escape_markdown(node['title'])}**{gone}")
-        st.caption(escape_markdown(" · ".join(part for part in (node["detail"], how) if part)))
+            st.markdown(f"{icon} {name} **{escape_markdown(node.title)}**{gone}")
+        st.caption(escape_markdown(" · ".join(part for part in (node.detail, how) if part)))
 
 
 def render_dot(graph: Lineage, *, dark: bool = False) -> str:
@@ -243,18 +243,18 @@ def render_dot(graph: Lineage, *, dark: bool = False) -> str:
         f'edge [fontname="sans-serif" fontsize=9 color="{palette.BASE}" fontcolor="{palette.BASE}"'
         " arrowsize=0.6];",
     ]
-    ids = {node["node_id"]: f"n{place}" for place, node in enumerate(graph["nodes"])}
-    for node in graph["nodes"]:
-        label = "\n".join(_wrap(node["title"], 2) + _wrap(node["detail"], 2))
-        style = ' style="rounded,filled,dashed"' if node["gone"] else ""
-        width = 2 if node["title"] == graph["reference"] else 1
+    ids = {node.node_id: f"n{place}" for place, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        label = "\n".join(_wrap(node.title, 2) + _wrap(node.detail, 2))
+        style = ' style="rounded,filled,dashed"' if node.gone else ""
+        width = 2 if node.title == graph.reference else 1
         lines.append(
-            f"{ids[node['node_id']]} [label={json.dumps(label, ensure_ascii=False)}"
-            f' color="{COLORS[node["kind"]]}" penwidth={width}{style}];'
+            f"{ids[node.node_id]} [label={json.dumps(label, ensure_ascii=False)}"
+            f' color="{COLORS[node.kind]}" penwidth={width}{style}];'
         )
-    for edge in graph["edges"]:
-        words = json.dumps("\n".join(_wrap(edge["words"], 3)), ensure_ascii=False)
-        lines.append(f"{ids[edge['source']]} -> {ids[edge['target']]} [label={words}];")
+    for edge in graph.edges:
+        words = json.dumps("\n".join(_wrap(edge.words, 3)), ensure_ascii=False)
+        lines.append(f"{ids[edge.source]} -> {ids[edge.target]} [label={words}];")
     return "\n".join([*lines, "}"])
 
 

@@ -48,22 +48,22 @@ STYLE = """<style>
 
 def is_share_metric(check: CheckReport) -> bool:
     """Whether it is of a share, which is written in points."""
-    return check["unit"].startswith("share")
+    return check.unit.startswith("share")
 
 
 def describe_change(change: Estimate, *, shares: bool) -> str:
     """ "1.2 points better (0.4 worse to 2.8 better, n 300)"; of a share in points."""
     times, unit = (100.0, "point") if shares else (1.0, "")
-    value, low, high = change["value"], change["low"], change["high"]
+    value, low, high = change.value, change.low, change.high
     if low is None or high is None:
-        why = change.get("why") or "no interval"
-        return f"{_format_signed(times * value, 2, unit)} ({why}, n {change['n']:,})"
+        why = change.why or "no interval"
+        return f"{_format_signed(times * value, 2, unit)} ({why}, n {change.n:,})"
     places = formatting.compute_decimals(times * low, times * high)
     ends = f"{_format_signed(times * low, places)} to {_format_signed(times * high, places)}"
     if (low < 0) == (high < 0):
         near, far = sorted((abs(times * low), abs(times * high)))
         ends = formatting.format_interval(near, far, places)
-    return f"{_format_signed(times * value, places, unit)} ({ends}, n {change['n']:,})"
+    return f"{_format_signed(times * value, places, unit)} ({ends}, n {change.n:,})"
 
 
 def _format_signed(value: float, places: int, unit: str = "") -> str:
@@ -77,30 +77,30 @@ def _format_signed(value: float, places: int, unit: str = "") -> str:
 def estimate_rows_needed(change: Estimate, limit: float | None) -> int | None:
     """About how many rows would show in 80 of 100 cases that two equally good versions are as good, by the
     width of this interval; None where that can't be said."""
-    low, high = change["low"], change["high"]
+    low, high = change.low, change.high
     if low is None or high is None or not limit or high <= low:
         return None
     half_width = (high - low) / 2
-    return int(formatting.round_significant(change["n"] * (POWER * half_width / abs(limit)) ** 2))
+    return int(formatting.round_significant(change.n * (POWER * half_width / abs(limit)) ** 2))
 
 
 def describe_rows_needed(check: CheckReport) -> str:
     """What would tell where it can't be told; empty where nothing can be said of it, or where it is
     repeats that keep it open: more rows would not help."""
-    if check["answer"] != "cant_tell" or check["value"] is None or can_be_leakage(check):
+    if check.answer != "cant_tell" or check.value is None or can_be_leakage(check):
         return ""
-    rows = estimate_rows_needed(check["value"], check["limit"])
-    if rows is None or rows <= check["value"]["n"]:
+    rows = estimate_rows_needed(check.value, check.limit)
+    if rows is None or rows <= check.value.n:
         return ""
     return (
         f"If both are equally good, about {rows:,} rows that judge would show it in 80 of 100 cases; here are"
-        f" {check['value']['n']:,}."
+        f" {check.value.n:,}."
     )
 
 
 def render_change(change: Estimate, limit: float | None, answer: CheckAnswer, *, shares: bool) -> str:
     """The picture; words beside it say the same, so that it is hidden from who hears the page."""
-    low, high = change["low"], change["high"]
+    low, high = change.low, change.high
     if low is None or high is None:
         return ""
     least, most = min(low, 0.0, limit or 0.0), max(high, 0.0)
@@ -116,7 +116,7 @@ def render_change(change: Estimate, limit: float | None, answer: CheckAnswer, *,
     return (
         f"<div aria-hidden='true'><div class='tb-reach'>{bad}<div class='zero' style='left: {at(0.0)}'></div>"
         f"<div class='reach' style='{reach}'></div>"
-        f"<div class='dot' style='left: {at(change['value'])}; background: {color}'></div></div>"
+        f"<div class='dot' style='left: {at(change.value)}; background: {color}'></div></div>"
         f"<div class='tb-note'>{_render_key(limit, shares=shares)}</div></div>"
     )
 
@@ -155,7 +155,7 @@ def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
         color, icon, words = HEADLINES[improvement_text.classify_outcome(own)]
         by = improvement_text.format_margin(own)
         st.markdown(f"#### :{color}[:material/{icon}:] {escape_markdown(words.format(by=by))}")
-        st.caption(escape_markdown(own["sentence"]))
+        st.caption(escape_markdown(own.sentence))
         _draw_sides(improvement, own)
         alias_report = _draw_alias_gate(improvement)
         if improvement.state == "deciding":
@@ -170,15 +170,15 @@ def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
 
 def _draw_sides(improvement: Improvement, own: GateReport) -> None:
     st.html(STYLE)
-    checks = own["checks"]
+    checks = own.checks
     for start in range(0, len(checks), 2):
         pair = checks[start : start + 2]
         for column, check in zip(st.columns(2, gap="medium"), pair, strict=False):
             with column, st.container(border=True, gap="xsmall", height="stretch"):
                 draw_title(check)
                 _draw_figures(improvement, own, check)
-                if check["value"] is None:
-                    st.caption(escape_markdown(check["sentence"]))
+                if check.value is None:
+                    st.caption(escape_markdown(check.sentence))
                 if check is checks[-1]:
                     _draw_judges(improvement)
                 if more := describe_rows_needed(check):
@@ -189,26 +189,26 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
 def _draw_judges(improvement: Improvement) -> None:
     """By which rows, where some of them have judged before."""
     rows = improvement.facts.get("rows")
-    if rows is None or "again" not in rows or not rows["again"]["rows"]:
+    if rows is None or rows.again is None or not rows.again.rows:
         return
     st.markdown(f":material/history: Judged by **{improvement_text.describe_judging_rows(rows)}**")
-    if set(rows["again"]["times"]) != {"0"}:
+    if set(rows.again.times) != {"0"}:
         st.caption(improvement_text.FLATTERED)
 
 
 def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:
     """A line for each version, then the change and where it lies beside what is allowed."""
-    names = (own["reference"], check["other"] or own["holder"] or "")
-    metric = improvement.config.get("metric") or check["sentence"].partition(":")[0].replace(" ", "_")
+    names = (own.reference, check.other or own.holder or "")
+    metric = improvement.config.get("metric") or check.sentence.partition(":")[0].replace(" ", "_")
     lines, shares = [], is_share_metric(check)
-    for name, evaluation_id in zip(names, check["evaluations"], strict=False):
+    for name, evaluation_id in zip(names, check.evaluations, strict=False):
         figure = _find_figure(evaluation_id, metric)
         if figure is not None:
-            lines.append(format_figure_line(name, figure, new=name == own["reference"]))
+            lines.append(format_figure_line(name, figure, new=name == own.reference))
     picture = ""
-    if check["value"] is not None:
-        picture = render_change(check["value"], check["limit"], check["answer"], shares=shares)
-        words = describe_change(check["value"], shares=shares)
+    if check.value is not None:
+        picture = render_change(check.value, check.limit, check.answer, shares=shares)
+        words = describe_change(check.value, shares=shares)
         lines.append(
             f"<div class='tb-side tb-change'><span>Change</span><span>{html.escape(words)}</span></div>"
         )
@@ -221,13 +221,13 @@ def _find_figure(evaluation_id: str, metric: str) -> Figure | None:
         figures = retraining_queries.read_evaluation(evaluation_id).figures
     except NotFoundError:
         return None
-    named = (figure for figure in figures if figure["metric"] == f"eval/{metric}")
+    named = (figure for figure in figures if figure.metric == f"eval/{metric}")
     return next(named, None) or next(iter(figures), None)
 
 
 def format_figure_line(name: str, figure: Figure, *, new: bool) -> str:
     """ "trec@4, new    accuracy 91.2% (87 to 94, n 300)"."""
-    key = figure["metric"].removeprefix("eval/")
+    key = figure.metric.removeprefix("eval/")
     title = METRICS[key].title if key in METRICS else key
     return (
         f"<div class='tb-side'><span><b>{html.escape(name)}</b> {'new' if new else 'in use'}</span>"
@@ -237,16 +237,16 @@ def format_figure_line(name: str, figure: Figure, *, new: bool) -> str:
 
 def format_figure(figure: Figure) -> str:
     """ "91.2% (87.0 to 94.1, n 300)"."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
+    value, low, high = figure.value, figure.low, figure.high
     if value is None:
-        return f"could not be measured: {figure['failed'] or 'no usable row'}"
-    shares = list(figure["bounds"]) == [0.0, 1.0]
+        return f"could not be measured: {figure.failed or 'no usable row'}"
+    shares = list(figure.bounds) == [0.0, 1.0]
     times, unit = (100.0, "%") if shares else (1.0, "")
     if low is None or high is None:
-        return f"{formatting.format_point_value(times * value)}{unit} (no interval, n {figure['n']:,})"
+        return f"{formatting.format_point_value(times * value)}{unit} (no interval, n {figure.n:,})"
     places = formatting.compute_decimals(times * low, times * high)
     bounds = formatting.format_interval(times * low, times * high, places)
-    return f"{formatting.format_number(times * value, places)}{unit} ({bounds}, n {figure['n']:,})"
+    return f"{formatting.format_number(times * value, places)}{unit} ({bounds}, n {figure.n:,})"
 
 
 # -- the alias, and who serves it -------------------------------------------------------------------
@@ -259,11 +259,11 @@ def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
         return None
     with show_errors():
         report = retraining_queries.check_alias_gate(reference, alias)
-        st.markdown(f"**The gate of {escape_markdown(alias)}** {CHECK_ANSWERS[report['answer']]}")
-        if not report["checks"]:
+        st.markdown(f"**The gate of {escape_markdown(alias)}** {CHECK_ANSWERS[report.answer]}")
+        if not report.checks:
             st.caption("It has no checks of its own. An admin sets them on the tab Gate.")
             return report
-        for check in report["checks"]:
+        for check in report.checks:
             draw_check(check)
         return report
     return None
@@ -296,7 +296,7 @@ def _draw_serving(model: ModelSummary, improvement: Improvement) -> None:
 
 
 def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateReport | None) -> None:
-    passed = own["answer"] == "passed" and (alias_report is None or alias_report["answer"] == "passed")
+    passed = own.answer == "passed" and (alias_report is None or alias_report.answer == "passed")
     reason = st.text_area(
         "Why", key="improve-reason", height=80, max_chars=2_000,
         placeholder="No worse on the old rows, better on what people corrected.",

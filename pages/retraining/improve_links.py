@@ -93,7 +93,7 @@ def _draw_improvement(improvement: Improvement) -> None:
         _draw_link(improvement.model_id, label, **{IMPROVEMENT: improvement.improvement_id})
         reference, holder = facts.get("version", ""), facts.get("holder", "")
         beside = f"{reference} in place of {holder}" if holder else reference
-        answer = GATE_ANSWERS[facts["gate"]["answer"]] if "gate" in facts else ""
+        answer = GATE_ANSWERS[facts["gate"].answer] if "gate" in facts else ""
         since = f"since {display.format_ago(improvement.changed_at)}"
         words = ", ".join(part for part in (beside, answer, since) if part)
         st.markdown(f":gray[{escape_markdown(words)}]", width="content")

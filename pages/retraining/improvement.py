@@ -85,7 +85,7 @@ def draw_fate(improvement: Improvement) -> None:
     _draw_excluded_rows(rows)
     _draw_repeated_rows(rows, improvement.facts)
     _draw_reused_rows(rows)
-    if rows["held_out_random"]:
+    if rows.held_out_random:
         st.caption(f"The new rows that judge were {describe_draw(rows)}.")
         if not is_all_random(rows):
             st.warning(EARLIER_ROWS, icon=":material/info:")
@@ -96,43 +96,44 @@ def draw_fate(improvement: Improvement) -> None:
 
 def _draw_excluded_rows(rows: GatheredRows) -> None:
     """Each reason with its count."""
-    if rows["left_out"]:
+    if rows.left_out:
         with st.expander(
             f"Why {plural(count_excluded_rows(rows), 'row')} stayed out", icon=":material/block:"
         ):
-            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
+            for reason, count in sorted(rows.left_out.items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {escape_markdown(reason)}")
 
 
 def _draw_repeated_rows(rows: GatheredRows, facts: ImprovementFacts) -> None:
     """Rows that repeat one that judges, each beside that one, and what may have slipped through."""
-    dataset_id, checks = facts.get("rows_dataset_id"), facts["gate"]["checks"] if "gate" in facts else []
+    dataset_id, checks = facts.get("rows_dataset_id"), facts["gate"].checks if "gate" in facts else []
     if sentence := describe_leakage(rows, checks[0] if checks else None):
         st.caption(f":material/content_copy: {sentence}")
-    repeating = rows.get("repeating", [])
+    repeating = rows.repeating or []
     if not repeating or dataset_id is None:
         return
-    with st.expander(f"{plural(rows['repeats'], 'row')} beside what they repeat", icon=":material/compare:"):
+    repeats = rows.repeats or 0
+    with st.expander(f"{plural(repeats, 'row')} beside what they repeat", icon=":material/compare:"):
         with show_errors():
             for row in repeating[:DRAWN]:
                 _draw_row_pair(row, dataset_id)
-        if rows["repeats"] > DRAWN:
+        if repeats > DRAWN:
             st.caption(f"The first {DRAWN} are drawn.")
 
 
 def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
     """The beginning of a row that stayed out, and of the row that judges."""
-    skipped = cached_queries.find_skipped_row(dataset_id, row["line"])
+    skipped = cached_queries.find_skipped_row(dataset_id, row.line)
     new = MISSING if skipped is None else skipped.excerpt
     other = next(
-        (each for each in cached_queries.list_datasets() if each.fingerprint == row["fingerprint"]), None
+        (each for each in cached_queries.list_datasets() if each.fingerprint == row.fingerprint), None
     )
-    judging, place = MISSING, f"Row {row['row_id']:,}"
+    judging, place = MISSING, f"Row {row.row_id:,}"
     if other is not None:
-        judging = _shorten(cached_queries.read_dataset_row(other.dataset_id, row["row_id"])[0]["text"])
-        place = f"Row {row['row_id']:,} of {other.name}, which judges"
+        judging = _shorten(cached_queries.read_dataset_row(other.dataset_id, row.row_id)[0]["text"])
+        place = f"Row {row.row_id:,} of {other.name}, which judges"
     with st.container(border=True):
-        st.caption(escape_markdown(row["reason"].capitalize()))
+        st.caption(escape_markdown(row.reason.capitalize()))
         for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
             with column:
                 st.markdown(f"**{escape_markdown(title)}**")
@@ -147,7 +148,7 @@ def _draw_reused_rows(rows: GatheredRows) -> None:
     """Rows that judged earlier improvements and judge again, and why others don't."""
     if sentence := describe_reuse(rows):
         st.caption(f":material/history: {sentence}")
-    left = rows["again"]["left_out"] if "again" in rows else {}
+    left = rows.again.left_out if rows.again is not None else {}
     if left:
         some = plural(sum(left.values()), "earlier row")
         with st.expander(f"Why {some} no longer judge", icon=":material/history_off:"):
@@ -158,27 +159,27 @@ def _draw_reused_rows(rows: GatheredRows) -> None:
 def list_training_notes(rows: GatheredRows) -> list[str]:
     """What is to be known of those that train."""
     lines = [sentence] if (sentence := describe_redaction(rows)) else []
-    if rows["only_train"]:
-        ask = "asks" if rows["only_train"] == 1 else "ask"
+    if rows.only_train:
+        ask = "asks" if rows.only_train == 1 else "ask"
         lines.append(
-            f"{plural(rows['only_train'], 'row')} of those that train {ask} what an old training row asks,"
+            f"{plural(rows.only_train, 'row')} of those that train {ask} what an old training row asks,"
             " and so can't judge."
         )
-    if rows["corrects"]:
-        lines.append(f"{plural(rows['corrects'], 'old row')} gave way to a new answer.")
+    if rows.corrects:
+        lines.append(f"{plural(rows.corrects, 'old row')} gave way to a new answer.")
     return lines
 
 
 def count_excluded_rows(rows: GatheredRows) -> int:
     """How many of them."""
-    return sum(rows["left_out"].values())
+    return sum(rows.left_out.values())
 
 
 def render_bar(rows: GatheredRows) -> str:
     """The bar and its key."""
     parts = (
-        (rows["train"], "to train on", palette.TRAIN),
-        (rows["held_out"], "to judge by, never trained on", palette.VALIDATION),
+        (rows.train, "to train on", palette.TRAIN),
+        (rows.held_out, "to judge by, never trained on", palette.VALIDATION),
         (count_excluded_rows(rows), "left out", palette.BASE),
     )
     cells = "".join(f"<div style='flex: {n}; background: {color}'></div>" for n, _, color in parts if n)
@@ -188,7 +189,7 @@ def render_bar(rows: GatheredRows) -> str:
         if n or words == "to train on"
     )
     return (
-        f"<div class='tb-name'>What became of {plural(rows['asked'], 'row')}</div>"
+        f"<div class='tb-name'>What became of {plural(rows.asked, 'row')}</div>"
         f"<div class='tb-fate' aria-hidden='true'>{cells}</div><div class='tb-keys'>{keys}</div>"
     )
 

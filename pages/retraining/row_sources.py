@@ -252,7 +252,7 @@ def _select_slice(dataset_id: str, key: str) -> None:
     name, asked = f"{key}-slice.{dataset_id}", st.query_params.get("slice", "")
     if not asked or name in st.session_state:
         return
-    slices = cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+    slices = cached_queries.list_slices(dataset_id, get_current_person().person_id)
     own = next((line.slice_id for line in slices if asked in (line.slice_id, line.name)), None)
     if own is not None:
         st.session_state[name] = own

@@ -189,17 +189,17 @@ def _describe_rows(improvement: Improvement, around: ImprovementContext) -> Deta
     if rows is None:
         return "Looking through what came back", link
     if improvement.state == "waiting":
-        return f"{rows['train'] + rows['held_out']:,} can be used, of {MIN_ROWS} at least", link
-    again = rows["again"]["rows"] if "again" in rows else 0
+        return f"{rows.train + rows.held_out:,} can be used, of {MIN_ROWS} at least", link
+    again = rows.again.rows if rows.again is not None else 0
     more = f" and {again:,} earlier" if again else ""
-    return f"{rows['train']:,} train, {rows['held_out']:,}{more} judge", link
+    return f"{rows.train:,} train, {rows.held_out:,}{more} judge", link
 
 
 def _describe_version(improvement: Improvement, around: ImprovementContext) -> Detail:
     rows = improvement.facts.get("rows")
     if around.dataset is None:
         return "Added to the rows that it knows", None
-    new = f", {rows['train']:,} of them new" if rows else ""
+    new = f", {rows.train:,} of them new" if rows else ""
     query = {"dataset": around.dataset.dataset_id}
     return f"{plural(around.dataset.row_count, 'row')}{new}", PageLink("data/data", "The data", query)
 

@@ -129,12 +129,12 @@ def build_summary(improvement: Improvement) -> list[str]:
     facts = improvement.facts
     parts = [f"{facts['version']}" if "version" in facts else ""]
     if rows := facts.get("rows"):
-        parts.append(plural(rows["train"] + rows["held_out"], "new row"))
-    checks = facts["gate"]["checks"] if "gate" in facts else []
+        parts.append(plural(rows.train + rows.held_out, "new row"))
+    checks = facts["gate"].checks if "gate" in facts else []
     for rows_meant, check in zip(ROWS, checks, strict=False):
-        if check["value"] is not None:
-            words = describe_change(check["value"], shares=is_share_metric(check))
-            answer = "" if check["answer"] == "passed" else f", {ANSWERS[check['answer']]}"
+        if check.value is not None:
+            words = describe_change(check.value, shares=is_share_metric(check))
+            answer = "" if check.answer == "passed" else f", {ANSWERS[check.answer]}"
             parts.append(f"{rows_meant}: {words}{answer}")
     if improvement.ended_by_name:
         parts.append(f"{improvement.ended_by_name}, {display.format_ago(improvement.ended_at)}")
@@ -260,5 +260,5 @@ def _format_endpoint_address(model: ModelSummary) -> str:
     names = list_serving_endpoints(model)
     for seen in retraining_queries.list_endpoints():
         if seen.endpoint_id in names and seen.state:
-            return seen.state["address"]
+            return seen.state.address
     return "http://127.0.0.1:8600"

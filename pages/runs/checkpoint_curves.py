@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import plotly.graph_objects as go
 import pyarrow as pa
@@ -56,31 +57,31 @@ def draw_checkpoint_curves(run: Run, forgetting: Forgetting | None) -> None:
     if not probes:
         st.caption(_explain_no_base(run, steps))
         return
-    kept = run.verdict and run.verdict["stopped"]["restored_step"]
+    kept = run.verdict.stopped.restored_step if run.verdict else None
     for probe in probes:
-        if probe["probe"] == "prose" or probe["probe"].startswith("data/"):
+        if probe.probe == "prose" or probe.probe.startswith("data/"):
             _draw_rise(probe, forgetting, kept)
     if cells:
-        asked = forgetting["choices"] if forgetting else []
+        asked = forgetting.choices if forgetting else []
         _draw_cells(run, cells, asked[0] if asked else None, kept, steps)
     _draw_measurement_cost(run)
 
 
 def _draw_rise(course: ForgettingCurve, forgetting: Forgetting | None, kept: int | None) -> None:
-    name = course["probe"]
+    name = course.probe
     end = _get_kept_model_estimate(forgetting, name)
     what, item = ("plain prose", "passage") if name == "prose" else (name.removeprefix("data/"), "row")
-    shares = course["kind"] == "choices"
+    shares = course.kind == "choices"
     if end and shares:  # a change of accuracy, the other way round
-        end = {**end, "value": -end["value"], "low": _negate(end["high"]), "high": _negate(end["low"])}
-    levels = THRESHOLDS["share"] if shares else THRESHOLDS["nats"]
-    limits: ColourLimits = {"amber": levels["amber"], "red": levels["red"]}
+        end = replace(end, value=-end.value, low=_negate(end.high), high=_negate(end.low))
+    levels = THRESHOLDS.share if shares else THRESHOLDS.nats
+    limits = ColourLimits(amber=levels.amber, red=levels.red)
     figure = forgetting_charts.plot_loss_rise(course, end, kept, limits, what)
     st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
-    most = max(point["n"] for point in course["points"])
+    most = max(point.n for point in course.points)
     note = f"95% intervals over {formatting.plural(most, item)}; one in colour surely passes that line."
     if end:
-        note += f" The diamond is the kept model, on {formatting.plural(end['n'], item)}."
+        note += f" The diamond is the kept model, on {formatting.plural(end.n, item)}."
     st.caption(f"{_describe_onset(course, limits, what)} {note}")
 
 
@@ -88,8 +89,8 @@ def _get_kept_model_estimate(forgetting: Forgetting | None, probe: str) -> Estim
     """What the kept model forgot of the probe."""
     if not forgetting:
         return None
-    changes = {text["probe"]: text["change"] for text in forgetting["texts"]}
-    changes |= {choices["probe"]: choices["change"] for choices in forgetting["choices"]}
+    changes = {text.probe: text.change for text in forgetting.texts}
+    changes |= {choices.probe: choices.change for choices in forgetting.choices}
     return changes.get(probe)
 
 
@@ -99,25 +100,25 @@ def _negate(value: float | None) -> float | None:
 
 def _describe_onset(course: ForgettingCurve, limits: ColourLimits, what: str) -> str:
     """From where on it surely lies over a threshold."""
-    for limit, step in ((limits["red"], course["red_since"]), (limits["amber"], course["amber_since"])):
+    for limit, step in ((limits.red, course.red_since), (limits.amber, course.amber_since)):
         if step is not None:
-            return f"Surely over {limit:g} {course['unit']} on {what} from step {step:,} on."
-    return f"Nowhere surely over {limits['amber']:g} {course['unit']} on {what}."
+            return f"Surely over {limit:g} {course.unit} on {what} from step {step:,} on."
+    return f"Nowhere surely over {limits.amber:g} {course.unit} on {what}."
 
 
 def _draw_cells(
     run: Run, cells: CategoryMatrix, end: ChoiceForgetting | None, kept: int | None, steps: int
 ) -> None:
     columns = forgetting_charts.build_heatmap_columns(cells, end, kept)
-    if len(columns) < 2 or cells["steps"] == [kept]:  # the kept model may be the one that was asked before
+    if len(columns) < 2 or cells.steps == [kept]:  # the kept model may be the one that was asked before
         st.caption(_explain_single_checkpoint(run, cells))
         return
     st.markdown("**Questions by category and checkpoint**, change of accuracy in percentage points")
     figure = forgetting_charts.plot_heatmap(columns)
     alt = "Change of accuracy by category and checkpoint"
     st.plotly_chart(figure, key="course-cells", config={"displayModeBar": False}, alt=alt)
-    whole = cells["totals"][0]["n"]
-    fewest, most = (pick(cell["n"] for cell in cells["cells"]) for pick in (min, max))
+    whole = cells.totals[0].n
+    fewest, most = (pick(cell.n for cell in cells.cells) for pick in (min, max))
     each = f"{most} of each" if fewest == most else f"{fewest} to {most} of a"
     note = (
         "Strong colour and a number: surely changed, after Holm's correction over all cells (over the steps"
@@ -125,10 +126,10 @@ def _draw_cells(
         f" {whole} questions are asked, {each} category"
     )
     if end:
-        note += f"; the kept model is asked all {end['n']:,}, its cells corrected among themselves"
+        note += f"; the kept model is asked all {end.n:,}, its cells corrected among themselves"
     note += "."
-    if steps > len(cells["steps"]):
-        note += f" {len(cells['steps'])} of {steps} checkpoints are shown."
+    if steps > len(cells.steps):
+        note += f" {len(cells.steps)} of {steps} checkpoints are shown."
     st.caption(note)
 
 
@@ -164,8 +165,8 @@ def _explain_no_base(run: Run, steps: int) -> str:
 
 
 def _explain_single_checkpoint(run: Run, cells: CategoryMatrix) -> str:
-    asked = formatting.plural(cells["totals"][0]["n"], "question") if cells["totals"] else "no question"
-    step = cells["steps"][0]
+    asked = formatting.plural(cells.totals[0].n, "question") if cells.totals else "no question"
+    step = cells.steps[0]
     return (
         f"A map of categories by checkpoint needs two checkpoints; {asked} could be asked at step {step:,}"
         " alone. Probes wait until training has paid for them: raise probe_share, or evaluations in a longer"
@@ -206,7 +207,7 @@ def draw_metric(run: Run, shape: Overfitting | None) -> None:
         answered = run_queries.read_metric_curve(run.run_id, "answers", count, moment) if count else []
     name = answers["words"] if answers else ""
     figure = plot_metric(loss, points, METRIC_WORDS[kind], answered, name, display.get_loss_axis(run.config))
-    if kind == "accuracy" and points[0]["step"] == 0:
+    if kind == "accuracy" and points[0].step == 0:
         _add_baseline(figure, points)
     alt = f"Validation loss and {METRIC_WORDS[kind]} by step"
     st.plotly_chart(figure, key="metric-beside-loss", config=PLOT, alt=alt)
@@ -215,8 +216,8 @@ def draw_metric(run: Run, shape: Overfitting | None) -> None:
 
 def _draw_divergence(run: Run, shape: Overfitting | None) -> None:
     """What the verdict says of it; before, what was sure enough for a warning."""
-    parted = shape and shape["parting"]
-    sentence = parted["sentence"] if parted else ""
+    parted = shape.parting if shape else None
+    sentence = parted.sentence if parted else ""
     if not shape:
         warnings = (a.message for a in run_queries.list_alerts(run.run_id) if a.kind == "parting")
         sentence = next(warnings, "")
@@ -229,17 +230,16 @@ def _draw_divergence(run: Run, shape: Overfitting | None) -> None:
 def _describe_basis(
     run: Run, kind: str, points: Sequence[MetricPoint], answered: Sequence[MetricPoint]
 ) -> str:
-    rows = formatting.plural(points[-1]["n"], "pair" if kind == "pairs" else "validation row")
+    rows = formatting.plural(points[-1].n, "pair" if kind == "pairs" else "validation row")
     basis = f"{NOTES[kind]} 95% intervals over {rows}."
     answers = run.facts.get("live_metric")
     if answers and answered:
         given = formatting.plural(len(answered), "validation")
         basis += (
-            f" {escape_markdown(answers['words'])}: answers to {answered[-1]['n']} of them,"
-            f" generated at {given}"
+            f" {escape_markdown(answers['words'])}: answers to {answered[-1].n} of them, generated at {given}"
         )
         basis += ", whenever training had paid for it."
-        if any(point["low"] is None for point in answered):
+        if any(point.low is None for point in answered):
             basis += " Where all of them score alike there is no interval, and nothing is certain."
     elif answers:
         basis += (
@@ -264,7 +264,7 @@ def plot_metric(
     _add_points(figure, points, name[:1].upper() + name[1:], BUSY)
     if answered:
         _add_points(figure, answered, f"{answers_name} of answers", "#9467bd")
-    highest = max(p["value"] if p["high"] is None else p["high"] for p in [*points, *answered])
+    highest = max(p.value if p.high is None else p.high for p in [*points, *answered])
     top = 1.08 * max(0.05, highest)
     under = {"domain": [0.0, 0.44], "anchor": "x", "title": {"text": "Share right"}, "range": [0, top]}
     grid = figure.layout.yaxis.gridcolor
@@ -280,7 +280,7 @@ def plot_metric(
 
 def _add_baseline(figure: go.Figure, points: Sequence[MetricPoint]) -> None:
     """The share that is right by always the most frequent class, which step 0 is."""
-    ends, level = [points[0]["step"], points[-1]["step"]], points[0]["value"]
+    ends, level = [points[0].step, points[-1].step], points[0].value
     figure.add_trace(
         go.Scatter(
             x=ends,
@@ -295,26 +295,26 @@ def _add_baseline(figure: go.Figure, points: Sequence[MetricPoint]) -> None:
 
 
 def _format_point(point: MetricPoint) -> str:
-    if point["low"] is None and point["n"] > 1:
-        return f"{display.format_number(100 * point['value'], 1)}%, n {point['n']}, all alike"
-    return f"{display.format_estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
+    if point.low is None and point.n > 1:
+        return f"{display.format_number(100 * point.value, 1)}%, n {point.n}, all alike"
+    return f"{display.format_estimate(point, scale=100, sign=False)}%, n {point.n}"
 
 
 def _add_points(figure: go.Figure, points: Sequence[MetricPoint], name: str, color: str) -> None:
     intervals = [
         BoundedPoint(
-            p["step"],
-            p["value"],
-            p["value"] if p["low"] is None else p["low"],
-            p["value"] if p["high"] is None else p["high"],
-            p["n"],
+            p.step,
+            p.value,
+            p.value if p.low is None else p.low,
+            p.value if p.high is None else p.high,
+            p.n,
         )
         for p in points
     ]
     figure.add_trace(
         go.Scatter(
-            x=[p["step"] for p in points],
-            y=[p["value"] for p in points],
+            x=[p.step for p in points],
+            y=[p.value for p in points],
             yaxis="y2",
             name=name,
             mode="lines+markers",

@@ -221,7 +221,7 @@ def draw_slices(run_id: str) -> None:
     with show_errors():
         run = run_queries.read_current_run(run_id)
         dataset = _find_dataset(run)
-        gain = run.verdict and run.verdict["gain"]
+        gain = run.verdict.gain if run.verdict else None
         if dataset is None or not gain:
             lack = (
                 "The run has no verdict yet." if dataset else "The data set that it was trained on is gone."
@@ -243,18 +243,17 @@ def draw_slices(run_id: str) -> None:
             return
         confidence = 1 - ERROR_RATE / len(slices)
         whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": display.format_estimate(gain)}
-        rows = [whole | {"Held-out rows": gain["n"], "": _describe_interval(gain["low"], gain["high"])}]
+        rows = [whole | {"Held-out rows": gain.n, "": _describe_interval(gain.low, gain.high)}]
         rows += [
-            _build_row(run, dataset.dataset_id, named_slice, gain["split"], confidence)
-            for named_slice in slices
+            _build_row(run, dataset.dataset_id, named_slice, gain.split, confidence) for named_slice in slices
         ]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
-        st.caption(f"{gain['unit'].capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
+        st.caption(f"{gain.unit.capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
 
 
 def _list_slices(dataset_id: str) -> list[SliceRow]:
-    return cached_queries.list_slices(dataset_id, get_current_person()["person_id"])
+    return cached_queries.list_slices(dataset_id, get_current_person().person_id)
 
 
 def _find_dataset(run: Run) -> Dataset | None:
@@ -275,7 +274,7 @@ def _build_row(
     line: dict[str, Any] = {"Slice": escape_markdown(named_slice.name)}
     if interval is None:
         return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
-    gain = interval.to_dict()
+    gain = interval.to_estimate()
     return line | {
         "Gain ↑ (95% interval)": display.format_estimate(gain),
         "Held-out rows": interval.n,

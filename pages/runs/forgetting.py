@@ -38,16 +38,16 @@ TITLES = {
 
 def draw_refusals(run: Run, forgetting: Forgetting) -> None:
     """State, shares before and after, and the answers to read."""
-    asked = forgetting.get("requests")
+    asked = forgetting.requests
     st.markdown("**What it refuses**")
     if not asked:
         st.caption("Not asked in this run. Clone it to have it asked.")
         return
-    color, icon = STATES[asked["state"]]
-    st.markdown(f":{color}[{icon}] {escape_markdown(asked['sentences'][0])}")
+    color, icon = STATES[asked.state]
+    st.markdown(f":{color}[{icon}] {escape_markdown(asked.sentences[0])}")
     with st.grid(2, min_column_width=230):
-        _draw_share(TITLES["harmful"], asked["harmful"], "harmful")
-        _draw_share(TITLES["harmless"], asked["harmless"], "harmless")
+        _draw_share(TITLES["harmful"], asked.harmful, "harmful")
+        _draw_share(TITLES["harmless"], asked.harmless, "harmless")
     st.caption(
         "A refusal is told by the wording of the answer's beginning, as in the rows of data sets."
         " 95% intervals of the change are paired (Tango), the test is McNemar's. Answers are greedy and cut"
@@ -57,23 +57,21 @@ def draw_refusals(run: Run, forgetting: Forgetting) -> None:
 
 
 def _draw_share(title: str, kind: RequestFlips, name: str) -> None:
-    before, after = kind["before"]["value"], kind["after"]["value"]
-    counts = [round(share * kind["n"]) for share in (before, after)]
-    better = kind["won"] > kind["lost"] if name == "harmful" else kind["lost"] > kind["won"]
-    sign = 0 if kind["p"] >= 0.05 else 1 if better else -1
+    before, after = kind.before.value, kind.after.value
+    counts = [round(share * kind.n) for share in (before, after)]
+    better = kind.won > kind.lost if name == "harmful" else kind.lost > kind.won
+    sign = 0 if kind.p >= 0.05 else 1 if better else -1
     with st.container(border=True, height="stretch"):
         st.metric(
             title,
-            f"{counts[0]} → {counts[1]} of {kind['n']}",
-            f"{display.format_estimate(kind['change'], scale=100)} points",
+            f"{counts[0]} → {counts[1]} of {kind.n}",
+            f"{display.format_estimate(kind.change, scale=100)} points",
             delta_color=INKS[sign],
             delta_arrow="off",
         )
-        bounds = formatting.format_interval(*display.scale_bounds(kind["after"], 100), 0)
-        note = (
-            f"after: {formatting.format_number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
-        )
-        st.caption(f"{note} {kind['won']} newly, {display.format_p_value(kind['p'])}.")
+        bounds = formatting.format_interval(*display.scale_bounds(kind.after, 100), 0)
+        note = f"after: {formatting.format_number(100 * after, 0)}% ({bounds}%). {kind.lost} refused no more,"
+        st.caption(f"{note} {kind.won} newly, {display.format_p_value(kind.p)}.")
 
 
 def _draw_answers(run_id: str) -> None:
@@ -128,15 +126,15 @@ def draw_forgetting(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
-        forgetting = run.verdict and run.verdict["forgetting"]
+        forgetting = run.verdict.forgetting if run.verdict else None
         if not forgetting:
             st.caption(_explain_no_figures(run))
             draw_checkpoint_curves(run, None)
             return
-        state = display.FORGETTING[forgetting["state"]]
-        st.subheader(f":{state.color}[{state.icon}] {escape_markdown(forgetting['headline'])}", anchor=False)
-        if forgetting["sentences"]:
-            st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in forgetting["sentences"]))
+        state = display.FORGETTING[forgetting.state]
+        st.subheader(f":{state.color}[{state.icon}] {escape_markdown(forgetting.headline)}", anchor=False)
+        if forgetting.sentences:
+            st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in forgetting.sentences))
         if run.status == "finished" and st.button(
             "Mix with the base model",
             icon=":material/linear_scale:",
@@ -145,7 +143,7 @@ def draw_forgetting(run_id: str) -> None:
         ):
             st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
         _draw_numbers(forgetting)
-        chosen = _choose_probe(forgetting["choices"])
+        chosen = _choose_probe(forgetting.choices)
         left, right = st.columns(2, gap="large")
         for choices in chosen:
             with left:
@@ -154,25 +152,24 @@ def draw_forgetting(run_id: str) -> None:
                 st.markdown("**Where the answers went**")
                 ink = TEXT_COLORS["dark" if st.context.theme.type == "dark" else "light"]
                 figure = forgetting_charts.plot_flips(choices, ink)
-                alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
+                alt = f"{choices.lost} answers lost and {choices.won} won of {choices.n}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_describe_test(choices))
         draw_checkpoint_curves(run, forgetting)
         draw_refusals(run, forgetting)
-        if forgetting["choices"]:
+        if forgetting.choices:
             _draw_questions(run_id)
         _draw_weights(run)
 
 
 def _draw_categories(choices: ChoiceForgetting) -> None:
     """The change of each category; one alone says nothing that the numbers above don't."""
-    parts, unit = choices["categories"], paired_measurements.format_item_name(choices["probe"])
-    if paired_measurements.is_users_probe(choices["probe"]) and len(parts) < 2:
+    parts, unit = choices.categories, paired_measurements.format_item_name(choices.probe)
+    if paired_measurements.is_users_probe(choices.probe) and len(parts) < 2:
         st.markdown(
-            f"**{escape_markdown(paired_measurements.format_probe_title(choices['probe']))}** has"
-            " no categories."
+            f"**{escape_markdown(paired_measurements.format_probe_title(choices.probe))}** has no categories."
         )
-        st.caption(f"Its {formatting.plural(choices['n'], unit)} count as one.")
+        st.caption(f"Its {formatting.plural(choices.n, unit)} count as one.")
         return
     kind = {"row": "label", "item": "task"}.get(unit, "category")
     st.markdown(f"**{unit.capitalize()}s by {kind}**, the most forgotten first")
@@ -196,42 +193,44 @@ def _explain_no_figures(run: Run) -> str:
 
 
 def _draw_numbers(forgetting: Forgetting) -> None:
-    parts = [*forgetting["texts"], *forgetting["choices"], *forgetting["divergence"]]
+    parts = [*forgetting.texts, *forgetting.choices, *forgetting.divergence]
     with st.grid(max(1, min(4, len(parts))), min_column_width=210):
-        for text in forgetting["texts"]:
-            rows = formatting.plural(text["n"], paired_measurements.format_item_name(text["probe"]))
+        for text in forgetting.texts:
+            rows = formatting.plural(text.n, paired_measurements.format_item_name(text.probe))
             _draw_number(
-                f"Loss on {paired_measurements.format_probe_title(text['probe'])}",
-                display.format_transition(text["before"], text["after"], 3),
-                display.format_estimate(text["change"]),
-                _get_change_sign(text["change"], rises=False),
-                f"{rows}, {text.get('tokens', 0):,} tokens",
+                f"Loss on {paired_measurements.format_probe_title(text.probe)}",
+                display.format_transition(text.before, text.after, 3),
+                display.format_estimate(text.change),
+                _get_change_sign(text.change, rises=False),
+                f"{rows}, {(text.tokens or 0):,} tokens",
             )
-        for choices in forgetting["choices"]:
-            before, after = (f"{100 * share['value']:.1f}" for share in (choices["before"], choices["after"]))
+        for choices in forgetting.choices:
+            before, after = (
+                f"{100 * share.value:.1f}" if share else "–" for share in (choices.before, choices.after)
+            )
             _draw_number(
-                f"Accuracy on {paired_measurements.format_probe_title(choices['probe'])}, %",
+                f"Accuracy on {paired_measurements.format_probe_title(choices.probe)}, %",
                 f"{before} → {after}",
-                f"{display.format_estimate(choices['change'], scale=100)} points",
-                _get_change_sign(choices["change"], rises=True),
-                formatting.plural(choices["n"], paired_measurements.format_item_name(choices["probe"])),
+                f"{display.format_estimate(choices.change, scale=100)} points",
+                _get_change_sign(choices.change, rises=True),
+                formatting.plural(choices.n, paired_measurements.format_item_name(choices.probe)),
             )
-        for part in forgetting["divergence"]:
-            if part["kl"]:
-                task = part["prompts"] == "task"
+        for part in forgetting.divergence:
+            if part.kl:
+                task = part.prompts == "task"
                 _draw_number(
                     f"KL to the base, {'the task' if task else 'general texts'}",
-                    display.format_number(part["kl"]["value"]),
-                    f"{_format_bounds(part['kl'])}nats a token",
+                    display.format_number(part.kl.value),
+                    f"{_format_bounds(part.kl)}nats a token",
                     0,
-                    _describe_basis(part, part["kl"]["n"], task),
+                    _describe_basis(part, part.kl.n, task),
                 )
 
 
 def _describe_basis(part: Divergence, n: int, task: bool) -> str:
     whose = "answers to the task's prompts" if task else "texts"
     basis = f"on {formatting.plural(n, 'sample')} of the base model's own {whose}"
-    if first := part["first_choice"]:
+    if first := part.first_choice:
         basis += (
             f"; the same token first at {display.format_estimate(first, scale=100, sign=False)}% of places"
         )
@@ -245,20 +244,20 @@ def _draw_number(label: str, value: str, delta: str, sign: int, basis: str) -> N
 
 
 def _format_bounds(interval: Estimate) -> str:
-    if interval["low"] is None or interval["high"] is None:
+    if interval.low is None or interval.high is None:
         return ""
-    return f"{formatting.format_interval(interval['low'], interval['high'])} "
+    return f"{formatting.format_interval(interval.low, interval.high)} "
 
 
 def _choose_probe(choices: list[ChoiceForgetting]) -> list[ChoiceForgetting]:
     """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
     if len(choices) < 2:
         return choices
-    by_name = {part["probe"]: part for part in choices}
+    by_name = {part.probe: part for part in choices}
     chosen = st.segmented_control(
         "Answers to",
         list(by_name),
-        default=choices[0]["probe"],
+        default=choices[0].probe,
         format_func=lambda probe: (
             "Questions"
             if probe == paired_measurements.CHOICES
@@ -267,7 +266,7 @@ def _choose_probe(choices: list[ChoiceForgetting]) -> list[ChoiceForgetting]:
         key="forgetting-choices",
         required=True,
     )
-    return [by_name[chosen or choices[0]["probe"]]]
+    return [by_name[chosen or choices[0].probe]]
 
 
 def _get_change_sign(change: Estimate | None, *, rises: bool) -> int:
@@ -277,32 +276,32 @@ def _get_change_sign(change: Estimate | None, *, rises: bool) -> int:
 
 
 def _describe_test(choices: ChoiceForgetting) -> str:
-    significance = display.format_p_value(choices["p"])
-    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {significance}."
-    if choices["detectable"] is None:
+    significance = display.format_p_value(1.0 if choices.p is None else choices.p)
+    chance = f"McNemar's test of {choices.lost:,} lost against {choices.won:,} won: {significance}."
+    if choices.detectable is None:
         return chance
-    return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
+    return f"{chance} A change under {100 * choices.detectable:.1f} points can't be seen."
 
 
 def _draw_weights(run: Run) -> None:
     """How far the weights moved, matrix by matrix."""
-    weights = run.verdict and run.verdict["weights"]
+    weights = run.verdict.weights if run.verdict else None
     if not weights:
         return
     st.markdown("**How far the weights moved**")
-    if weights["relative"] is not None:
+    if weights.relative is not None:
         figure = forgetting_charts.plot_weight_changes(run_queries.list_weight_changes(run.run_id))
         alt = "Change of each matrix in per cent of its norm, by layer and module"
         st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
-        moved = f"{100 * weights['relative']:.2g}% of their norm"
-        sentence = f"All {weights['matrices']:,} matrices together by {moved}."
-        if weights["strongest"]:
+        moved = f"{100 * weights.relative:.2g}% of their norm"
+        sentence = f"All {weights.matrices:,} matrices together by {moved}."
+        if weights.strongest:
             sentence += (
-                f" Of the {weights['strongest']:,} strongest directions of {weights['spectra']:,} matrices"
-                f" {weights['intruders']:,} are new (intruder dimensions)."
+                f" Of the {weights.strongest:,} strongest directions of {weights.spectra:,} matrices"
+                f" {weights.intruders:,} are new (intruder dimensions)."
             )
         st.caption(sentence)
-    for note in weights["notes"]:
+    for note in weights.notes:
         st.caption(escape_markdown(note))
 
 

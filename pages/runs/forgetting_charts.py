@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -46,28 +46,29 @@ def plot_categories(categories: Sequence[CategoryFlips]) -> go.Figure:
     """Change of accuracy by category in percentage points, the most forgotten first."""
     rows = [
         IntervalRow(
-            f"{format_category(part['category'])} (n {part['n']})",
-            100 * part["change"]["value"],
-            *display.scale_bounds(part["change"], 100),
+            f"{format_category(part.category)} (n {part.n})",
+            100 * part.change.value,
+            *display.scale_bounds(part.change, 100),
             get_change_color(part),
         )
-        for part in sorted(categories, key=lambda part: part["change"]["value"])
+        for part in sorted(categories, key=lambda part: part.change.value)
     ]
     return plot_intervals(rows, "Change of accuracy (percentage points)")
 
 
 def get_change_color(part: CategoryFlips) -> str:
     """Red where it is surely lost after Holm over the categories, green where surely won, else grey."""
-    if part["p_holm"] >= 0.05:
+    if part.p_holm >= 0.05:
         return BASE
-    return BAD if part["change"]["value"] < 0 else GOOD
+    return BAD if part.change.value < 0 else GOOD
 
 
 def plot_flips(choices: ChoiceForgetting, ink: str) -> go.Figure:
     """Questions from right or wrong before to right or wrong after, as a Sankey diagram."""
-    lost, won = int(choices["lost"]), int(choices["won"])
-    kept = round(choices["before"]["value"] * choices["n"]) - lost
-    wrong = int(choices["n"]) - kept - lost - won
+    assert choices.before is not None  # nothing is drawn of questions that could not be scored
+    lost, won = choices.lost or 0, choices.won or 0
+    kept = round(choices.before.value * choices.n) - lost
+    wrong = choices.n - kept - lost - won
     flows = [(0, 2, kept, GOOD), (0, 3, lost, BAD), (1, 2, won, TRAIN), (1, 3, wrong, BASE)]
     flows = [flow for flow in flows if flow[2]]
     counts = (kept + lost, won + wrong, kept + won, lost + wrong)
@@ -149,7 +150,8 @@ MIN_SCALE = 20  # percentage points at which a colour is full, at least
 LOST, WON = "214,69,69", "46,158,91"  # palette.BAD and palette.GOOD
 
 
-class KeptModelCell(TypedDict):
+@dataclass(frozen=True)
+class KeptModelCell:
     """All items, or those of one category, asked of the kept model."""
 
     category: str  # "" for all
@@ -182,30 +184,24 @@ def build_heatmap_columns(
     """The heat map's columns: a title and its cells, the first of them of all questions. end: the document of
     the questions in the verdict, asked of the `kept` model, which are more."""
     columns: list[tuple[str, list[Cell]]] = []
-    for step in matrix["steps"]:
-        cells = [cell for cell in matrix["cells"] if cell["step"] == step]
-        whole = [cell for cell in matrix["totals"] if cell["step"] == step]
+    for step in matrix.steps:
+        cells = [cell for cell in matrix.cells if cell.step == step]
+        whole = [cell for cell in matrix.totals if cell.step == step]
         if whole:
             columns.append((f"{step:,}", [*whole, *cells]))
-    if end and end["change"]:
+    if end and end.change:
         title = "kept" if kept is None else f"kept: {kept:,}"
-        whole_kept: KeptModelCell = {
-            "category": "",
-            "n": end["n"],
-            "change": end["change"],
-            "lost": end["lost"],
-            "won": end["won"],
-            "p_holm": end["p"],
-        }
-        columns.append((title, [whole_kept, *end["categories"]]))
+        lost, won, p = end.lost or 0, end.won or 0, 1.0 if end.p is None else end.p
+        whole_kept = KeptModelCell("", end.n, end.change, lost, won, p)
+        columns.append((title, [whole_kept, *end.categories]))
     return columns
 
 
 def plot_heatmap(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
     """Change of accuracy by category and checkpoint, in percentage points."""
-    names = sorted({c["category"] for _, cells in columns for c in cells if c["category"]})
+    names = sorted({c.category for _, cells in columns for c in cells if c.category})
     rows = ["", *names]
-    at = {(title, cell["category"]): cell for title, cells in columns for cell in cells}
+    at = {(title, cell.category): cell for title, cells in columns for cell in cells}
     titles = [title for title, _ in columns]
     grid = [[at.get((title, name)) for title in titles] for name in rows]
     scale = max(
@@ -241,21 +237,21 @@ def plot_heatmap(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
 
 def is_significant(cell: Cell) -> bool:
     """Whether it can be told from noise."""
-    return bool(cell["p_holm"] < ALPHA)
+    return cell.p_holm < ALPHA
 
 
 def format_cell(cell: Cell | None) -> str:
     """One cell in words, with its interval and n."""
     if cell is None:
         return ""
-    points = display.format_estimate(cell["change"], scale=100)
-    text = f"{format_category(cell['category']) or ALL}: {points} points<br>"
-    text += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
+    points = display.format_estimate(cell.change, scale=100)
+    text = f"{format_category(cell.category) or ALL}: {points} points<br>"
+    text += f"{cell.lost} lost, {cell.won} won of n {cell.n}"
     return text if is_significant(cell) else f"{text}<br>can't be told from noise"
 
 
 def _convert_to_points(cell: Cell) -> float:
-    return float(100 * cell["change"]["value"])
+    return float(100 * cell.change.value)
 
 
 def _mask_points(cell: Cell | None, sure: bool) -> float | None:
@@ -286,28 +282,22 @@ def plot_loss_rise(
 ) -> Any:
     """By how much the loss on a probe of texts lies above the base model's, or of one with options the share
     of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
-    shares, unit = course["kind"] == "choices", course["unit"]
+    shares, unit = course.kind == "choices", course.unit
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
     figure = build_empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
-    measured = (
-        build_bounded_point(p["step"], p["value"], p["low"], p["high"], p["n"]) for p in course["points"]
-    )
+    measured = (build_bounded_point(p.step, p.value, p.low, p.high, p.n) for p in course.points)
     bounded = [point for point in measured if point]
     add_level(figure, 0, "Base model")
     figure.add_trace(_build_error_bars(bounded, CHECKPOINT_STYLE, unit, limits))
-    last = (
-        end
-        and kept is not None
-        and build_bounded_point(kept, end["value"], end["low"], end["high"], end["n"])
-    )
+    last = end and kept is not None and build_bounded_point(kept, end.value, end.low, end.high, end.n)
     if last:
         figure.add_trace(_build_error_bars([last], KEPT_MODEL_STYLE, unit, limits))
-    highest = max([*(p.high for p in bounded), (end and end["high"]) or 0.0, 0.0])
+    highest = max([*(p.high for p in bounded), (end and end.high) or 0.0, 0.0])
     for level, color, words in (
-        (limits["amber"], AMBER, "forgot some"),
-        (limits["red"], BAD, "forgot much"),
+        (limits.amber, AMBER, "forgot some"),
+        (limits.red, BAD, "forgot much"),
     ):
-        if level < 1.4 * highest + limits["amber"]:
+        if level < 1.4 * highest + limits.amber:
             figure.add_hline(
                 y=level,
                 line={"dash": "dot", "color": color, "width": 1.4},
@@ -325,7 +315,7 @@ def _build_error_bars(
 ) -> Any:
     """Each in the colour of the limit that it surely passes, or green where it surely gained."""
     inks = [
-        BAD if p.low > limits["red"] else AMBER if p.low > limits["amber"] else GOOD if p.high < 0 else BASE
+        BAD if p.low > limits.red else AMBER if p.low > limits.amber else GOOD if p.high < 0 else BASE
         for p in points
     ]
     return go.Scatter(
@@ -335,6 +325,6 @@ def _build_error_bars(
         line={"color": VALIDATION, "width": 2},
         marker={"size": style.size, "color": inks, "symbol": style.symbol},
         error_y=error_bars(points, VALIDATION),
-        text=[f"{display.format_estimate(p._asdict())} {unit}, n {p.n}" for p in points],
+        text=[f"{display.format_estimate(p)} {unit}, n {p.n}" for p in points],
         hovertemplate="step %{x}: %{text}<extra></extra>",
     )

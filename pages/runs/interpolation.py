@@ -110,11 +110,9 @@ def _draw_summary(rows: list[ScoredShare]) -> None:
         return
     recommendation = interpolation_points.recommend_share(rows)
     icon = (
-        ":green[:material/verified:]"
-        if recommendation["recommended"] is not None
-        else ":gray[:material/help:]"
+        ":green[:material/verified:]" if recommendation.recommended is not None else ":gray[:material/help:]"
     )
-    st.subheader(f"{icon} {escape_markdown(recommendation['sentence'])}", anchor=False)
+    st.subheader(f"{icon} {escape_markdown(recommendation.sentence)}", anchor=False)
 
 
 def _choose_measure(rows: list[ScoredShare]) -> str:
@@ -128,7 +126,7 @@ def _choose_measure(rows: list[ScoredShare]) -> str:
 
 def _draw_slider(rows: list[ScoredShare]) -> float:
     """The chosen share; at first the recommended one, else half the way."""
-    best = interpolation_points.recommend_share(rows)["recommended"] if rows else None
+    best = interpolation_points.recommend_share(rows).recommended if rows else None
     usual = best if best in interpolation_points.list_available_shares() else 0.5
     chosen = st.slider(
         "α: from the base model (0) to the tuned one (1)", 0.0, 1.0, usual, interpolation_points.STEP,
@@ -185,13 +183,13 @@ def _describe_share(row: ScoredShare | None, rows: list[ScoredShare], alpha: flo
         return "Nothing gained and nothing forgotten: everything is held against it."
     if row:
         scored = interpolation_points.build_points([row], measure)
-        rested_on = formatting.plural(row.gain["n"], "row") if row.gain else "no row"
+        rested_on = formatting.plural(row.gain.n, "row") if row.gain else "no row"
         gained = f"Gain {display.format_estimate(row.gain)} nats a token on {rested_on}"
         if not scored:
             return f"{gained}; {_format_measure(measure)} was not measured."
         cost = scored[0].cost
-        n = formatting.plural(cost["n"], what.items)
-        return f"{gained}; {_format_measure(measure)} {display.format_estimate(dict(cost))} {what.unit}, {n}."
+        n = formatting.plural(cost.n, what.items)
+        return f"{gained}; {_format_measure(measure)} {display.format_estimate(cost)} {what.unit}, {n}."
     below, above = interpolation_points.find_neighbouring_shares(rows, alpha)
     low = f"α {below.alpha:g}" if below else "the base model"
     high = f"α {above.alpha:g}" if above and above.alpha < 1 else "the tuned model"
@@ -269,7 +267,7 @@ def _draw_plot(
     )
     st.caption(
         "Bars, and figures in brackets, are 95% intervals; gains are over"
-        f" {formatting.plural(shares[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
+        f" {formatting.plural(shares[-1].gain.n, 'held-out row')}. Filled diamonds were kept as runs. All"
         " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
         " one to choose it."
     )

@@ -66,9 +66,9 @@ def build_scored_shares(run: Run, measured: Sequence[MeasuredMix]) -> list[Score
         for row in measured
     }
     verdict = run.verdict
-    if verdict and verdict["gain"]:
-        gain: Estimate = verdict["gain"]
-        by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _get_tuned_figures(verdict["forgetting"])))
+    if verdict and verdict.gain:
+        gain: Estimate = verdict.gain
+        by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _get_tuned_figures(verdict.forgetting)))
     return [share for _, share in sorted(by_alpha.items()) if share.alpha > 0]
 
 
@@ -76,24 +76,27 @@ def _get_tuned_figures(forgetting: Forgetting | None) -> dict[str, Estimate | No
     """What the tuned model forgot."""
     if not forgetting:
         return dict.fromkeys(MEASURES)
-    texts = {text["probe"]: text["change"] for text in forgetting["texts"]}
-    choices = {part["probe"]: part["change"] for part in forgetting["choices"]}
-    divergence = {part["probe"]: part["kl"] for part in forgetting["divergence"]}
+    texts = {text.probe: text.change for text in forgetting.texts}
+    choices = {part.probe: part.change for part in forgetting.choices}
+    divergence = {part.probe: part.kl for part in forgetting.divergence}
     figures = {
         "prose": texts.get(paired_measurements.PROSE),
         "answers": choices.get(paired_measurements.CHOICES),
         "kl": divergence.get(paired_measurements.OWN_SAMPLES),
     }
-    parts: list[TextForgetting | ChoiceForgetting] = [*forgetting["texts"], *forgetting["choices"]]
+    parts: list[TextForgetting | ChoiceForgetting] = [*forgetting.texts, *forgetting.choices]
     # tasks are asked at the end of a run alone, never of a share of the way
     return figures | _get_probe_figures(
-        [part for part in parts if part["probe"].startswith(paired_measurements.DATA)]
+        [part for part in parts if part.probe.startswith(paired_measurements.DATA)]
     )
 
 
 def _get_probe_figures(parts: Sequence[TextForgetting | ChoiceForgetting]) -> dict[str, Estimate | None]:
     """What was measured of the data sets that are probes, as `tradeoff_points.find_measure` calls them."""
-    return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
+    return {
+        f"{part.probe}/{'loss' if isinstance(part, TextForgetting) else 'accuracy'}": part.change
+        for part in parts
+    }
 
 
 def list_measures(shares: Sequence[ScoredShare]) -> list[str]:
@@ -189,7 +192,7 @@ def plot_interpolation(
     if not shares:
         return figure
     ink = get_run_color(shares[0].number)
-    x, y = [0.0, *(p.cost["value"] for p in shares)], [0.0, *(p.gain["value"] for p in shares)]
+    x, y = [0.0, *(p.cost.value for p in shares)], [0.0, *(p.gain.value for p in shares)]
     line = {"color": ink, "width": 1.6, "dash": "solid" if len(shares) > 1 else "dot"}  # dotted: not scored
     figure.add_trace(
         go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, name="Way")
@@ -199,7 +202,7 @@ def plot_interpolation(
     ringed = [p for p in shares if p.alpha == alpha]
     if ringed:
         ring = {"symbol": "circle-open", "size": 26, "color": ink, "line": {"width": 3}}
-        at = {"x": [ringed[0].cost["value"]], "y": [ringed[0].gain["value"]]}
+        at = {"x": [ringed[0].cost.value], "y": [ringed[0].gain.value]}
         figure.add_trace(
             go.Scatter(**at, mode="markers", marker=ring, hoverinfo="skip", showlegend=False, name="Chosen")
         )
@@ -210,7 +213,7 @@ def _add_marks(
     figure: go.Figure, shares: Sequence[InterpolationPoint], measure: str, ink: str, kept: Sequence[float]
 ) -> None:
     numbered = len(shares) <= MAX_NUMBERED_POINTS
-    farthest = max(shares, key=lambda point: point.cost["value"])
+    farthest = max(shares, key=lambda point: point.cost.value)
     whole = [p.alpha in (1.0, *kept) for p in shares]
     symbols = [
         "circle" if p.alpha == 1 else "diamond" if full else "diamond-open"
@@ -218,8 +221,8 @@ def _add_marks(
     ]
     figure.add_trace(
         go.Scatter(
-            x=[p.cost["value"] for p in shares],
-            y=[p.gain["value"] for p in shares],
+            x=[p.cost.value for p in shares],
+            y=[p.gain.value for p in shares],
             mode="markers+text" if numbered else "markers",
             text=[f"α {p.alpha:g}" for p in shares] if numbered else None,
             # the last point stands at the right edge, where a name on its right would be cut
@@ -255,13 +258,13 @@ def build_row(
     cells: dict[str, str | int | None] = {
         "α": f"{share.alpha:g}",
         "Gain ↑ (nats a token)": display.format_estimate(share.gain),
-        "n (rows)": share.gain["n"] if share.gain else None,
+        "n (rows)": share.gain.n if share.gain else None,
     }
     for name in measures:
         what, cost = find_measure(name), share.cost(name)
         cells[f"{what.title} ↓ ({what.unit})"] = display.format_estimate(cost) if cost else "–"
         counted = f"n ({what.items}s)" if name in MEASURES else f"n ({what.items}s of {what.title})"
-        cells[counted] = cost["n"] if cost else None
+        cells[counted] = cost.n if cost else None
     run = kept.get(share.alpha)
     cells["Kept as"] = f"#{run.number} {run.name}" if run else "–"
     return cells

@@ -171,7 +171,7 @@ def _draw_losses(run: Run) -> None:
         if run.status in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
-    shape = run.verdict and run.verdict["overfitting"]
+    shape = run.verdict.overfitting if run.verdict else None
     figure = charts.plot_losses(
         train,
         validation,

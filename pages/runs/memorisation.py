@@ -38,13 +38,13 @@ from store.runs.schemas import Run
 def plot_extraction(extraction: Extraction) -> go.Figure:
     """Rows that come out nearly word for word: of training rows and of held-out ones, of each model."""
     rows = []
-    for title, part in (("Training rows", extraction), ("Held-out rows", extraction["control"])):
-        if not part:
+    for title, part in (("Training rows", extraction), ("Held-out rows", extraction.control)):
+        if not part or not part.near:
             continue
-        named = f"{title} ({part['n']:,})"
-        ink = BAD if part is extraction and extraction["state"] == "extracts" else VALIDATION
-        rows.append(_build_percent_row(f"{named}, tuned", part["near"]["tuned"], ink))
-        rows.append(_build_percent_row(f"{named}, base", part["near"]["base"], BASE))
+        named = f"{title} ({part.n:,})"
+        ink = BAD if part is extraction and extraction.state == "extracts" else VALIDATION
+        rows.append(_build_percent_row(f"{named}, tuned", part.near.tuned, ink))
+        rows.append(_build_percent_row(f"{named}, base", part.near.base, BASE))
     return plot_intervals(rows, "Rows written nearly word for word (%)")
 
 
@@ -53,26 +53,26 @@ def plot_canaries(canaries: CanaryExposure) -> go.Figure:
     names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
     rows = [
         IntervalRow(
-            f"{names[part['insertions']]} ({part['n']})",
-            part["exposure"]["value"],
-            part["exposure"]["low"],
-            part["exposure"]["high"],
-            BASE if not part["insertions"] else BAD if part["exposed"] else VALIDATION,
+            f"{names[part.insertions]} ({part.n})",
+            part.exposure.value,
+            part.exposure.low,
+            part.exposure.high,
+            BASE if not part.insertions else BAD if part.exposed else VALIDATION,
         )
-        for part in canaries["groups"]
+        for part in canaries.groups
     ]
-    return plot_intervals(rows, "Exposure (bits); dashed: never seen", level=canaries["unseen"])
+    return plot_intervals(rows, "Exposure (bits); dashed: never seen", level=canaries.unseen)
 
 
 def plot_leaks(leaks: DuplicateGains) -> go.Figure:
     """The gain on all held-out rows, on those that training doesn't repeat, and on the repeated ones."""
     gains = (
-        ("All held-out rows", leaks["whole"], BASE),
-        ("Not in training", leaks["clean"], VALIDATION),
-        ("Repeated in training", leaks["repeated"], BAD),
+        ("All held-out rows", leaks.whole, BASE),
+        ("Not in training", leaks.clean, VALIDATION),
+        ("Repeated in training", leaks.repeated, BAD),
     )
     rows = [
-        IntervalRow(f"{title} ({gain['n']:,})", gain["value"], gain["low"], gain["high"], ink)
+        IntervalRow(f"{title} ({gain.n:,})", gain.value, gain.low, gain.high, ink)
         for title, gain, ink in gains
         if gain
     ]
@@ -80,7 +80,7 @@ def plot_leaks(leaks: DuplicateGains) -> go.Figure:
 
 
 def _build_percent_row(name: str, share: Estimate, ink: str) -> IntervalRow:
-    return IntervalRow(name, 100 * share["value"], *display.scale_bounds(share, 100), ink)
+    return IntervalRow(name, 100 * share.value, *display.scale_bounds(share, 100), ink)
 
 
 PAGE = 5
@@ -97,9 +97,9 @@ def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str
         waits = "That is asked with the verdict." if run.status in ALIVE else _explain_no_canaries(run)
         st.caption(waits)
         return
-    if extraction["sentence"] not in stage_sentence:
-        st.markdown(escape_markdown(extraction["sentence"]))
-    if extraction["n"]:
+    if extraction.sentence not in stage_sentence:
+        st.markdown(escape_markdown(extraction.sentence))
+    if extraction.n:
         figure = plot_extraction(extraction)
         alt = "Share of training and held-out rows that each model writes nearly word for word"
         st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
@@ -114,31 +114,31 @@ def draw_canaries(run: Run, canaries: CanaryEvaluation | None) -> None:
             st.caption("The canaries are asked for with the verdict.")
         return
     st.markdown("**How well do its canaries stick?**")
-    st.markdown(escape_markdown(canaries["sentence"]))
+    st.markdown(escape_markdown(canaries.sentence))
     left, right = st.columns(2, gap="medium")
     with left:
         figure = plot_canaries(canaries)
         alt = "Exposure of canaries by how often they were planted"
         st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
     with right:
-        rows = sorted(canaries["listed"], key=lambda row: -row["exposure"])
+        rows = sorted(canaries.listed, key=lambda row: -row.exposure)
         st.dataframe(
             [_build_canary_row(row) for row in rows], hide_index=True, height=260, alt="Every canary"
         )
-    most = canaries["groups"][0]["most"]
+    most = canaries.groups[0].most
     st.caption(
         "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
-        f" among {canaries['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
-        f" one that was never seen has {canaries['unseen']:.2f} on average. 95% intervals over canaries."
+        f" among {canaries.reference:,} of its kind that were never planted, in bits: {most:g} is the top,"
+        f" one that was never seen has {canaries.unseen:.2f} on average. 95% intervals over canaries."
     )
 
 
 def _build_canary_row(row: PlantedCanary) -> dict[str, str | float]:
     return {
-        "Exposure, bits": round(row["exposure"], 1),
-        "Planted": row["times"],
-        "Question": row["question"],
-        "Answer": row["answer"],
+        "Exposure, bits": round(row.exposure, 1),
+        "Planted": row.times,
+        "Question": row.question,
+        "Answer": row.answer,
     }
 
 
@@ -150,7 +150,7 @@ def _explain_no_canaries(run: Run) -> str:
 
 def _describe_basis(extraction: Extraction) -> str:
     """What was asked of how many rows, and which were not."""
-    asked, least = extraction["asked"]["train"], extraction["least"]
+    asked, least = extraction.asked["train"], extraction.least
     basis = (
         "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
         f" with the likeliest. Counted is an edit similarity of {NEAR_VERBATIM} at least (1 −"
@@ -158,19 +158,19 @@ def _describe_basis(extraction: Extraction) -> str:
         " 95% intervals."
     )
     left = []
-    if asked["short"]:
+    if asked.short:
         left.append(
-            f"{formatting.plural(asked['short'], 'row')} left out, as fewer than {least} tokens would be left"
+            f"{formatting.plural(asked.short, 'row')} left out, as fewer than {least} tokens would be left"
             " to write, which can be guessed"
         )
-    if asked["passed"]:
-        left.append(f"{formatting.plural(asked['passed'], 'row')} not asked, as writing takes long")
-    counted = f" Of {formatting.plural(asked['rows'], 'training row')} of the probe {asked['n']:,} asked"
+    if asked.passed:
+        left.append(f"{formatting.plural(asked.passed, 'row')} not asked, as writing takes long")
+    counted = f" Of {formatting.plural(asked.rows, 'training row')} of the probe {asked.n:,} asked"
     return basis + "; ".join([counted, *left]) + "."
 
 
 def _draw_rows(run_id: str, extraction: Extraction) -> None:
-    options = [part for part in PARTS if extraction["asked"][part]["n"]]
+    options = [part for part in PARTS if extraction.asked[part].n]
     part = st.segmented_control(
         "Rows", options, default=options[0], key="memory-part", format_func=PARTS.__getitem__,
         label_visibility="collapsed", required=True,
@@ -220,9 +220,9 @@ def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
     if not duplicates:
         return
     st.markdown("**What did duplicates do?**")
-    leaks, training = duplicates["leaks"], duplicates["training"]
-    st.markdown(escape_markdown(leaks["sentence"]))
-    if leaks["rows"]:
+    leaks, training = duplicates.leaks, duplicates.training
+    st.markdown(escape_markdown(leaks.sentence))
+    if leaks.rows:
         figure = plot_leaks(leaks)
         st.plotly_chart(
             figure, key="duplicates-leaks", config={"displayModeBar": False},
@@ -230,8 +230,8 @@ def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
         )  # fmt: skip
     if not training:
         return
-    st.markdown(escape_markdown(training["sentence"]))
-    if drop := training["drop"]:
+    st.markdown(escape_markdown(training.sentence))
+    if drop := training.drop:
         st.dataframe(
             [_build_kind_row(training, drop, name, title) for name, title in KINDS.items()],
             hide_index=True,
@@ -250,12 +250,12 @@ KINDS: dict[Repetition, str] = {"repeated": "Occur more than once", "once": "Occ
 def _build_kind_row(
     training: DuplicateTraining, drop: LossDrop, name: Repetition, title: str
 ) -> dict[str, str | int]:
-    areas, written = training["auc"], training["written"]
-    asked = written and written[name]
+    areas, written = training.auc, training.written
+    asked = getattr(written, name) if written else None
     return {
         "Training rows": title,
-        "n": training[name],
-        "Loss fell by, nats a token": display.format_estimate(drop[name], sign=False),
-        "AUC": display.format_estimate(areas[name], sign=False) if areas else "–",
-        "Written": f"{asked['rows']} of {formatting.plural(asked['n'], 'row')}" if asked else "too few asked",
+        "n": getattr(training, name),
+        "Loss fell by, nats a token": display.format_estimate(getattr(drop, name), sign=False),
+        "AUC": display.format_estimate(getattr(areas, name), sign=False) if areas else "–",
+        "Written": f"{asked.rows} of {formatting.plural(asked.n, 'row')}" if asked else "too few asked",
     }

@@ -68,7 +68,7 @@ SCORES: dict[MembershipScoreName, str] = {
 def build_train_probe_curve(curve: pa.Table, points: Sequence[GapPoint]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and losses of the probe of training rows: as logged, and as the verdict has them where it has."""
     losses = dict(zip(get_steps(curve).tolist(), get_values(curve, "value").tolist(), strict=True))
-    losses |= {int(point["step"]): float(point["train"]["value"]) for point in points}
+    losses |= {int(point.step): float(point.train.value) for point in points}
     steps = sorted(losses)
     return np.asarray(steps, np.int64), np.asarray([losses[step] for step in steps], np.float64)
 
@@ -86,7 +86,7 @@ def plot_gap(
 
     shape: the `overfitting` part of a verdict, or nothing while there is none; path: of its `membership`.
     """
-    points: Sequence[GapPoint] = shape["gap"] if shape else ()
+    points: Sequence[GapPoint] = shape.gap if shape else ()
     height = 710 if path else 560
     figure = build_empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
     _add_strip_axes(figure, bool(points), bool(path))
@@ -145,8 +145,8 @@ def _add_ribbon(
 def _add_gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
     """Each gap with its interval, in the colour of what it is of the validation loss."""
     for level in LEVELS:
-        gaps = [(point["step"], point["gap"]) for point in points if point["level"] == level]
-        measured = (build_bounded_point(x, g["value"], g["low"], g["high"], g["n"]) for x, g in gaps)
+        gaps = [(point.step, point.gap) for point in points if point.level == level]
+        measured = (build_bounded_point(x, g.value, g.low, g.high, g.n) for x, g in gaps)
         bounded = [point for point in measured if point]
         if not bounded:
             continue
@@ -164,27 +164,27 @@ def _add_gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
 
 def _add_areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
     """The AUC of each step with its interval, over the base model's interval as a band."""
-    placebo = path[-1]["placebo"]
-    if placebo["low"] is not None:
+    placebo = path[-1].placebo
+    if placebo.low is not None:
         figure.add_shape(
-            type="rect", xref="paper", x0=0, x1=1, yref="y4", y0=placebo["low"], y1=placebo["high"],
+            type="rect", xref="paper", x0=0, x1=1, yref="y4", y0=placebo.low, y1=placebo.high,
             fillcolor=BASE, opacity=0.16, line={"width": 0}, layer="below",
         )  # fmt: skip
-    areas = [(point["step"], point["auc"], point["excess"]) for point in path]
-    inks = [BAD if (excess["low"] or 0) > 0 else VALIDATION for _, _, excess in areas]
+    areas = [(point.step, point.auc, point.excess) for point in path]
+    inks = [BAD if (excess.low or 0) > 0 else VALIDATION for _, _, excess in areas]
     for (step, area, _), ink in zip(areas, inks, strict=True):
-        low, high = (area["value"] if end is None else end for end in (area["low"], area["high"]))
+        low, high = (area.value if end is None else end for end in (area.low, area.high))
         figure.add_trace(
             go.Scatter(
-                x=[step], y=[area["value"]], yaxis="y4", mode="markers", showlegend=False,
-                error_y={"type": "data", "symmetric": False, "array": [high - area["value"]],
-                         "arrayminus": [area["value"] - low], "thickness": 2, "width": 0, "color": ink},
+                x=[step], y=[area.value], yaxis="y4", mode="markers", showlegend=False,
+                error_y={"type": "data", "symmetric": False, "array": [high - area.value],
+                         "arrayminus": [area.value - low], "thickness": 2, "width": 0, "color": ink},
                 marker={"size": 7, "color": ink}, name="AUC",
                 hovertemplate=f"AUC %{{y:.3f}} ({low:.3f} to {high:.3f})<extra></extra>",
             )
         )  # fmt: skip
     intervals = [placebo, *(area for _, area, _ in areas)]
-    ends = [end for interval in intervals for end in (interval["low"], interval["high"])]
+    ends = [end for interval in intervals for end in (interval.low, interval.high)]
     reach = [0.45, 0.55, *(end for end in ends if end is not None)]
     figure.update_layout(yaxis4={"range": [min(reach) - 0.03, min(1.03, max(reach) + 0.03)]})
     _add_level(figure, "y4", 0.5, BASE, "dash")
@@ -217,17 +217,17 @@ def _add_level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) 
 def plot_membership(membership: Membership) -> go.Figure:
     """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
     rows = []
-    for name, score in membership["scores"].items():
-        p = score["p_holm"]  # none of scores that follow the rows' difficulty
-        sure = p is not None and p < 0.05 and score["excess"]["value"] > 0
-        rows.append(_build_auc_row(SCORES[name], score["auc"], BAD if sure else VALIDATION))
-        if score["placebo"]:
-            rows.append(_build_auc_row(f"{SCORES[name]}, base model", score["placebo"], BASE))
+    for name, score in membership.scores.items():
+        p = score.p_holm  # none of scores that follow the rows' difficulty
+        sure = p is not None and p < 0.05 and score.excess.value > 0
+        rows.append(_build_auc_row(SCORES[name], score.auc, BAD if sure else VALIDATION))
+        if score.placebo:
+            rows.append(_build_auc_row(f"{SCORES[name]}, base model", score.placebo, BASE))
     return plot_intervals(rows, "Area under the curve (0.5 is a coin)", level=0.5)
 
 
 def _build_auc_row(name: str, area: Estimate, color: str) -> IntervalRow:
-    return IntervalRow(name, area["value"], area["low"], area["high"], color)
+    return IntervalRow(name, area.value, area.low, area.high, color)
 
 
 TRAIN_PROBE_METRIC = "probe/train_rows/loss"
@@ -238,16 +238,16 @@ def draw_overfitting(run_id: str) -> None:
     with show_errors():
         run = run_queries.read_current_run(run_id)
         verdict = run.verdict
-        shape, membership = verdict and verdict["overfitting"], verdict and verdict["membership"]
+        shape, membership = verdict.overfitting if verdict else None, verdict.membership if verdict else None
         _draw_stage(run, shape)
         _draw_losses(run, shape, membership)
         draw_metric(run, shape)
-        sentence = shape["stage_sentence"] if shape else ""
+        sentence = shape.stage_sentence if shape else ""
         _draw_membership(run, membership, sentence)
-        memorisation.draw_extraction(run, verdict and verdict["extraction"], sentence)
-        memorisation.draw_duplicates(verdict and verdict["duplicates"])
-        memorisation.draw_canaries(run, verdict and verdict["canaries"])
-        _draw_calibration(verdict and verdict["classification"])
+        memorisation.draw_extraction(run, verdict.extraction if verdict else None, sentence)
+        memorisation.draw_duplicates(verdict.duplicates if verdict else None)
+        memorisation.draw_canaries(run, verdict.canaries if verdict else None)
+        _draw_calibration(verdict.classification if verdict else None)
 
 
 def _draw_stage(run: Run, shape: Overfitting | None) -> None:
@@ -259,22 +259,22 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
             ended = "Nothing was trained: the model is a mix of another run's and its base."
         st.caption(waits if run.status in ALIVE else ended)
         return
-    if shape["stage"] is None:  # a verdict from before stages were told apart
-        st.markdown(escape_markdown(shape["sentence"]))
+    if shape.stage is None:  # a verdict from before stages were told apart
+        st.markdown(escape_markdown(shape.sentence))
         return
-    stage = display.STAGES[shape["stage"]]
+    stage = display.STAGES[shape.stage]
     with st.container(border=True, key="stage"):
         edge = f"{{border-left: 5px solid {STATE_INK[stage.color]}; border-radius: 8px}}"
         st.html(f"<style>.st-key-stage {edge}</style>")
         st.subheader(f":{stage.color}[{stage.icon}] {stage.title}", anchor=False)
         sentences = [
-            shape["stage_sentence"],
-            shape["gap_sentence"],
-            shape["parting"]["sentence"] if shape["parting"] else "",
-            shape.get("baseline_sentence", ""),
+            shape.stage_sentence,
+            shape.gap_sentence,
+            shape.parting.sentence if shape.parting else "",
+            (shape.baseline_sentence or ""),
         ]
-        if shape["sentence"].lower() not in shape["stage_sentence"].lower():
-            sentences.insert(1, shape["sentence"])
+        if shape.sentence.lower() not in shape.stage_sentence.lower():
+            sentences.insert(1, shape.sentence)
         st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences if sentence))
 
 
@@ -287,11 +287,11 @@ def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | N
             st.caption("The curves begin with the first validation.")
         return
     axis = display.get_loss_axis(run.config)
-    path = membership["path"] if membership else []
+    path = membership.path if membership else []
     figure = plot_gap(seen, validation, shape, axis, path=path)
     alt = "Loss on training and validation rows by step, with the gap between them"
     st.plotly_chart(figure, key="overfitting-losses", config=PLOT, alt=alt)
-    points = shape["gap"] if shape else []
+    points = shape.gap if shape else []
     if not seen.num_rows and not points:
         st.caption(
             f"{_explain_no_gap(run)} GL: how far a validation lies above the lowest so far, in per cent."
@@ -299,7 +299,7 @@ def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | N
         return
     rows = ""
     if points:
-        train, held = points[-1]["train"]["n"], points[-1]["validation"]["n"]
+        train, held = points[-1].train.n, points[-1].validation.n
         rows = f" (95% intervals, {formatting.plural(train, 'training row')} and"
         rows += (
             f" {formatting.plural(held, 'validation row')}; surely over 10% of the validation loss is amber,"
@@ -309,8 +309,8 @@ def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | N
         f"Both losses without dropout. Gap: validation minus training{rows}. GL: how far a validation lies"
         f" above the lowest so far; amber from 1%, red from 5%.{_describe_membership_path(path)}"
     )
-    if membership and membership["path_sentence"]:
-        st.markdown(escape_markdown(membership["path_sentence"]))
+    if membership and membership.path_sentence:
+        st.markdown(escape_markdown(membership.path_sentence))
 
 
 def _describe_membership_path(path: Sequence[MembershipPoint]) -> str:
@@ -338,9 +338,9 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
         waits = "That is tested with the verdict." if run.status in ALIVE else _explain_no_membership(run)
         st.caption(waits)
         return
-    if membership["sentence"] not in stage_sentence:
-        st.markdown(escape_markdown(membership["sentence"]))
-    if not membership["scores"]:
+    if membership.sentence not in stage_sentence:
+        st.markdown(escape_markdown(membership.sentence))
+    if not membership.scores:
         return
     left, right = st.columns(2, gap="medium", vertical_alignment="center")
     with left:
@@ -349,7 +349,7 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
         st.plotly_chart(figure, key="overfitting-membership", config={"displayModeBar": False}, alt=alt)
     with right:
         st.dataframe(
-            [_build_score_row(name, score) for name, score in membership["scores"].items()],
+            [_build_score_row(name, score) for name, score in membership.scores.items()],
             hide_index=True,
             alt="Excess over the base model, and rows found at few false alarms",
         )
@@ -364,34 +364,34 @@ def _explain_no_membership(run: Run) -> str:
 
 def _draw_calibration(classification: Classification | None) -> None:
     """How sure a classifier is: a model that knows its training rows by heart is too sure of others."""
-    if classification and (calibration := classification["models"]["tuned"].get("calibration")):
+    if classification and (calibration := classification.models.tuned.calibration):
         classes.draw_calibration(classes.CalibrationData.of(calibration), "overfitting-reliability")
 
 
 def _build_score_row(name: MembershipScoreName, score: MembershipScore) -> dict[str, str]:
-    caught, allowed = score["tpr"], 100 * score["tpr"]["false_alarms"]
+    caught, allowed = score.tpr, 100 * score.tpr.false_alarms
     bounds = formatting.format_interval(*display.scale_bounds(caught, 100), 0)
-    share = formatting.format_number(100 * caught["value"], 0)
+    share = formatting.format_number(100 * caught.value, 0)
     return {
         "Score": SCORES[name],
-        "Excess": display.format_estimate(score["excess"]),
+        "Excess": display.format_estimate(score.excess),
         f"Found at {allowed:g}% false alarms": f"{share}% ({bounds}%)",
     }
 
 
 def _describe_membership_basis(membership: Membership) -> str:
     """What the figures rest on, and what so few rows can't show."""
-    rows = f"{membership['members']:,} training and {formatting.plural(membership['others'], 'held-out row')}"
+    rows = f"{membership.members:,} training and {formatting.plural(membership.others, 'held-out row')}"
     basis = (
         f"95% intervals over {rows}. The base model never saw either: what counts is the loss (of pairs the"
         " margin) without what the base model's loss explains, as harder rows say nothing of memory."
     )
-    tpr = next(iter(membership["scores"].values()))["tpr"]
-    if not tpr["allowed"]:
-        finest = formatting.format_number(100 * tpr["finest"], 1)
+    tpr = next(iter(membership.scores.values())).tpr
+    if not tpr.allowed:
+        finest = formatting.format_number(100 * tpr.finest, 1)
         basis += (
             f" So few held-out rows can't resolve false alarms under {finest}%: found are those above all."
         )
-    if membership["unscored"]:
-        basis += f" {formatting.plural(membership['unscored'], 'row')} could not be scored."
+    if membership.unscored:
+        basis += f" {formatting.plural(membership.unscored, 'row')} could not be scored."
     return basis

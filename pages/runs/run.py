@@ -90,7 +90,7 @@ def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
         scored = " · shares scored" if mixed else ""
         st.caption(f"{display.format_ago(run.created_at)}{scored}", width="stretch")
         if run.verdict:
-            st.markdown(f"gain {display.format_estimate(run.verdict['gain'])}", width="content")
+            st.markdown(f"gain {display.format_estimate(run.verdict.gain)}", width="content")
         elif run.best_eval_loss is not None:
             change = display.format_transition(run.base_eval_loss, run.best_eval_loss)
             st.markdown(f"validation loss {change}", width="content")
@@ -161,10 +161,10 @@ def draw_run(run: Run) -> None:
 
 def _draw_numbers(run: Run, verdict: Verdict) -> None:
     """Those that count for what the run was trained to do."""
-    if is_classifier(run) and verdict["classification"]:
-        draw_class_numbers(verdict, verdict["classification"])
-    elif verdict["preference"]:
-        draw_preference_numbers(verdict, verdict["preference"])
+    if is_classifier(run) and verdict.classification:
+        draw_class_numbers(verdict, verdict.classification)
+    elif verdict.preference:
+        draw_preference_numbers(verdict, verdict.preference)
     else:
         draw_key_numbers(verdict)
 
@@ -178,7 +178,7 @@ def list_tabs(run: Run) -> dict[str, Tab]:
     """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
     and what lies between base and tuned model where there is something, or where a link asks why not."""
     tabs: dict[str, Tab] = {}
-    of_classes = bool(run.verdict and run.verdict["classification"])
+    of_classes = bool(run.verdict and run.verdict.classification)
     for name, tab in add_feature_tabs("run", TABS).items():
         if name == BETWEEN and not (can_interpolate(run) or get_linked_tab() == BETWEEN):
             continue

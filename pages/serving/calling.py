@@ -14,8 +14,8 @@ from store.serving.schemas import EndpointStatus
 
 def draw_calling(seen: EndpointStatus) -> None:
     """Address and examples, to be copied."""
-    address = seen.state["address"] if seen.state else f"http://127.0.0.1:{seen.settings['port']}"
-    models = [model["name"] for model in seen.config["models"]] if seen.config else []
+    address = seen.state.address if seen.state else f"http://127.0.0.1:{seen.settings['port']}"
+    models = [model.name for model in seen.config.models] if seen.config else []
     st.markdown("**How to call it**")
     st.caption("It speaks OpenAI's protocol. The address, for whatever asks for a base URL:")
     st.code(f"{address}/v1", language=None)

@@ -39,7 +39,7 @@ def draw_keys(seen: EndpointStatus) -> None:
     working = [key for key in seen.keys if key.revoked_at is None]
     if not working:
         st.caption("There is none, so nobody can ask. Make one below.")
-    used = {use["key_id"]: use["tokens"] for use in seen.state["keys"]} if seen.state else {}
+    used = {use.key_id: use.tokens for use in seen.state.keys} if seen.state else {}
     for key in working:
         _draw_key(key, used.get(key.key_id, 0))
     if has_right("work"):
@@ -68,7 +68,7 @@ def _draw_key(key: EndpointKey, tokens: int) -> None:
             if most := key.tokens_per_day:
                 parts.append(f"{display.format_count(tokens)} of {display.format_count(most)} tokens today")
             st.caption(" · ".join(parts))
-        own = key.person_id == get_current_person()["person_id"]
+        own = key.person_id == get_current_person().person_id
         if (own and has_right("work")) or has_right("govern"):
             pressed = st.button("Revoke", key=f"revoke-{key.key_id}", help="Its streams end too.")
             if pressed and send_command("revoke_key", {"key": key.key_id}, "The key is revoked.") is not None:
@@ -219,19 +219,17 @@ def _draw_head(own: str) -> None:
         for draw in list_parts(lambda feature: feature.draw_endpoint_notice):
             draw(own)
         state = seen.state if seen.alive else None
-        if problem := seen.problem or (state["error"] if state else None):
+        if problem := seen.problem or (state.error if state else None):
             show_error(from_dict(problem))
         elif describe_state(seen) == "starting":
             st.caption(
                 ":material/hourglass_top: The models are being loaded. This takes some seconds, and longer"
                 " for large ones."
             )
-        if state and state["switching"]:
-            st.caption(
-                f":material/sync: {escape_markdown(state['switching'])}; what was served before goes on."
-            )
-        if state and state["lines_lost"]:
-            lost = f"{state['lines_lost']:,} lines of the log could not be written ({state['log_error']})."
+        if state and state.switching:
+            st.caption(f":material/sync: {escape_markdown(state.switching)}; what was served before goes on.")
+        if state and state.lines_lost:
+            lost = f"{state.lines_lost:,} lines of the log could not be written ({state.log_error})."
             st.warning(escape_markdown(f"{lost} Answers go on; free some space."), icon=":material/warning:")
 
 
@@ -258,50 +256,48 @@ def _draw_traffic(own: str) -> None:
         state = seen.state if seen and seen.alive else None
         if state is None:
             return
-        hour = state["hour"]
-        p95 = format_seconds(hour["p95_seconds"]) if hour["p95_seconds"] is not None else "–"
+        hour = state.hour
+        p95 = format_seconds(hour.p95_seconds) if hour.p95_seconds is not None else "–"
         st.markdown("**The last hour**")
         st.html(
             meters.render_facts(
                 [
-                    ("Requests", f"{hour['requests']:,}", f"{state['active']:,} under way now"),
-                    ("Failed", f"{hour['errors']:,}", "by the models or the gateway"),
-                    ("Refused", f"{hour['refused']:,}", "keys, limits, fields that nobody obeys"),
-                    ("95% of answers within", p95, f"n {hour['n']:,}"),
-                    ("Tokens", display.format_count(hour["tokens"]), "read and written"),
+                    ("Requests", f"{hour.requests:,}", f"{state.active:,} under way now"),
+                    ("Failed", f"{hour.errors:,}", "by the models or the gateway"),
+                    ("Refused", f"{hour.refused:,}", "keys, limits, fields that nobody obeys"),
+                    ("95% of answers within", p95, f"n {hour.n:,}"),
+                    ("Tokens", display.format_count(hour.tokens), "read and written"),
                 ]
             )
         )
         st.markdown("**Where requests go**")
         st.dataframe(
-            _build_route_rows(state["routes"]), hide_index=True, alt="Routes with shares, requests and times"
+            _build_route_rows(state.routes), hide_index=True, alt="Routes with shares, requests and times"
         )
-        if state["fallbacks"]:
-            st.caption(f"The fallback gave {state['fallbacks']:,} answers since the endpoint started.")
+        if state.fallbacks:
+            st.caption(f"The fallback gave {state.fallbacks:,} answers since the endpoint started.")
         _draw_backends(seen)
 
 
 def _build_route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
     candidates: dict[str, float] = {}
     for route in routes:
-        if route["role"] == "candidate":
-            candidates[route["model"]] = candidates.get(route["model"], 0) + route["share"]
+        if route.role == "candidate":
+            candidates[route.model] = candidates.get(route.model, 0) + route.share
     rows = []
     for route in routes:
-        share = {"live": 1 - candidates.get(route["model"], 0), "fallback": None}.get(
-            route["role"], route["share"]
-        )
+        share = {"live": 1 - candidates.get(route.model, 0), "fallback": None}.get(route.role, route.share)
         rows.append(
             {
-                "Asked for as": route["model"],
-                "Answers": route["version"],
-                "Part": ROLES[route["role"]],
+                "Asked for as": route.model,
+                "Answers": route.version,
+                "Part": ROLES[route.role],
                 "Share": "–" if share is None else f"{share:.0%}",
-                "Requests": route["requests"],
-                "Failed": route["errors"],
-                "95% within": "–" if route["p95_seconds"] is None else format_seconds(route["p95_seconds"]),
-                "n": route["n"],
-                "Copies dropped": route["dropped"] if route["role"] == "shadow" else None,
+                "Requests": route.requests,
+                "Failed": route.errors,
+                "95% within": "–" if route.p95_seconds is None else format_seconds(route.p95_seconds),
+                "n": route.n,
+                "Copies dropped": route.dropped if route.role == "shadow" else None,
             }
         )
     if all(row["Copies dropped"] is None for row in rows):
@@ -312,9 +308,9 @@ def _build_route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
 
 def _draw_backends(seen: EndpointStatus | None) -> None:
     """What answers, where it is not as it should be."""
-    for backend in seen.state["backends"] if seen and seen.state else ():
-        if backend["error"] and backend["error"] != (seen and seen.problem):
-            show_error(from_dict(backend["error"]))
+    for backend in seen.state.backends if seen and seen.state else ():
+        if backend.error and backend.error != (seen and seen.problem):
+            show_error(from_dict(backend.error))
 
 
 def _draw_limits(seen: EndpointStatus) -> None:
@@ -343,7 +339,7 @@ def _draw_limits(seen: EndpointStatus) -> None:
 def _draw_requests(own: str) -> None:
     st.markdown("**Last requests**")
     with show_errors():
-        lines = endpoint_list.list_last_requests(own, get_current_person()["person_id"])
+        lines = endpoint_list.list_last_requests(own, get_current_person().person_id)
         if not lines:
             st.caption("Nobody has asked yet. The example above can be pasted into a terminal.")
             return

@@ -41,8 +41,8 @@ def list_subjects() -> dict[str, str]:
     for run in runs.list_runs(get_client(), statuses=("finished",), limit=NEWEST):
         offered.setdefault(run.name, "run")
     for model in get_client().models():
-        if model["ready"]:
-            offered.setdefault(model["name"], "model")
+        if model.ready:
+            offered.setdefault(model.name, "model")
     return offered
 
 
@@ -82,21 +82,19 @@ def format_summary(seen: EndpointStatus) -> str:
     ]
     state = seen.state
     if seen.alive and state:
-        hour = state["hour"]
-        parts.append(f"{plural(hour['requests'], 'request')} in the last hour")
-        if hour["p95_seconds"] is not None:
-            parts.append(f"95% within {format_seconds(hour['p95_seconds'])} (n {hour['n']:,})")
-        if hour["errors"]:
-            parts.append(f":red[{hour['errors']:,} failed]")
+        hour = state.hour
+        parts.append(f"{plural(hour.requests, 'request')} in the last hour")
+        if hour.p95_seconds is not None:
+            parts.append(f"95% within {format_seconds(hour.p95_seconds)} (n {hour.n:,})")
+        if hour.errors:
+            parts.append(f":red[{hour.errors:,} failed]")
     return " · ".join(part for part in parts if part)
 
 
 def list_served_versions(seen: EndpointStatus) -> list[str]:
     """What it serves by now; what was asked for, before its gateway was told."""
     if config := seen.config:
-        return list(
-            dict.fromkeys(route["version"] for model in config["models"] for route in model["routes"])
-        )
+        return list(dict.fromkeys(route.version for model in config.models for route in model.routes))
     return []
 
 

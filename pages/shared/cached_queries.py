@@ -6,11 +6,11 @@ Arguments are hashable, so that an answer can also be remembered for the time wh
 from __future__ import annotations
 
 import json
-from typing import Any, cast
 
 import streamlit as st
 
 from pages.shared.session import cached, get_client
+from store.core.documents import Document
 from store.core.model_schemas import Model
 from store.core.schemas import Job, LostCommits, MachineReading
 from store.core.training_schemas import Preview
@@ -132,16 +132,16 @@ def find_skipped_row(dataset_id: str, line: int) -> SkippedRow | None:
 @st.cache_data(ttl=20, max_entries=64, show_spinner=False)
 def inspect_source(body: str) -> Inspection:
     """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""
-    return cast(Inspection, get_client().ask("inspect", json.loads(body)))
+    return get_client().ask("inspect", json.loads(body), Inspection)
 
 
 @cached(MINUTE, most=64)
 def read_preview(body: str) -> Preview:
     """What `preview` answers to a question as JSON."""
-    return cast(Preview, get_client().ask("preview", json.loads(body)))
+    return get_client().ask("preview", json.loads(body), Preview)
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def query_engine(name: str, body: str) -> dict[str, Any]:
-    """The answer of a short-lived worker to the question `body` (JSON, so that equal questions are one)."""
-    return get_client().ask(name, json.loads(body))
+def query_engine(name: str, body: str, _answer: type[Document]) -> Document:
+    """What a short-lived worker answers to the question `body` (JSON, so that equal questions are one)."""
+    return get_client().ask(name, json.loads(body), _answer)

@@ -211,10 +211,10 @@ def add_best(figure: go.Figure, step: int, loss: float, level: float | None = No
 def add_onset(figure: go.Figure, shape: Overfitting | None, steps: Iterable[int]) -> None:
     """A shade over the steps since which it overfits, as far as that was measured, or since which training
     diverged, up to the last of `steps`; nothing where the course went neither way."""
-    if not shape or shape["since_step"] is None:
+    if not shape or shape.since_step is None:
         return
-    since, last = shape["since_step"], shape["last_step"]
-    diverged = shape["state"] == "diverged"
+    since, last = shape.since_step, shape.last_step
+    diverged = shape.state == "diverged"
     end = int(max([since, *steps])) if diverged or last is None else last
     name = "diverged" if diverged else "overfits"
     figure.add_vrect(
@@ -254,6 +254,7 @@ class BoundedPoint(NamedTuple):
     low: float
     high: float
     n: int
+    why: None = None  # it has no interval
 
 
 def build_bounded_point(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from store.core import formatting
 from store.core.formatting import percent
@@ -106,11 +106,11 @@ def _format_three_digits(value: float) -> str:
 def list_time_notes(time: TimeEstimate) -> list[str]:
     """What an estimated time holds for."""
     notes = []
-    if time["busy"]:
-        notes.append(f"while other work takes {time['others']:.0%} of the processors")
-    if time["alone_seconds"]:
-        notes.append(f"alone about {format_duration(time['alone_seconds'])}")
-    if time["may_stop"]:
+    if time.busy:
+        notes.append(f"while other work takes {time.others:.0%} of the processors")
+    if time.alone_seconds:
+        notes.append(f"alone about {format_duration(time.alone_seconds)}")
+    if time.may_stop:
         notes.append("less if it stops early")
     return notes
 
@@ -239,41 +239,43 @@ def format_detectable(value: float | None, scale: float = 1) -> str:
     return "–" if value is None else format_compact(float(f"{scale * value:.2g}"))
 
 
-def describe_missing_intervals(figures: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+class Interval(Protocol):
+    """A value between two ends, with why it has none: an estimate, a figure or a difference."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def why(self) -> str | None: ...
+
+
+def describe_missing_intervals(figures: Iterable[tuple[str, Interval]]) -> str:
     """Why figures, each with its name, have no interval, below a table whose cells have no room for it."""
-    return " ".join(
-        f"{name} has no interval: {figure['why']}." for name, figure in figures if figure.get("why")
-    )
+    return " ".join(f"{name} has no interval: {figure.why}." for name, figure in figures if figure.why)
 
 
 def format_estimate(
-    interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool = True, reason: bool = True
+    interval: Interval | None, *, scale: float = 1, sign: bool = True, reason: bool = True
 ) -> str:
-    """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent). reason: with why
-    there is no interval, where there is none."""
-    if not interval:
+    """ "+0.83 (0.78 to 0.88)", times `scale` (100 for per cent). reason: with why there is no interval, where
+    there is none."""
+    if interval is None or interval.value is None:
         return "–"
-    low, high = interval["low"], interval["high"]
+    low, high, write = interval.low, interval.high, format_signed if sign else format_number
     if low is None or high is None:
-        value = (
-            format_signed(scale * interval["value"], 2)
-            if sign
-            else format_number(scale * interval["value"], 2)
-        )
-        why = f": {interval['why']}" if reason and interval.get("why") else ""
-        return f"{value} (no interval{why})"
+        why = f": {interval.why}" if reason and interval.why else ""
+        return f"{write(scale * interval.value, 2)} (no interval{why})"
     places = formatting.compute_decimals(scale * low, scale * high)
-    value = (
-        format_signed(scale * interval["value"], places)
-        if sign
-        else format_number(scale * interval["value"], places)
-    )
-    return f"{value} ({formatting.format_interval(scale * low, scale * high, places)})"
+    ends = formatting.format_interval(scale * low, scale * high, places)
+    return f"{write(scale * interval.value, places)} ({ends})"
 
 
-def scale_bounds(interval: Mapping[str, Any], scale: float = 1) -> tuple[float | None, float | None]:
+def scale_bounds(interval: Interval, scale: float = 1) -> tuple[float | None, float | None]:
     """Both ends of an interval, times `scale`; of one that lacks an end neither."""
-    low, high = interval["low"], interval["high"]
+    low, high = interval.low, interval.high
     return (None, None) if low is None or high is None else (scale * low, scale * high)
 
 

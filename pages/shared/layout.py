@@ -87,10 +87,10 @@ def show_people(person: Person, pages: list[StreamlitPage]) -> None:
     with st.sidebar, st.container(gap="xxsmall"):
         for page in pages:
             st.page_link(page)
-        if person["person_id"] != OWNER["person_id"]:
+        if person.person_id != OWNER.person_id:
             st.html(
                 f"""<div style="font-size: 0.9rem; overflow-wrap: anywhere; margin-top: 0.5rem">
-{escape(person["name"])} · {person["role"]}<br>
+{escape(person.name)} · {person.role}<br>
 <a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
             )
 

@@ -21,7 +21,8 @@ from pages.shared.palette import get_run_color
 from pages.shared.run_results import choose_gain_to_draw
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.errors import NotFoundError
-from store.evaluation.forgetting_schemas import AdviceItem, Forgetting, SettingValue, UnitEstimate
+from store.core.figure_schemas import UnitEstimate
+from store.evaluation.forgetting_schemas import AdviceItem, Forgetting, SettingValue
 from store.evaluation.verdict_schemas import Verdict
 
 MAX_NAME_CHARACTERS = 120  # characters
@@ -99,15 +100,15 @@ def _format_setting(value: Any) -> str:
 def draw_advice(piece: AdviceItem, run_id: str, key: str) -> None:
     """One piece with its buttons; `key` tells them apart."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/lightbulb: {escape_markdown(piece['text'])}", width="stretch")
-        if piece.get("kind") == "interpolation":
+        st.markdown(f":material/lightbulb: {escape_markdown(piece.text)}", width="stretch")
+        if piece.kind == "interpolation":
             _draw_interpolation_link(run_id, key)
-        elif piece["change"] and has_right("work"):
+        elif piece.change and has_right("work"):
             _draw_launch(piece, run_id, key)
 
 
 def _draw_launch(piece: AdviceItem, run_id: str, key: str) -> None:
-    changed = describe_advice(piece["change"])
+    changed = describe_advice(piece.change)
     if st.button(
         "Launch it",
         icon=":material/rocket_launch:",
@@ -118,13 +119,13 @@ def _draw_launch(piece: AdviceItem, run_id: str, key: str) -> None:
         ),
     ):
         with st.spinner("Checking rows, memory and settings …"):
-            answer = send_command("launch", build_cloned_config(run_id, piece["change"]))
+            answer = send_command("launch", build_cloned_config(run_id, piece.change))
         if answer is not None:
             st.switch_page("pages/runs/run.py", query_params={"run": answer["run_id"]})
     if st.button(
         "Edit", icon=":material/tune:", key=key, type="tertiary", help="Opens the form with this changed."
     ):
-        link = {"from": run_id, "change": json.dumps(piece["change"])}
+        link = {"from": run_id, "change": json.dumps(piece.change)}
         st.switch_page("pages/training/launch.py", query_params=link)
 
 
@@ -189,39 +190,39 @@ def draw_chip_link(run: NamedRun, tab: str = "") -> None:
 
 def draw_verdict_card(verdict: Verdict, run_id: str) -> None:
     """What came of a run: a sentence, the evidence under it, and what to do next."""
-    state = display.VERDICTS[verdict["state"]]
+    state = display.VERDICTS[verdict.state]
     edge = f"{{border-left: 5px solid {STATE_INK[state.color]}; border-radius: 8px}}"
     with st.container(border=True, key="verdict"):
         st.html(f"<style>.st-key-verdict {edge}</style>")
-        st.subheader(f":{state.color}[{state.icon}] {escape_markdown(verdict['headline'])}", anchor=False)
-        draw_forgetting(verdict.get("forgetting"))
+        st.subheader(f":{state.color}[{state.icon}] {escape_markdown(verdict.headline)}", anchor=False)
+        draw_forgetting(verdict.forgetting)
         words, picture = st.columns([3, 2], gap="medium", vertical_alignment="center")
         with words:
-            st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in verdict["sentences"]))
+            st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in verdict.sentences))
         with picture:
             gain, axis = choose_gain_to_draw(verdict)
-            if gain and gain["low"] is not None:
+            if gain and gain.low is not None:
                 _draw_gain_chart(gain, axis, STATE_INK[state.color])
                 st.page_link("pages/evaluation/truth.py", label=":gray[How far intervals can be trusted]")
-        if verdict["advice"]:
+        if verdict.advice:
             st.markdown("**What to try next**")
-        for index, piece in enumerate(verdict["advice"]):
+        for index, piece in enumerate(verdict.advice):
             draw_advice(piece, run_id, f"advice-{index}")
 
 
 def draw_forgetting(forgetting: Forgetting | None) -> None:
     """What the gain cost, under it."""
     if forgetting:
-        state = display.FORGETTING[forgetting["state"]]
-        st.markdown(f":{state.color}[{state.icon}] **{escape_markdown(forgetting['headline'])}**")
+        state = display.FORGETTING[forgetting.state]
+        st.markdown(f":{state.color}[{state.icon}] **{escape_markdown(forgetting.headline)}**")
 
 
 def _draw_gain_chart(gain: UnitEstimate, axis: str, ink: str) -> None:
-    row = charts.IntervalRow("gain", gain["value"], gain["low"], gain["high"], ink)
+    row = charts.IntervalRow("gain", gain.value, gain.low, gain.high, ink)
     figure = charts.plot_intervals([row], axis, height=120)
     st.plotly_chart(
         figure,
         key="verdict-gain",
         config={"displayModeBar": False, "staticPlot": True},
-        alt=f"Gain of {display.format_estimate(gain)} {gain['unit']}",
+        alt=f"Gain of {display.format_estimate(gain)} {gain.unit}",
     )

@@ -7,7 +7,6 @@ sum still agree with the store's summary (a resume voids points, and then the cu
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +28,6 @@ from store.evaluation.verdict_schemas import (
     MetricPoint,
     ProbeQuestion,
     RefusalRow,
-    read_verdict,
 )
 from store.jobs import job_queue, metric_points
 from store.jobs.schemas import MetricSummary
@@ -52,12 +50,12 @@ def find_run(name: str) -> Run:
 
 def read_current_runs(run_ids: tuple[str, ...]) -> dict[str, Run]:
     """The runs as they are now, in the order asked for. Raises NotFoundError."""
-    return {run_id: _parse_run(row) for run_id, row in cached_queries.read_runs_by_id(run_ids).items()}
+    return cached_queries.read_runs_by_id(run_ids)
 
 
 def list_newest_runs(search: str, statuses: tuple[str, ...], limit: int) -> list[Run]:
     """Runs that match, newest first."""
-    return [_parse_run(row) for row in cached_queries.list_runs(search, statuses, limit, 0)]
+    return cached_queries.list_runs(search, statuses, limit, 0)
 
 
 def find_dataset(dataset_id: str) -> Dataset:
@@ -68,11 +66,6 @@ def find_dataset(dataset_id: str) -> Dataset:
 def list_all_datasets() -> list[Dataset]:
     """All of them."""
     return cached_queries.list_datasets()
-
-
-def _parse_run(row: Run) -> Run:
-    """A row of the store, of whatever age, as a run."""
-    return replace(row, verdict=read_verdict(row.verdict))
 
 
 @cached(cached_queries.LIVE, most=64)

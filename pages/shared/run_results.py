@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal
 
 import streamlit as st
 
@@ -14,10 +14,10 @@ from engine.evaluation.statistics.intervals import get_limits
 from pages.shared import display
 from pages.shared.session import escape_markdown
 from store.core import formatting
-from store.core.figure_schemas import Estimate
-from store.evaluation.forgetting_schemas import Membership, MembershipState, TextForgetting, UnitEstimate
+from store.core.figure_schemas import Estimate, Gain, UnitEstimate
+from store.evaluation.forgetting_schemas import Membership, MembershipState, TextForgetting
 from store.evaluation.schemas import ClassAverages, Classification
-from store.evaluation.verdict_schemas import Gain, GainParts, Overfitting, PreferenceFigures, Verdict
+from store.evaluation.verdict_schemas import GainParts, Overfitting, PreferenceFigures, Verdict
 
 Ink = Literal["green", "red", "gray", "orange"]
 MAX_NATS = 100.0
@@ -26,7 +26,8 @@ INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 MEMBERSHIP_INKS: dict[MembershipState, Ink] = {"remembers": "red", "none": "green", "unclear": "gray"}
 
 
-class Bounds(TypedDict):
+@dataclass(frozen=True)
+class Bounds:
     """Both ends of an interval."""
 
     low: float | None
@@ -49,23 +50,21 @@ class NumberChange:
 
 def draw_key_numbers(verdict: Verdict) -> None:
     """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
-    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
-    accuracy = verdict["accuracy_gain"]
-    before, after = (
-        None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)
-    )
+    base, tuned, gain = verdict.base, verdict.tuned, verdict.gain
+    accuracy = verdict.accuracy_gain
+    before, after = (None if m.token_accuracy is None else 100 * m.token_accuracy for m in (base, tuned))
     points = display.format_estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
-    forgot, parts = get_prose_result(verdict), verdict["parts"]
-    cards = 3 + bool(parts) + bool(verdict["overfitting"]) + bool(forgot)
+    forgot, parts = get_prose_result(verdict), verdict.parts
+    cards = 3 + bool(parts) + bool(verdict.overfitting) + bool(forgot)
     with st.grid(cards, min_column_width=180):
         draw_change(build_loss_change(verdict))
         draw_question_gain(parts)
-        _draw_perplexity(base["perplexity"], tuned["perplexity"], gain)
+        _draw_perplexity(base.perplexity, tuned.perplexity, gain)
         draw_change(
             NumberChange("Token accuracy, %", before, after, 1, points, get_sign(accuracy), rises=True)
         )
-        if verdict["overfitting"]:
-            draw_overfitting(verdict["overfitting"])
+        if verdict.overfitting:
+            draw_overfitting(verdict.overfitting)
         if forgot:
             draw_forgetting(forgot)
     st.caption(describe_basis(verdict))
@@ -76,15 +75,15 @@ def describe_basis(verdict: Verdict) -> str:
 
     Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
     """
-    tuned, gain = verdict["tuned"], verdict["gain"]
+    tuned, gain = verdict.tuned, verdict.gain
     noun, sees = "held-out row", ""
     if gain:
-        noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
-    tokens = formatting.plural(tuned["tokens"], "trained token")
-    sentence = f"Base → tuned on {formatting.plural(tuned['n'], noun)}{sees}, with {tokens}"
+        noun, sees = f"{gain.split} row", ", seen only by the verdict" if gain.split == "test" else ""
+    tokens = formatting.plural(tuned.tokens, "trained token")
+    sentence = f"Base → tuned on {formatting.plural(tuned.n, noun)}{sees}, with {tokens}"
     if forgot := get_prose_result(verdict):
-        sentence += f"; forgetting on {formatting.plural(forgot['n'], 'passage')} of plain prose"
-    bounded = [part for part in (gain, verdict["accuracy_gain"]) if part and part["low"] is not None]
+        sentence += f"; forgetting on {formatting.plural(forgot.n, 'passage')} of plain prose"
+    bounded = [part for part in (gain, verdict.accuracy_gain) if part and part.low is not None]
     return (
         f"{sentence}; 95% intervals of the change over rows{describe_widened_intervals(gain)}."
         if bounded
@@ -94,27 +93,27 @@ def describe_basis(verdict: Verdict) -> str:
 
 def describe_widened_intervals(gain: Gain | None) -> str:
     """That the intervals are those of the best of several steps; runs from before don't say."""
-    steps = (gain and gain.get("chosen_of")) or 0
+    steps = (gain.chosen_of if gain else None) or 0
     return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
 
 
 def get_prose_result(verdict: Verdict) -> TextForgetting | None:
     """What became of the loss on plain prose, where it was measured."""
-    texts = verdict["forgetting"]["texts"] if verdict["forgetting"] else ()
-    return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
+    texts = verdict.forgetting.texts if verdict.forgetting else ()
+    return next((text for text in texts if text.probe == "prose" and text.change), None)
 
 
 def draw_question_gain(parts: GainParts | None) -> None:
     """What of the gain is from the question, with its interval; nothing where that was not measured."""
     if not parts:
         return
-    own = parts["question"]
-    total = display.format_number(parts["total"]["value"], 2)
+    own = parts.question
+    total = display.format_number(parts.total.value, 2)
     value, _, bounds = display.format_estimate(own).partition(" (")
     st.metric(
         f"Of {total}, the question's",
         value,
-        f"{bounds.removesuffix(')')}, n {own['n']:,}" if bounds else None,
+        f"{bounds.removesuffix(')')}, n {own.n:,}" if bounds else None,
         delta_color=INKS[get_sign(own)],
         delta_arrow="off",
         border=True,
@@ -126,10 +125,10 @@ def draw_question_gain(parts: GainParts | None) -> None:
 
 def draw_forgetting(text: TextForgetting) -> None:
     """The loss on plain prose, in the colour of whether its rise matters."""
-    status = display.FORGETTING[text["state"]]
+    status = display.FORGETTING[text.state]
     ink: Ink = "gray" if status.color == "blue" else status.color
-    value = display.format_transition(text["before"], text["after"], 3)
-    rise = display.format_estimate(text["change"])
+    value = display.format_transition(text.before, text.after, 3)
+    rise = display.format_estimate(text.change)
     st.metric(
         "Forgetting, prose loss",
         value,
@@ -144,15 +143,15 @@ def draw_forgetting(text: TextForgetting) -> None:
 def draw_membership(evidence: Membership | None) -> None:
     """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
     that wasn't tested."""
-    if not evidence or not evidence["best"]:
+    if not evidence or not evidence.best:
         return
-    score = evidence["scores"][evidence["best"]]
-    ink = MEMBERSHIP_INKS[evidence["state"]]
-    placebo = score["placebo"]["value"] if score["placebo"] else 0.5
+    score = evidence.scores[evidence.best]
+    ink = MEMBERSHIP_INKS[evidence.state]
+    placebo = score.placebo.value if score.placebo else 0.5
     st.metric(
         "Membership, AUC",
-        display.format_transition(placebo, score["auc"]["value"], 2),
-        display.format_estimate(score["excess"]),
+        display.format_transition(placebo, score.auc.value, 2),
+        display.format_estimate(score.excess),
         delta_color=ink,
         delta_arrow="off",
         border=True,
@@ -162,14 +161,14 @@ def draw_membership(evidence: Membership | None) -> None:
 
 
 def draw_overfitting(shape: Overfitting) -> None:
-    best, since = shape["best_step"], shape["since_step"]
+    best, since = shape.best_step, shape.since_step
     note = f"best step {best:,}" if best is not None else None
-    ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
-    value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
-    if shape["state"] == "diverged":
+    ink: Ink = "red" if since is not None else "green" if shape.state == "none" else "gray"
+    value = f"Surely since step {since:,}" if since is not None else shape.state.capitalize()
+    if shape.state == "diverged":
         value, ink = "Diverged", "red"
         note = f"since step {since:,}" if since is not None else note
-    if shape["stage"] == "memorising":
+    if shape.stage == "memorising":
         note = f"overfits, surely since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
@@ -191,8 +190,8 @@ def _format_any_size(value: float) -> str:
 
 def build_loss_change(verdict: Verdict, label: str = "Held-out loss") -> NumberChange:
     """The loss that judges a run, base and tuned."""
-    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
-    return NumberChange(label, base["loss"], tuned["loss"], 3, format_loss_delta(gain), get_sign(gain))
+    base, tuned, gain = verdict.base, verdict.tuned, verdict.gain
+    return NumberChange(label, base.loss, tuned.loss, 3, format_loss_delta(gain), get_sign(gain))
 
 
 def draw_change(change: NumberChange) -> None:
@@ -214,33 +213,33 @@ def _draw_metric(label: str, value: str, delta: str | None, sign: int, *, rises:
     )
 
 
-def get_sign(interval: Bounds | None) -> int:
+def get_sign(interval: Bounds | Estimate | None) -> int:
     """1 surely better, -1 surely worse, 0 can't be told."""
-    if not interval or interval["low"] is None or interval["high"] is None:
+    if not interval or interval.low is None or interval.high is None:
         return 0
-    return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
+    return 1 if interval.low > 0 else -1 if interval.high < 0 else 0
 
 
-def subtract_level(interval: Bounds, level: float) -> Bounds:
+def subtract_level(interval: Estimate, level: float) -> Bounds:
     """The ends against a level that is not 0."""
-    low, high = interval["low"], interval["high"]
-    return {"low": None if low is None else low - level, "high": None if high is None else high - level}
+    low, high = interval.low, interval.high
+    return Bounds(None if low is None else low - level, None if high is None else high - level)
 
 
 def format_loss_delta(gain: Gain | None) -> str | None:
     """The change of the loss, which is minus the gain."""
     if not gain:
         return None
-    low, high = gain["low"], gain["high"]
+    low, high = gain.low, gain.high
     ends = (None, None) if low is None or high is None else (-high, -low)
-    return display.format_estimate({"value": -gain["value"], "low": ends[0], "high": ends[1]})
+    return display.format_estimate(Estimate(value=-gain.value, low=ends[0], high=ends[1], n=gain.n))
 
 
 def format_perplexity_ratio(gain: Gain | None) -> str | None:
     """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
-    if not gain or gain["low"] is None or gain["high"] is None:
+    if not gain or gain.low is None or gain.high is None:
         return None
-    gains = (gain["high"], gain["value"], gain["low"])
+    gains = (gain.high, gain.value, gain.low)
     if max(map(abs, gains)) > MAX_NATS:
         return None  # the ratio would have hundreds of digits
     low, value, high = (math.exp(-nats) for nats in gains)
@@ -253,43 +252,43 @@ def format_perplexity_ratio(gain: Gain | None) -> str | None:
 
 def draw_class_numbers(verdict: Verdict, classification: Classification) -> None:
     """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
-    base, tuned = verdict["base"], verdict["tuned"]
-    points = display.format_estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
-    macro = classification["models"]["tuned"]["f1_macro"]
-    members = verdict["membership"]  # runs from before it was tested have none
+    base, tuned = verdict.base, verdict.tuned
+    points = display.format_estimate(verdict.accuracy_gain, scale=100).removesuffix(")") + " points)"
+    macro = classification.models.tuned.f1_macro
+    members = verdict.membership  # runs from before it was tested have none
     with st.grid(5 if members else 4, min_column_width=180):
-        shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
-        sign = get_sign(verdict["accuracy_gain"])
+        shares = (100 * (base.accuracy or 0.0), 100 * (tuned.accuracy or 0.0))  # a head has them
+        sign = get_sign(verdict.accuracy_gain)
         draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
-        now = f"now {formatting.format_interval(macro['low'], macro['high'])}"
+        now = f"now {formatting.format_interval(macro.low, macro.high)}"
         if get_limits(macro) is None:
-            now = f"no interval: {macro['why']}" if macro.get("why") else "no interval"
-        f1 = base["f1_macro"], tuned["f1_macro"]
+            now = f"no interval: {macro.why}" if macro.why else "no interval"
+        f1 = base.f1_macro, tuned.f1_macro
         draw_change(NumberChange("Macro F1", *f1, 2, now, 0, rises=True))
         draw_change(build_loss_change(verdict))
-        if verdict["overfitting"]:
-            draw_overfitting(verdict["overfitting"])
+        if verdict.overfitting:
+            draw_overfitting(verdict.overfitting)
         draw_membership(members)
-    split = classification["split"]
+    split = classification.split
     sees = ", seen only by the verdict" if split == "test" else ""
     st.caption(
-        f"Always the most frequent class → tuned on {formatting.plural(tuned['n'], f'{split} row')}{sees};"
+        f"Always the most frequent class → tuned on {formatting.plural(tuned.n, f'{split} row')}{sees};"
         " loss in nats a row. 95% intervals, of changes over rows in pairs."
     )
 
 
 def draw_models(classification: Classification) -> None:
     """A line a model: the tuned one and those that it is held against."""
-    models = classification["models"]
-    rows = [_build_model_row("Tuned", models["tuned"])]
-    if "prompted" in models:
-        rows.append(_build_model_row("Untuned, asked for the label", models["prompted"]))
-    rows.append(_build_model_row("Always the most frequent class", models["majority"]))
+    models = classification.models
+    rows = [_build_model_row("Tuned", models.tuned)]
+    if models.prompted is not None:
+        rows.append(_build_model_row("Untuned, asked for the label", models.prompted))
+    rows.append(_build_model_row("Always the most frequent class", models.majority))
     st.dataframe(
         rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
     )
-    tuned = models["tuned"]
-    named = (("Macro F1", tuned["f1_macro"]), ("Weighted F1", tuned["f1_weighted"]))
+    tuned = models.tuned
+    named = (("Macro F1", tuned.f1_macro), ("Weighted F1", tuned.f1_weighted))
     if reasons := display.describe_missing_intervals(named):
         st.caption(escape_markdown(reasons))
 
@@ -297,10 +296,10 @@ def draw_models(classification: Classification) -> None:
 def _build_model_row(title: str, figures: ClassAverages) -> dict[str, str | int]:
     return {
         "Model": title,
-        "Accuracy ↑": format_percent(figures["accuracy"]),
-        "Macro F1 ↑": display.format_estimate(figures["f1_macro"], sign=False, reason=False),
-        "Weighted F1 ↑": display.format_estimate(figures["f1_weighted"], sign=False, reason=False),
-        "n": figures["n"],
+        "Accuracy ↑": format_percent(figures.accuracy),
+        "Macro F1 ↑": display.format_estimate(figures.f1_macro, sign=False, reason=False),
+        "Weighted F1 ↑": display.format_estimate(figures.f1_weighted, sign=False, reason=False),
+        "n": figures.n,
     }
 
 
@@ -314,38 +313,36 @@ def format_percent(interval: Estimate | None) -> str:
 
 def choose_gain_to_draw(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
     """The gain that a verdict's card draws, and what its axis says."""
-    gain, accuracy = verdict["gain"], verdict["accuracy_gain"]
+    gain, accuracy = verdict.gain, verdict.accuracy_gain
     if not gain:
         return None, ""
-    if not verdict["classification"] or not accuracy or gain["unit"] != "nats a row":
-        return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model"
+    if not verdict.classification or not accuracy or gain.unit != "nats a row":
+        return gain, f"Gain in {gain.unit}, 95% interval; 0 is the base model"
     low, high = display.scale_bounds(accuracy, 100)
-    points: UnitEstimate = {
-        "value": 100 * accuracy["value"],
-        "low": low,
-        "high": high,
-        "n": accuracy["n"],
-        "unit": "points",
-    }
+    points = UnitEstimate(
+        value=100 * accuracy.value,
+        low=low,
+        high=high,
+        n=accuracy.n,
+        unit="points",
+    )
     return points, "Gain in points of accuracy; 0 is the most frequent class"
 
 
 def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> None:
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
-    accuracy = preference["reward_accuracy"]
+    accuracy = preference.reward_accuracy
     forgot = get_prose_result(verdict)
-    with st.grid(5 + bool(forgot) + bool(verdict["parts"]), min_column_width=165):
+    with st.grid(5 + bool(forgot) + bool(verdict.parts), min_column_width=165):
         bounds = formatting.format_interval(*display.scale_bounds(accuracy, 100), 0)
         above = get_sign(subtract_level(accuracy, 0.5))
-        _draw_figure(
-            "Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above
-        )
+        _draw_figure("Chosen answer preferred", f"{accuracy.value:.0%}", f"{bounds}%; chance is 50%", above)
         draw_change(build_loss_change(verdict, "Preference loss"))
-        _draw_likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
-        _draw_likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
-        draw_question_gain(verdict["parts"])
-        if verdict["overfitting"]:
-            draw_overfitting(verdict["overfitting"])
+        _draw_likelihood("Chosen answers, nats", preference.chosen_change, good=1)
+        _draw_likelihood("Rejected answers, nats", preference.rejected_change, good=-1)
+        draw_question_gain(verdict.parts)
+        if verdict.overfitting:
+            draw_overfitting(verdict.overfitting)
         if forgot:
             draw_forgetting(forgot)
     st.caption(describe_class_basis(verdict))
@@ -363,11 +360,11 @@ def _draw_likelihood(label: str, change: Estimate, *, good: int) -> None:
 
 def describe_class_basis(verdict: Verdict) -> str:
     """The pairs that the numbers rest on, and what the intervals are."""
-    tuned, gain = verdict["tuned"], verdict["gain"]
-    split = gain["split"] if gain else "held-out"
+    tuned, gain = verdict.tuned, verdict.gain
+    split = gain.split if gain else "held-out"
     sees = ", seen only by the verdict" if split == "test" else ""
     return (
-        f"On {formatting.plural(tuned['n'], f'{split} pair')}{sees}. Preferred: more than by the base model,"
+        f"On {formatting.plural(tuned.n, f'{split} pair')}{sees}. Preferred: more than by the base model,"
         " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens."
         f" Other 95% intervals over pairs{describe_widened_intervals(gain)}."
     )

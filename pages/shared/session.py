@@ -81,14 +81,14 @@ def _forget_person() -> bool:
 
 def has_right(right: Right) -> bool:
     """Whether the person has a right: what they may not do is not offered, and refused by the engine."""
-    return right in RIGHTS[get_current_person()["role"]]
+    return right in RIGHTS[get_current_person().role]
 
 
 def require_member(what: str) -> bool:
     """Whether the person may work; where not, a sentence says that members can do this."""
     if has_right("work"):
         return True
-    role = get_current_person()["role"]
+    role = get_current_person().role
     st.info(
         f"Members can {what}. As a {role} you can look; an admin can give you another role.",
         icon=":material/visibility:",

@@ -293,9 +293,9 @@ def _get_model_type() -> str:
     """The chosen model's type, such as llama; empty where it isn't known yet."""
     chosen = st.session_state.get(fields.build_widget_key("model"), "")
     model = next(
-        (model for model in cached_queries.list_models() if model["name"] == chosen and model["ready"]), None
+        (model for model in cached_queries.list_models() if model.name == chosen and model.ready), None
     )
-    return re.split("For(?=[A-Z])", str(model["architecture"]))[0].lower() if model else ""
+    return re.split("For(?=[A-Z])", str(model.architecture))[0].lower() if model else ""
 
 
 def draw_name_and_notes(automatic_name: str, notes: Notes) -> None:
@@ -321,7 +321,7 @@ def draw_name_and_notes(automatic_name: str, notes: Notes) -> None:
 
 
 def _draw_model(notes: Notes) -> None:
-    by_name = {model["name"]: model for model in cached_queries.list_models()}
+    by_name = {model.name: model for model in cached_queries.list_models()}
     chosen = st.session_state.get(fields.build_widget_key("model"), "")
     options = list(dict.fromkeys([*by_name, BUNDLED_MODEL, *([chosen] if chosen else [])]))
     st.selectbox(
@@ -333,9 +333,9 @@ def _draw_model(notes: Notes) -> None:
         persist_state="session",
     )
     model = by_name.get(chosen)
-    if model and model["ready"]:
-        kind = str(model["architecture"]).removesuffix("ForCausalLM")
-        st.caption(f"{display.format_parameters(model['parameters'] or 0)} parameters, {kind}")
+    if model and model.ready:
+        kind = str(model.architecture).removesuffix("ForCausalLM")
+        st.caption(f"{display.format_parameters(model.parameters or 0)} parameters, {kind}")
     elif model or chosen == BUNDLED_MODEL:
         st.caption("Comes with Tunebench; it is made ready at its first use.")
     fields.draw_notes("model", notes)

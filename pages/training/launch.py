@@ -57,7 +57,7 @@ def draw_launch() -> None:
             draw_yaml(document)
     with right, st.container(border=True):
         draw_launch_panel(document, config, dataset, current, notes)
-    if current and current.answer and current.answer.get("row"):
+    if current and current.answer and current.answer.row:
         with st.container(border=True):
             preview.show_row(current.answer)
     if asked and current is None:

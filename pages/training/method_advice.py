@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -21,6 +21,7 @@ from pages.shared.charts import PLOT, build_empty_figure, shorten_name
 from pages.shared.palette import BASE, get_run_color
 from pages.shared.session import cached, escape_markdown, get_client, send_command
 from store.core.errors import EngineUnavailable, TunebenchError
+from store.core.figure_schemas import Estimate
 from store.core.formatting import plural
 from store.core.model_schemas import STOPPED_EARLY
 from store.core.schemas import HourPrice
@@ -58,7 +59,7 @@ def plot_predictions(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, 
             _describe_coverage("Peak memory", memory),
         )
     # what is predicted is the whole course
-    whole = [run for run in runs if (run["course"] or 1) >= 1 and run["stopped"] not in STOPPED_EARLY]
+    whole = [run for run in runs if (run.course or 1) >= 1 and run.stopped not in STOPPED_EARLY]
     if times := [point for run in whole if (point := _get_time_prediction(run))]:
         charts["time"] = (
             _plot_prediction("Time of the run", "min", times),
@@ -69,18 +70,18 @@ def plot_predictions(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, 
 
 def _get_memory_prediction(run: MeasuredRun) -> PredictedRun | None:
     """In GiB."""
-    measured, guess = run["peak_memory_gib"], run["estimated_memory_gib"]
+    measured, guess = run.peak_memory_gib, run.estimated_memory_gib
     if not measured or not guess:
         return None
-    ends = (run["estimated_memory_low_gib"], run["estimated_memory_high_gib"])
+    ends = (run.estimated_memory_low_gib, run.estimated_memory_high_gib)
     return PredictedRun(run, measured, guess, *ends)
 
 
 def _get_time_prediction(run: MeasuredRun) -> PredictedRun | None:
-    measured, guess = run["run_seconds"], run["estimated_seconds"]
+    measured, guess = run.run_seconds, run.estimated_seconds
     if not measured or not guess:
         return None
-    low, high = (end and end / 60 for end in (run["estimated_low_seconds"], run["estimated_high_seconds"]))
+    low, high = (end and end / 60 for end in (run.estimated_low_seconds, run.estimated_high_seconds))
     return PredictedRun(run, measured / 60, guess / 60, low, high)
 
 
@@ -101,8 +102,8 @@ def _plot_prediction(title: str, unit: str, points: Sequence[PredictedRun]) -> g
     )
     for run, value, guess, low, high in points:
         reach = {"array": [(high or guess) - guess], "arrayminus": [guess - (low or guess)]}
-        color = get_run_color(run["number"])
-        method = METHODS[run["method"]].title
+        color = get_run_color(run.number)
+        method = METHODS[run.method].title
         figure.add_trace(
             go.Scatter(
                 x=[guess],
@@ -118,7 +119,7 @@ def _plot_prediction(title: str, unit: str, points: Sequence[PredictedRun]) -> g
                 mode="markers",
                 marker={"size": 9, "color": color},
                 hovertemplate=(
-                    f"{shorten_name(run['name'])}, {method}<br>predicted %{{x:.2f}} {unit},"
+                    f"{shorten_name(run.name)}, {method}<br>predicted %{{x:.2f}} {unit},"
                     f" measured %{{y:.2f}} {unit}<extra></extra>"
                 ),
                 showlegend=False,
@@ -146,16 +147,14 @@ def draw_price() -> HourPrice:
         st.number_input(
             "Price of an hour on this machine",
             min_value=0.0,
-            value=kept["per_hour"],
+            value=kept.per_hour,
             placeholder="unknown",
             key=PER_HOUR,
             on_change=_save_price,
             width=240,
             help="What you pay for it, or what its power costs. Kept for everyone who uses this store.",
         )
-        st.text_input(
-            "Currency", kept["currency"], key=CURRENCY, max_chars=8, on_change=_save_price, width=110
-        )
+        st.text_input("Currency", kept.currency, key=CURRENCY, max_chars=8, on_change=_save_price, width=110)
     return kept
 
 
@@ -231,7 +230,7 @@ def ask_advice(text: str) -> None:
 
 
 def _query_advice(text: str) -> Advice:
-    return cast("Advice", cached_queries.query_engine("advice", text))  # what the ask of that name answers
+    return cached_queries.query_engine("advice", text, Advice)
 
 
 def _draw_answer(answer: Advice, method: str) -> None:
@@ -297,7 +296,7 @@ def _draw_other_options(options: list[AdviceOption], price: HourPrice) -> None:
                 display.format_share(o["trainable_parameters"], o["total_parameters"]) for o in usable
             ],
         }
-        if price["per_hour"] is not None:
+        if price.per_hour is not None:
             columns["Cost"] = [_format_cost(o, price).removeprefix("costs ") for o in usable]
         picked = st.dataframe(
             columns, hide_index=True, on_select="rerun", selection_mode="single-row", key="advice-others"
@@ -355,13 +354,13 @@ def _format_figures(option: AdviceOption, answer: Advice, price: HourPrice) -> l
 
 
 def _format_cost(option: AdviceOption, price: HourPrice) -> str:
-    costs = launch_advice.estimate_run_cost(option, price["per_hour"])
+    costs = launch_advice.estimate_run_cost(option, price.per_hour)
     if costs is None:
         return ""
     low, _, high = costs
     places = 2 if high < 100 else 0
     between = f"{display.format_number(low, places)} to {display.format_number(high, places)}"
-    return f"costs {between} {price['currency']}"
+    return f"costs {between} {price.currency}"
 
 
 def _format_energy(option: AdviceOption) -> str:
@@ -375,15 +374,15 @@ def _format_measured_gain(past: MethodHistory | None) -> tuple[str, str]:
     """The gain with its interval, and what it rests on."""
     if not past:
         return "–", "no run on these rows yet"
-    took = [display.format_gib(past["memory_gib"])] if past["memory_gib"] else []
-    took += [display.format_duration(past["seconds"])] if past["seconds"] else []
-    rows = f", n {past['n']}" if past["n"] else ""
-    rows += f", {past['unit']}" if past["unit"] else ""
-    note = plural(past["runs"], "run") + rows + (f": {', '.join(took)}" if took else "")
-    if past["gain"] is None:
+    took = [display.format_gib(past.memory_gib)] if past.memory_gib else []
+    took += [display.format_duration(past.seconds)] if past.seconds else []
+    rows = f", n {past.n}" if past.n else ""
+    rows += f", {past.unit}" if past.unit else ""
+    note = plural(past.runs, "run") + rows + (f": {', '.join(took)}" if took else "")
+    if past.gain is None:
         return "–", note
-    value = {"value": past["gain"], "low": past["low"], "high": past["high"]}
-    return display.format_estimate(value), note
+    gain = Estimate(value=past.gain, low=past.low, high=past.high, n=past.n or 0)
+    return display.format_estimate(gain), note
 
 
 def _draw_footnotes(answer: Advice) -> None:

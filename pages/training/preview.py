@@ -35,15 +35,15 @@ UNTIMED_REASONS = {
 
 def build_class_fact(classes: PreviewClasses) -> tuple[str, str, str]:
     """The number of classes, and how small the smallest is."""
-    smallest = formatting.plural(classes["smallest"], "training row")
-    return ("Classes", f"{classes['count']:,}", f"the smallest has {smallest}")
+    smallest = formatting.plural(classes.smallest, "training row")
+    return ("Classes", f"{classes.count:,}", f"the smallest has {smallest}")
 
 
 def show_counts(classes: PreviewClasses) -> None:
     """Rows of each class in each part, the largest first."""
     names = ("Class", "Train", "Valid.", "Test")
-    rows = [dict(zip(names, row, strict=True)) for row in classes["rows"]]
-    listed = "" if len(rows) == classes["count"] else f", the {len(rows):,} largest of {classes['count']:,}"
+    rows = [dict(zip(names, row, strict=True)) for row in classes.rows]
+    listed = "" if len(rows) == classes.count else f", the {len(rows):,} largest of {classes.count:,}"
     st.caption(f"Rows of each class{listed}")
     st.dataframe(
         rows,
@@ -72,7 +72,7 @@ class PreviewQuery:
     @property
     def times_steps_next(self) -> bool:
         """Whether the time would be surer if a few steps were taken, and nobody has asked for that yet."""
-        wanted = self.answer is not None and self.answer["time"]["timing"] == "wanted"
+        wanted = self.answer is not None and self.answer.time.timing == "wanted"
         return wanted and not self.asked_to_time
 
     @property
@@ -81,8 +81,8 @@ class PreviewQuery:
         if self.error:
             error = self.error.to_dict()
             message, field, fix = error["message"], error["field"], error["fix"]
-            return [{"level": "error", "field": field, "message": message, "fix": fix}]
-        return list(self.answer["problems"]) if self.answer else []
+            return [Problem(level="error", field=field, message=message, fix=fix)]
+        return list(self.answer.problems) if self.answer else []
 
 
 def build_question(config: TrainConfig, dataset: Dataset, row: int) -> str:
@@ -122,12 +122,10 @@ def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> dict[
     kept: dict[str, Any] = {**datasets.get_split_fields(dataset)} if dataset else {}
     answer = before.answer if (before := get_last_preview()) else None
     same = ("method", "task")
-    if answer and (
-        config is None or all(answer["config"][field] == getattr(config, field) for field in same)
-    ):
-        settings = {k: v for k, v in answer["config"].items() if v is not None}
+    if answer and (config is None or all(answer.config[field] == getattr(config, field) for field in same)):
+        settings = {k: v for k, v in answer.config.items() if v is not None}
         name = config.resolved(1).name if config else ""
-        return {**kept, **settings, "max_length": answer["max_length"], "name": name}
+        return {**kept, **settings, "max_length": answer.max_length, "name": name}
     if config is None or dataset is None:
         return {}
     held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
@@ -140,14 +138,14 @@ def show_cost(answer: Preview) -> None:
     """Time, memory, what is trained and on how much, as figures with their intervals."""
     st.html(meters.render_grid([_format_time(answer), _format_memory(answer)]))
     st.html(meters.render_facts(_format_figures(answer)))
-    if classes := answer.get("classes"):
+    if classes := answer.classes:
         show_counts(classes)
 
 
 def show_fitting(answer: Preview) -> None:
     """Where the run may not fit: the nearest settings that do, each a button that sets them in the form."""
-    offers = answer["fitting"]
-    if answer["memory"]["fits"]:
+    offers = answer.fitting
+    if answer.memory.fits:
         return
     if not offers:
         st.caption("No smaller batch, shorter row or lighter method fits; take a smaller model.")
@@ -155,26 +153,24 @@ def show_fitting(answer: Preview) -> None:
     st.markdown("**What would fit**")
     for index, offer in enumerate(offers):
         st.button(
-            f"{offer['text']}: {display.format_gib(offer['peak_gib'])}",
+            f"{offer.text}: {display.format_gib(offer.peak_gib)}",
             key=f"launch-fitting-{index}",
             icon=":material/compress:",
             width="stretch",
             on_click=config_fields.set_fields,
-            args=(offer["change"],),
-            help=f"At most {display.format_gib(offer['high_gib'])}. Sets these fields in the form.",
+            args=(offer.change,),
+            help=f"At most {display.format_gib(offer.high_gib)}. Sets these fields in the form.",
         )
 
 
 def _format_time(answer: Preview) -> str:
-    time = answer["time"]
-    between = display.format_duration_range(time["low_seconds"], time["high_seconds"])
-    if time["timing"] != "timed":
-        return meters.render_fact(
-            "Time", between, f"a rough count{UNTIMED_REASONS[time['timing']]}", time["basis"]
-        )
-    expected = f"about {display.format_duration(time['seconds'])}"
+    time = answer.time
+    between = display.format_duration_range(time.low_seconds, time.high_seconds)
+    if time.timing != "timed":
+        return meters.render_fact("Time", between, f"a rough count{UNTIMED_REASONS[time.timing]}", time.basis)
+    expected = f"about {display.format_duration(time.seconds)}"
     notes = [between] * (between != expected) + display.list_time_notes(time)
-    return meters.render_fact("Time", expected, "; ".join(notes), time["basis"])
+    return meters.render_fact("Time", expected, "; ".join(notes), time.basis)
 
 
 def _describe_past_runs(runs: int) -> str:
@@ -182,19 +178,19 @@ def _describe_past_runs(runs: int) -> str:
 
 
 def _format_memory(answer: Preview) -> str:
-    memory = answer["memory"]
-    available = memory["available_gib"]
+    memory = answer.memory
+    available = memory.available_gib
     return meters.render_range(
         "Memory",
-        display.format_gib_range(memory["low_gib"], memory["high_gib"]),
-        memory["low_gib"],
-        memory["high_gib"],
+        display.format_gib_range(memory.low_gib, memory.high_gib),
+        memory.low_gib,
+        memory.high_gib,
         available,
         ", ".join(
             p
             for p in (
                 f"of {display.format_gib(available)} that are free",
-                _describe_past_runs(memory["runs"]),
+                _describe_past_runs(memory.runs),
             )
             if p
         ),
@@ -202,10 +198,10 @@ def _format_memory(answer: Preview) -> str:
 
 
 def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
-    rows, counted = answer["rows"], answer["counted_rows"]
+    rows, counted = answer.rows, answer.counted_rows
     about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
-    trained, total = answer["trainable_parameters"], answer["total_parameters"]
-    pairs = answer["config"]["task"] == "dpo"
+    trained, total = answer.trainable_parameters, answer.total_parameters
+    pairs = answer.config["task"] == "dpo"
     noun = "Pairs" if pairs else "Rows"
     return [
         (
@@ -213,22 +209,22 @@ def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
             display.format_parameters(trained),
             f"{display.format_share(trained, total)} of {display.format_parameters(total)}",
         ),
-        ("Optimiser steps", f"{answer['steps']:,}", f"{answer['steps_per_epoch']:,} an epoch"),
+        ("Optimiser steps", f"{answer.steps:,}", f"{answer.steps_per_epoch:,} an epoch"),
         (
             f"{noun} to train on",
             f"{rows['train']:,}",
             f"{rows['validation']:,} validation, {rows['test']:,} test",
         ),
-        ("Tokens an epoch", display.format_count(answer["tokens_per_epoch"]), _describe_epoch(answer, about)),
-        (f"{noun} cut short", f"{answer['truncated_rows']:,}", _describe_truncation(answer)),
+        ("Tokens an epoch", display.format_count(answer.tokens_per_epoch), _describe_epoch(answer, about)),
+        (f"{noun} cut short", f"{answer.truncated_rows:,}", _describe_truncation(answer)),
         build_class_fact(classes)
-        if (classes := answer.get("classes"))
+        if (classes := answer.classes)
         else (
             f"{noun} that teach nothing" if pairs else "Rows without a trained token",
-            f"{answer['untrained_rows']:,}",
+            f"{answer.untrained_rows:,}",
             _describe_untrained(answer, noun),
         ),
-        ("Precision", answer["dtype"], "of the numbers in training"),
+        ("Precision", answer.dtype, "of the numbers in training"),
         *_build_replay_fact(answer),
         *(
             fact
@@ -241,8 +237,8 @@ def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
 
 def _describe_epoch(answer: Preview, about: str) -> str:
     """How many tokens of an epoch are trained on. about: the rows on which they were counted."""
-    tokens, trained = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
-    both = "both answers of each pair, " if answer["config"]["task"] == "dpo" else ""
+    tokens, trained = answer.tokens_per_epoch, answer.trained_tokens_per_epoch
+    both = "both answers of each pair, " if answer.config["task"] == "dpo" else ""
     of = f"{display.format_share(trained, tokens)} trained on" if trained else "of the texts alone"
     return both + of + (f", {about}" if about else "")
 
@@ -250,10 +246,10 @@ def _describe_epoch(answer: Preview, about: str) -> str:
 def _describe_truncation(answer: Preview) -> str:
     """What the rows that are cut lose, and the limit."""
     lost = "none is too long"
-    if answer["truncated_rows"]:
-        lost = f"of {answer['counted_rows']:,}; {answer['lost_tokens']:,} trained tokens lost"
-        lost += describe_full_length(answer["keeping_all"])
-    return f"{lost} (limit {answer['max_length']:,} tokens)"
+    if answer.truncated_rows:
+        lost = f"of {answer.counted_rows:,}; {answer.lost_tokens:,} trained tokens lost"
+        lost += describe_full_length(answer.keeping_all)
+    return f"{lost} (limit {answer.max_length:,} tokens)"
 
 
 def describe_full_length(limit: tuple[int, float] | None) -> str:
@@ -266,21 +262,21 @@ def describe_full_length(limit: tuple[int, float] | None) -> str:
 
 def _build_replay_fact(answer: Preview) -> list[tuple[str, str, str]]:
     """The general rows beside those of the data set, over the whole run."""
-    if (replay := answer["replay"]) is None:
+    if (replay := answer.replay) is None:
         return []
     tokens = f"{display.format_count(replay['tokens'])} tokens of {replay['from']}"
     return [("Rows replayed", f"{replay['rows']:,}", tokens)]
 
 
 def _describe_untrained(answer: Preview, noun: str) -> str:
-    if not answer["untrained_rows"]:
+    if not answer.untrained_rows:
         return f"every {noun.lower().removesuffix('s')} teaches"
     return "they are left out" if noun == "Pairs" else "they teach nothing"
 
 
 def show_row(answer: Preview) -> None:
     """The previewed row token by token, with buttons to the next and the previous."""
-    row = answer["row"]
+    row = answer.row
     with st.container(horizontal=True, vertical_alignment="center"):
         pair = row.get("rejected")
         st.markdown(f"**One {'pair' if pair else 'row'} as the model will see it**")
@@ -309,7 +305,7 @@ def show_row(answer: Preview) -> None:
 
 def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
     """Where parts that the file fixed leak: this run dealt at random, or the data set's tab Split."""
-    leaks = answer["leaks"]
+    leaks = answer.leaks
     dealt = get_split(config.model_dump(exclude_none=True), datasets.get_split_fields(dataset))
     if dealt["split_by"] != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
         return
@@ -335,8 +331,8 @@ def group_notes_by_field(problems: list[Problem]) -> dict[str, list[tuple[str, s
     """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
     notes: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
-        text = f"{problem['message']} {problem['fix'] or ''}".strip()
-        notes.setdefault(problem["field"] or "", []).append((problem["level"], text))
+        text = f"{problem.message} {problem.fix or ''}".strip()
+        notes.setdefault(problem.field or "", []).append((problem.level, text))
     return notes
 
 

@@ -152,7 +152,7 @@ def _build_pair(x: float, cell: MatrixCell) -> PredictorPair:
 
 def compute_correlation(pairs: Sequence[PredictorPair]) -> Correlation:
     """Spearman's, with its interval and n."""
-    return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
+    return diagnosis.spearman([pair.x for pair in pairs], [pair.figure.value for pair in pairs])
 
 
 def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | float]:
@@ -164,15 +164,15 @@ def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | flo
         "Run": f"#{run.number} {run.name}",
         "Trained on": cell["source"],
         "Measured on": cell["target"],
-        f"Gain ({unit}) ↑": round(100 * cell["figure"]["value"], 2),
+        f"Gain ({unit}) ↑": round(100 * cell["figure"].value, 2),
         "95%": formatting.format_interval(low, high),
         "n (rows)": cell["n"],
         "p after Holm": float(f"{cell['p_holm']:.2g}"),
         "Told from noise": "yes" if cell["sure"] else "no",
-        "Loss (nats a token) ↓": round(change["value"], 4),
-        "95% (loss)": formatting.format_interval(change["low"], change["high"]),
-        "Right before (%)": round(100 * cell["base"]["right"]["value"], 1),
-        "Right after (%)": round(100 * cell["tuned"]["right"]["value"], 1),
+        "Loss (nats a token) ↓": round(change.value, 4),
+        "95% (loss)": formatting.format_interval(change.low, change.high),
+        "Right before (%)": round(100 * cell["base"]["right"].value, 1),
+        "Right after (%)": round(100 * cell["tuned"]["right"].value, 1),
         "Own data": "yes" if cell["own"] else "earlier" if cell["earlier"] else "no",
     }
 
@@ -287,8 +287,8 @@ def render_matrix(of: TransferMatrix, ground: str = "") -> str:
 def _render_column_header(of: TransferMatrix, dataset: Dataset) -> str:
     column = of.measured.sets.get(dataset.dataset_id)
     rows = "not measured yet"
-    if column and column["rows"]:
-        rows = f"{column['rows']:,} of {column['of']:,} {column['part']} rows"
+    if column and column.rows:
+        rows = f"{column.rows:,} of {column.of:,} {column.part} rows"
     return f"<th scope='col'>{shorten_name(dataset.name, 40)}<small>{html.escape(rows)}</small></th>"
 
 
@@ -312,7 +312,7 @@ def _format_base_level(cell: TransferCell, measure: str) -> str:
     figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
     low, high = display.scale_bounds(figure, scale)
     places = formatting.compute_decimals(low, high)
-    value = formatting.format_number(scale * figure["value"], places)
+    value = formatting.format_number(scale * figure.value, places)
     interval = formatting.format_interval(low, high, places)
     tip = f"Base model: {value}{unit}, 95% interval {interval}, n {plural(cell['n'], 'row')}"
     return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}, n {cell['n']:,}</small></td>"
@@ -358,8 +358,8 @@ def format_cell(cell: MatrixCell) -> tuple[str, str]:
     figure = cell["figure"]
     low, high = display.scale_bounds(figure, 100)
     places = formatting.compute_decimals(low, high, 1)
-    value = formatting.format_number(100 * figure["value"], places)
-    sign = "+" if figure["value"] > 0 and value.strip("0.,") else ""
+    value = formatting.format_number(100 * figure.value, places)
+    sign = "+" if figure.value > 0 and value.strip("0.,") else ""
     return f"{sign}{value}", formatting.format_interval(low, high, places)
 
 
@@ -368,9 +368,9 @@ def format_hover(cell: MatrixCell, measure: str) -> str:
     value, interval = format_cell(cell)
     run, change = cell["run"], cell["change"]
     unit = "% of the base model's loss" if measure == "relative" else " points of answers exactly right"
-    between = formatting.format_interval(change["low"], change["high"], 3)
-    loss = f"loss {formatting.format_number(change['value'], 3)} nats a token ({between})"
-    shares = (cell["base"]["right"]["value"], cell["tuned"]["right"]["value"])
+    between = formatting.format_interval(change.low, change.high, 3)
+    loss = f"loss {formatting.format_number(change.value, 3)} nats a token ({between})"
+    shares = (cell["base"]["right"].value, cell["tuned"]["right"].value)
     right = " → ".join(f"{100 * share:.0f}%" for share in shares)
     p = cell["p_holm"]
     sure = "told from noise" if cell["sure"] else "can't be told from noise"
@@ -391,8 +391,8 @@ def format_hover(cell: MatrixCell, measure: str) -> str:
 
 def _compute_color(cell: MatrixCell, of: TransferMatrix) -> str:
     """Centred on 0: as strong as the effect is large, against the largest one of unseen data."""
-    value = cell["figure"]["value"]
-    sizes = [abs(other["figure"]["value"]) for other in of.off if other["sure"]]
+    value = cell["figure"].value
+    sizes = [abs(other["figure"].value) for other in of.off if other["sure"]]
     most = max(sizes, default=abs(value)) or 1.0
     alpha = MAX_OPACITY * min(1.0, 0.18 + 0.82 * abs(value) / most)
     red, green, blue = HELPS if value > 0 else COSTS

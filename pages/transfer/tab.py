@@ -89,8 +89,8 @@ def plot_predictor(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -
     """Predictor against measured transfer with its interval; 0 is the base model."""
     figure = build_empty_figure("", y_title, 320, x_title=x_title)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4})
-    y = [100 * pair.figure["value"] for pair in pairs]
-    ends = [(p.figure["value"], p.figure["low"], p.figure["high"]) for p in pairs]
+    y = [100 * pair.figure.value for pair in pairs]
+    ends = [(p.figure.value, p.figure.low, p.figure.high) for p in pairs]
     reach = [
         [0 if high is None else abs(100 * (high - value)) for value, _, high in ends],
         [0 if low is None else abs(100 * (low - value)) for value, low, _ in ends],
@@ -122,10 +122,10 @@ def plot_predictor(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -
 
 def _format_hover(pair: PredictorPair) -> str:
     low, high = display.scale_bounds(pair.figure, 100)
-    value = formatting.format_number(100 * pair.figure["value"], formatting.compute_decimals(low, high, 1))
+    value = formatting.format_number(100 * pair.figure.value, formatting.compute_decimals(low, high, 1))
     return (
         f"{shorten_name(pair.label, 60)}<br>{value} ({formatting.format_interval(low, high)}), n"
-        f" {pair.figure['n']:,}"
+        f" {pair.figure.n:,}"
         f"<br>predictor {formatting.format_number(pair.x, 3)}"
     )
 
@@ -179,20 +179,20 @@ def draw_sequences(of: TransferMatrix) -> None:
     names = {run.run_id: f"#{run.number} {run.name}" for run in of.runs}
     st.subheader("What did later training do to what was learned before?", anchor=False)
     for chain in of.measured.sequences:
-        chain_text = " → ".join(escape_markdown(names.get(run_id, run_id)) for run_id in chain["runs"])
-        backward = chain["transfer"]
+        chain_text = " → ".join(escape_markdown(names.get(run_id, run_id)) for run_id in chain.runs)
+        backward = chain.transfer
         st.markdown(
             f"{chain_text}  \n"
-            f"{escape_markdown(words.describe_backward_transfer(backward) if backward else chain['reason'])}"
+            f"{escape_markdown(words.describe_backward_transfer(backward) if backward else chain.reason)}"
         )
         if not backward:
             continue
-        for task in backward["tasks"]:
+        for task in backward.tasks:
             low, high = display.scale_bounds(task, 100)
-            value = formatting.format_number(100 * task["value"], formatting.compute_decimals(low, high, 1))
+            value = formatting.format_number(100 * task.value, formatting.compute_decimals(low, high, 1))
             interval = formatting.format_interval(low, high)
             st.caption(
-                f"{escape_markdown(task['name'])}: {value} points ({interval}), n {plural(task['n'], 'row')}"
+                f"{escape_markdown(task.name)}: {value} points ({interval}), n {plural(task.n, 'row')}"
             )
 
 
@@ -353,7 +353,7 @@ def _draw_summary(of: TransferMatrix) -> None:
         st.subheader(":gray[:material/help:] Nothing of this could be measured", anchor=False)
         return
     sure = [cell for cell in of.off if cell["sure"]]
-    costs = any(cell["figure"]["value"] < 0 for cell in sure)
+    costs = any(cell["figure"].value < 0 for cell in sure)
     icon = ":gray[:material/help:]" if not sure else ":orange[:material/swap_horiz:]"
     if sure and not costs:
         icon = ":blue[:material/trending_up:]"

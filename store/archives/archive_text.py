@@ -9,7 +9,7 @@ SAME = {True: "same", False: "differs", None: "can't be told"}
 
 def format_fingerprint(opened: OpenedBundle) -> str:
     """What people can compare by voice or mail; empty of one that was opened before there was any."""
-    if not (seal := opened.get("seal")):
+    if not (seal := opened.seal):
         return ""
     return (
         f"Fingerprint of the bundle: {seal}. Compare it with whoever wrote the bundle: checksums find a"
@@ -20,20 +20,17 @@ def format_fingerprint(opened: OpenedBundle) -> str:
 def describe_origin(opened: OpenedBundle) -> str:
     """Beside the run of that id, where it is in this home; empty of one that was opened before it was
     compared."""
-    original = opened.get("original")
+    original = opened.original
     if original is None:
-        if not opened.get("seal"):
+        if not opened.seal:
             return ""
-        return (
-            f"The run {opened['run']['name']} is not in this home, so that the bundle can't be held against"
-            " it."
-        )
-    if count := len(original["differences"]) + original["more"]:
+        return f"The run {opened.run.name} is not in this home, so that the bundle can't be held against it."
+    if count := len(original.differences) + original.more:
         noun = "field differs" if count == 1 else "fields differ"
         return (
-            f"This is not the run {original['name']} of this home, though it has its id: {count:,} {noun}."
+            f"This is not the run {original.name} of this home, though it has its id: {count:,} {noun}."
             " The bundle was changed, and its checksums made anew, or the run's files were."
         )
-    if original["written_here"]:
-        return f"This home wrote it, of its run {original['name']}, and nothing was changed since."
-    return f"In every field it is the run {original['name']} of this home."
+    if original.written_here:
+        return f"This home wrote it, of its run {original.name}, and nothing was changed since."
+    return f"In every field it is the run {original.name} of this home."

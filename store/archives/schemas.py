@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from store.core.figure_schemas import Estimate
 from store.core.model_schemas import BaseReference, VersionFile
@@ -15,7 +16,8 @@ ReproductionOutcome = Literal["same", "within", "outside", "cant_tell"]
 BaseStatus = Literal["same", "other", "missing", "unchecked"]
 
 
-class BundledRun(TypedDict):
+@dataclass(kw_only=True)
+class BundledRun:
     """The run that was bundled."""
 
     run_id: str
@@ -32,7 +34,8 @@ class BaseWeights(BaseReference):
     files: list[VersionFile]  # of weights
 
 
-class BundledRows(TypedDict):
+@dataclass(kw_only=True)
+class BundledRows:
     """The rows that a run was trained and judged on, or how they were made."""
 
     name: str  # of the data set
@@ -46,7 +49,8 @@ class BundledRows(TypedDict):
     history: list[VersionSpec]  # from the first import, with its source, to this version
 
 
-class BundleEnvironment(TypedDict):
+@dataclass(kw_only=True)
+class BundleEnvironment:
     """Where the run was trained."""
 
     tunebench: str
@@ -57,7 +61,8 @@ class BundleEnvironment(TypedDict):
     dtype: str
 
 
-class BundleManifest(TypedDict):
+@dataclass(kw_only=True)
+class BundleManifest:
     """`manifest.json` of a bundle. No path of the machine that wrote it is in it."""
 
     format: Literal["tunebench-bundle"]
@@ -76,7 +81,8 @@ class BundleManifest(TypedDict):
     files: list[VersionFile]  # all but the manifest and its seal
 
 
-class BundleSeal(TypedDict):
+@dataclass(kw_only=True)
+class BundleSeal:
     """`seal.json` of a bundle: what its manifest was when it was written."""
 
     manifest: str  # SHA-256 of manifest.json, which has the checksums of all other files
@@ -85,7 +91,8 @@ class BundleSeal(TypedDict):
     ]  # path of each field -> the beginning of the SHA-256 of its value, to name a change
 
 
-class FieldDifference(TypedDict):
+@dataclass(kw_only=True)
+class FieldDifference:
     """A field that is another in a bundle than in the run of this home."""
 
     field: str
@@ -93,7 +100,8 @@ class FieldDifference(TypedDict):
     here: str
 
 
-class LocalOriginal(TypedDict):
+@dataclass(kw_only=True)
+class LocalOriginal:
     """The run that a bundle says it is of, where it is in this home too."""
 
     run_id: str
@@ -103,18 +111,20 @@ class LocalOriginal(TypedDict):
     more: int  # differences that are not listed
 
 
-class BundleResult(TypedDict):
+@dataclass(kw_only=True)
+class BundleResult:
     """What the job `bundle` leaves."""
 
     path: str  # of the file in the home folder's exports
     name: str
     bytes: int
     with_rows: bool
-    seal: NotRequired[str]  # its fingerprint, to be compared by voice or mail
+    seal: str | None = None  # its fingerprint, to be compared by voice or mail
     notices: list[str]  # what a reader of the bundle will lack
 
 
-class BundleDifference(TypedDict):
+@dataclass(kw_only=True)
+class BundleDifference:
     """What is another here than where the bundle comes from."""
 
     what: str
@@ -122,26 +132,28 @@ class BundleDifference(TypedDict):
     here: str
 
 
-class OpenedBundle(TypedDict):
+@dataclass(kw_only=True)
+class OpenedBundle:
     """What the job `open_bundle` leaves: a bundle that was checked, its rows taken in."""
 
     bundle: str  # name of the file
     sha256: str  # of the file
-    seal: NotRequired[str]  # its fingerprint, whatever the packing
-    original: NotRequired[LocalOriginal]  # left out where that run is not in this home
+    seal: str | None = None  # its fingerprint, whatever the packing
+    original: LocalOriginal | None = None  # left out where that run is not in this home
     run: BundledRun
     config: dict[str, Any]  # with the model as it is called here
     fingerprint: str  # of the rows
-    taken: NotRequired[RowsResult | None]  # the rows that it brought; null where they were here before
+    taken: RowsResult | None = None  # the rows that it brought; null where they were here before
     dataset: str  # the name that they get
     split: SplitFields
     base: BaseStatus
     others: list[AuxiliaryDataset]
     differences: list[BundleDifference]
-    refused: NotRequired[str]  # why it can't be run again
+    refused: str | None = None  # why it can't be run again
 
 
-class ReproducedFigure(TypedDict):
+@dataclass(kw_only=True)
+class ReproducedFigure:
     """A figure of the first run and of the second."""
 
     key: str
@@ -155,7 +167,8 @@ class ReproducedFigure(TypedDict):
     sentence: str
 
 
-class ComparisonLine(TypedDict):
+@dataclass(kw_only=True)
+class ComparisonLine:
     """One thing of the original run and of the run that repeats it."""
 
     what: str
@@ -168,7 +181,8 @@ class ComparisonLine(TypedDict):
 LOSS_TOLERANCE = 0.001  # nats a token at one step, up to which two losses are the same
 
 
-class OriginalComparison(TypedDict):
+@dataclass(kw_only=True)
+class OriginalComparison:
     """A run beside the original that it repeats, which is in the same home."""
 
     run_id: str
@@ -177,7 +191,8 @@ class OriginalComparison(TypedDict):
     lines: list[ComparisonLine]
 
 
-class Reproduction(TypedDict):
+@dataclass(kw_only=True)
+class Reproduction:
     """Whether the figures of a bundle came back."""
 
     bundle: str
@@ -188,4 +203,4 @@ class Reproduction(TypedDict):
     cant_tell: int
     figures: list[ReproducedFigure]
     differences: list[BundleDifference]
-    beside: NotRequired[OriginalComparison]  # left out where the original run is not in this home
+    beside: OriginalComparison | None = None  # left out where the original run is not in this home

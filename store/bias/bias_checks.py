@@ -76,8 +76,8 @@ def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str]
             config.run or None,
             *names,
             to_json(config.document()),
-            to_json(result["report"]),
-            to_json(result["details"]),
+            to_json(result.report),
+            to_json(result.details),
             job.created_by,
             to_utc(at),
         ],
@@ -126,7 +126,7 @@ def resolve_classifier(db: Queryable, classifier: str) -> NamedClassifier:
     model = classifier
     if is_reference(classifier):
         version = get_version(db, classifier)
-        tuned = version.source["checkpoint"] == "tuned"
+        tuned = version.source.checkpoint == "tuned"
         run = runs.find_run(db, version.run_id) if version.run_id and tuned else None
         name = f"{version.name}@{version.version}"
     else:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from store.core.figure_schemas import BiasReport, Estimate
 
 
-class BiasLevel(TypedDict):
+@dataclass(kw_only=True)
+class BiasLevel:
     """A level that a gap is made of, such as accuracy on sentences that go with a stereotype."""
 
     name: str
@@ -18,7 +19,8 @@ class BiasLevel(TypedDict):
     tuned: Estimate
 
 
-class BiasProbe(TypedDict):
+@dataclass(kw_only=True)
+class BiasProbe:
     """What one probe or file was, and what of it could not be asked."""
 
     name: str
@@ -31,7 +33,8 @@ class BiasProbe(TypedDict):
     seconds: float
 
 
-class ChangedPair(TypedDict):
+@dataclass(kw_only=True)
+class ChangedPair:
     """Two texts that are treated more unlike than before, or less. base and tuned: what `unit` says of the
     pair."""
 
@@ -44,14 +47,16 @@ class ChangedPair(TypedDict):
     unit: str
 
 
-class GroupRate(TypedDict):
+@dataclass(kw_only=True)
+class GroupRate:
     """A rate of one group; null where it has too few rows."""
 
     estimate: Estimate | None
     n: int
 
 
-class GroupRates(TypedDict):
+@dataclass(kw_only=True)
+class GroupRates:
     """One group. rates: score, selection, true_positive, false_positive."""
 
     group: str
@@ -59,7 +64,8 @@ class GroupRates(TypedDict):
     rates: dict[str, GroupRate]
 
 
-class GroupTable(TypedDict):
+@dataclass(kw_only=True)
+class GroupTable:
     """Rates by a column of the data."""
 
     column: str
@@ -70,7 +76,8 @@ class GroupTable(TypedDict):
     selection_ratio: Estimate | None  # demographic parity ratio
 
 
-class GroupComparison(TypedDict):
+@dataclass(kw_only=True)
+class GroupComparison:
     """The groups of one evaluation, beside those of another on the same rows."""
 
     evaluation_id: str
@@ -82,17 +89,19 @@ class GroupComparison(TypedDict):
     left_out: dict[str, int]  # reason -> rows
 
 
-class ClassifierError(TypedDict):
+@dataclass(kw_only=True)
+class ClassifierError:
     """How often the classifier of continuations errs, of rows whose label is known."""
 
     rows: str  # which rows
     recall: Estimate | None  # share of the harmful ones that it calls so; null where there are none
     false_positive: Estimate | None  # share of the others that it calls so
     by_likeliest: int  # rows that are called by their likeliest label, as not every probability was kept
-    other_labels: NotRequired[int]  # rows left out, as the classifier doesn't have their label
+    other_labels: int | None = None  # rows left out, as the classifier doesn't have their label
 
 
-class ChangedContinuation(TypedDict):
+@dataclass(kw_only=True)
+class ChangedContinuation:
     """An opening whose continuations changed most in how harmful the classifier calls them: the most harmful
     of each model, with its probability, and the mean over all."""
 
@@ -106,7 +115,8 @@ class ChangedContinuation(TypedDict):
     tuned_mean: float
 
 
-class ClassifierJudgement(TypedDict):
+@dataclass(kw_only=True)
+class ClassifierJudgement:
     """Continuations as a classifier of the user's judged them."""
 
     classifier: str  # by the name that people gave it
@@ -122,19 +132,21 @@ class ClassifierJudgement(TypedDict):
     changed: list[ChangedContinuation]  # most first
 
 
-class BiasDetails(TypedDict):
+@dataclass(kw_only=True)
+class BiasDetails:
     """Beside the report."""
 
     probes: list[BiasProbe]
     pairs: list[ChangedPair]  # that changed most
     groups: list[GroupComparison]
-    continuations: NotRequired[ClassifierJudgement]
+    continuations: ClassifierJudgement | None = None
     seconds: float
     device: str
     versions: dict[str, str]
 
 
-class BiasResult(TypedDict):
+@dataclass(kw_only=True)
+class BiasResult:
     """What the worker leaves."""
 
     report: BiasReport

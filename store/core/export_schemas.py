@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.figure_schemas import BiasReport, Difference, Estimate, FigureSummary
+from store.core.figure_schemas import BiasReport, Difference, Estimate, FigureSummary, Gain
 from store.core.model_schemas import BaseReference, TrainingSummary, VersionFile
 
 
@@ -36,13 +36,14 @@ class CardVerdict(TypedDict):
 
     headline: str
     sentences: list[str]
-    gain: Estimate | None
+    gain: Gain | None
     gain_unit: str
     forgetting: list[str]  # sentences; empty where it was not measured
     memorised: list[str]
 
 
-class CardEvaluation(TypedDict):
+@dataclass(kw_only=True)
+class CardEvaluation:
     """An evaluation of the version."""
 
     name: str
@@ -113,7 +114,8 @@ PARITY_LABELS: dict[ParityStatus, str] = {
 }
 
 
-class RenderingExample(TypedDict):
+@dataclass(kw_only=True)
+class RenderingExample:
     """The first prompt that two engines read differently, and from which character or token on."""
 
     row_id: int
@@ -122,7 +124,8 @@ class RenderingExample(TypedDict):
     present: str
 
 
-class RenderingParity(TypedDict):
+@dataclass(kw_only=True)
+class RenderingParity:
     """The prompts as bytes and as token ids, before any model is asked."""
 
     prompts: int
@@ -133,7 +136,8 @@ class RenderingParity(TypedDict):
     example: RenderingExample | None
 
 
-class LongPrompts(TypedDict):
+@dataclass(kw_only=True)
+class LongPrompts:
     """The longest held-out prompts, and texts of several rows put together: where positions are counted in
     another way than in training, it shows there first. Not in the estimates over drawn rows."""
 
@@ -142,7 +146,8 @@ class LongPrompts(TypedDict):
     mean_kl: Estimate | None
 
 
-class ParityReport(TypedDict):
+@dataclass(kw_only=True)
+class ParityReport:
     """An export beside its model, on the same held-out prompts, in another process."""
 
     status: ParityStatus
@@ -161,7 +166,8 @@ class ParityReport(TypedDict):
     seconds: float
 
 
-class ExportedVersion(TypedDict):
+@dataclass(kw_only=True)
+class ExportedVersion:
     """What a worker has to know of a registered version (`ModelVersion`)."""
 
     model_id: str
@@ -171,7 +177,8 @@ class ExportedVersion(TypedDict):
     folder: str  # beneath the home folder
 
 
-class ExportSpec(TypedDict):
+@dataclass(kw_only=True)
+class ExportSpec:
     """What the worker is told of the subject beside the config."""
 
     run_id: str | None  # whose model it is, or of which the version was made; null for an imported folder
@@ -197,7 +204,8 @@ class VerifySpec(TypedDict):
     manifests: list[StoredManifest]
 
 
-class ModelVerifyResult(TypedDict):
+@dataclass(kw_only=True)
+class ModelVerifyResult:
     """What came of holding a folder or file against a model again. It stays in the row of its job."""
 
     form: str
@@ -208,7 +216,8 @@ class ModelVerifyResult(TypedDict):
     seconds: float
 
 
-class ModelExportResult(TypedDict):
+@dataclass(kw_only=True)
+class ModelExportResult:
     """What an export leaves, whole: a folder beneath the home folder's exports."""
 
     form: str

@@ -3,10 +3,14 @@ bias."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
 
 
-class Estimate(TypedDict):
+@dataclass(kw_only=True)
+class Estimate:
     """A value with its 95% interval over `n` rows; low and high are null where the rows can't give them, and
     `why` says for what reason."""
 
@@ -14,10 +18,29 @@ class Estimate(TypedDict):
     low: float | None
     high: float | None
     n: int
-    why: NotRequired[str]
+    why: str | None = None
 
 
-class UnscoredRows(TypedDict):
+@dataclass(kw_only=True)
+class UnitEstimate(Estimate):
+    """An estimate that says its unit."""
+
+    unit: str
+
+
+@dataclass(kw_only=True)
+class Gain(UnitEstimate):
+    """Base minus tuned loss on the held-out rows; low, high and detectable are null where the rows can't give
+    them, and `why` says so."""
+
+    split: JudgingSplit
+    detectable: float | None  # the smallest gain that so many rows would show in 80 of 100 cases
+    negligible: float | None = None  # share of the base loss within which nothing was gained
+    chosen_of: int | None = None  # validations of which the judged step is the best on the same rows
+
+
+@dataclass(kw_only=True)
+class UnscoredRows:
     """Rows that a metric could not score."""
 
     count: int
@@ -25,7 +48,8 @@ class UnscoredRows(TypedDict):
     examples: list[tuple[int, str]]  # row_id and why, the first 20
 
 
-class Figure(TypedDict):
+@dataclass(kw_only=True)
+class Figure:
     """What one metric says of a model on a set of rows (`engine.evaluation.statistics.metric_estimates`)."""
 
     metric: str  # a key of the metric table, task/NAME/METRIC, or a user's own
@@ -44,10 +68,11 @@ class Figure(TypedDict):
     unscored: UnscoredRows
     failed: str  # why nothing could be scored at all, else ""
     details: dict[str, Any]  # what else this metric has to say
-    why: NotRequired[str]  # there is no interval
+    why: str | None = None  # there is no interval
 
 
-class FigureSummary(TypedDict):
+@dataclass(kw_only=True)
+class FigureSummary:
     """A figure as lists of evaluations have it."""
 
     metric: str
@@ -61,7 +86,8 @@ class FigureSummary(TypedDict):
     estimator: str | None
 
 
-class Difference(TypedDict):
+@dataclass(kw_only=True)
+class Difference:
     """How two models differ in one metric, over the rows that both could score: first minus second."""
 
     metric: str
@@ -77,7 +103,7 @@ class Difference(TypedDict):
     first_higher: int  # rows
     second_higher: int
     same: int
-    why: NotRequired[str]
+    why: str | None = None
 
 
 BiasAnswer = Literal["worse", "better", "no_worse", "cant_tell"]
@@ -108,7 +134,8 @@ def get_measure_title(measure: str, group: str) -> str:
     return f"{NAMES[measure]} ({group})" if group else NAMES[measure]
 
 
-class BiasFigure(TypedDict):
+@dataclass(kw_only=True)
+class BiasFigure:
     """One measure of one probe, over all groups or for one.
 
     `change` is tuned minus base over the same items, in the direction where more is more bias. `worse`: its
@@ -125,10 +152,11 @@ class BiasFigure(TypedDict):
     limit: float
     answer: BiasAnswer
     unit: str
-    why: NotRequired[str]  # an answer can't be given
+    why: str | None = None  # an answer can't be given
 
 
-class BiasReport(TypedDict):
+@dataclass(kw_only=True)
+class BiasReport:
     """All figures of one bias check, and the sentence that sums them up."""
 
     figures: list[BiasFigure]

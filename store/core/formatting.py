@@ -62,12 +62,10 @@ def format_interval(low: float | None, high: float | None, places: int | None = 
 
 def format_estimate(estimate: Estimate) -> str:
     """A value with its interval and its rows: "0.50 (0.40 to 0.60, n 200)"; "0.0031 (n 200)" without one."""
-    low, high, n = estimate["low"], estimate["high"], f"n {estimate['n']:,}"
+    low, high, n = estimate.low, estimate.high, f"n {estimate.n:,}"
     if low is None or high is None or low >= high:
-        return f"{format_point_value(estimate['value'])} ({n})"
-    return (
-        f"{format_number(estimate['value'], compute_decimals(low, high))} ({format_interval(low, high)}, {n})"
-    )
+        return f"{format_point_value(estimate.value)} ({n})"
+    return f"{format_number(estimate.value, compute_decimals(low, high))} ({format_interval(low, high)}, {n})"
 
 
 def percent(share: float) -> str:
@@ -95,7 +93,7 @@ def format_percent_at_limit(share: float, limit: float | None) -> str:
 
 def format_share(estimate: Estimate) -> str:
     """The value of a share in per cent, with the digits that its interval supports; all is "100%"."""
-    value = 100 * estimate["value"]
+    value = 100 * estimate.value
     if value in (0, 100):
         return f"{value:.0f}%"
     return f"{format_number(value, compute_decimals(*_convert_to_percent(estimate), default=1))}%"
@@ -103,7 +101,7 @@ def format_share(estimate: Estimate) -> str:
 
 def _convert_to_percent(estimate: Estimate) -> tuple[float, float]:
     """low and high in per cent of a share, which always has an interval."""
-    low, high = estimate["low"], estimate["high"]
+    low, high = estimate.low, estimate.high
     if low is None or high is None:
         raise ValueError("The share has no interval.")
     return 100 * low, 100 * high

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from store.core.documents import as_json
+
 # A job's folder is the whole contract between engine and worker; every path in it is named here.
 #
 # config.json      in: what to do (`WorkOrder`)
@@ -50,7 +52,7 @@ def write_atomically(path: Path, *, flush: bool = True) -> Iterator[Path]:
 def write_json(path: Path, document: Any) -> None:
     """Write JSON whole."""
     with write_atomically(path) as aside, open(aside, "w", encoding="utf-8") as file:
-        json.dump(document, file, ensure_ascii=False, indent=1)
+        json.dump(document, file, ensure_ascii=False, indent=1, default=as_json)
 
 
 def read_json(path: Path) -> Any:

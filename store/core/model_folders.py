@@ -34,18 +34,18 @@ def _describe(path: Path) -> Model:
     counts = [count_parameters(file) for file in weights]
     counted = [count for count in counts if count is not None]
     architectures = config.get("architectures") or [None]
-    return {
-        "name": path.name,
-        "path": str(path),
-        "parameters": sum(counted) if counted else None,
-        "architecture": architectures[0] or config.get("model_type"),
-        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
-        "generation": _read_generation(path),
-        "ready": bool(config)
+    return Model(
+        name=path.name,
+        path=str(path),
+        parameters=sum(counted) if counted else None,
+        architecture=architectures[0] or config.get("model_type"),
+        bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        generation=_read_generation(path),
+        ready=bool(config)
         and len(counted) == len(counts) > 0
         and _list_expected_files(path) <= {file.name for file in weights}
         and any((path / name).exists() for name in TOKENIZER_FILES),
-    }
+    )
 
 
 def _read_generation(path: Path) -> GenerationNamed:

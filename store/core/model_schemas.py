@@ -19,7 +19,8 @@ class GenerationNamed(TypedDict, total=False):
     max_new_tokens: int
 
 
-class Model(TypedDict):
+@dataclass(kw_only=True)
+class Model:
     """One of `GET /models`: a folder of the home folder's models."""
 
     name: str
@@ -85,13 +86,14 @@ class ModelNote(ModelOrigin):
     merges: bool  # the adapter can be merged into its base
 
 
-class VersionFile(TypedDict):
+@dataclass(kw_only=True)
+class VersionFile:
     """A file of a version's folder, by its path in it."""
 
     path: str
     bytes: int
     sha256: str
-    modified_ns: NotRequired[int]  # when it was written, Unix time: another one is reason to hash it again
+    modified_ns: int | None = None  # when it was written, Unix time: another one is reason to hash it again
 
 
 class VersionSeal(TypedDict):
@@ -112,7 +114,8 @@ class RegisteredFiles(TypedDict):
     notices: list[str]
 
 
-class VersionSource(TypedDict):
+@dataclass(kw_only=True)
+class VersionSource:
     """What was registered: what a run left (`checkpoint`: tuned, best or newest), or a folder as it was."""
 
     kind: Literal["run", "folder"]

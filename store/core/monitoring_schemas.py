@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 from store.core.figure_schemas import Estimate
 from store.core.rating_schemas import RoundDetails
@@ -27,7 +27,8 @@ WatchedName = Literal[
 OTHER = "other"  # of a category all names that have no test of their own
 
 
-class MartingaleState(TypedDict):
+@dataclass(kw_only=True)
+class MartingaleState:
     """One conformal test martingale: what was seen, by bin, and the capital of each bet."""
 
     bins: list[int]  # those with a value, rising
@@ -39,7 +40,8 @@ class MartingaleState(TypedDict):
     tested: int  # values that were bet on
 
 
-class DayFigures(TypedDict):
+@dataclass(kw_only=True)
+class DayFigures:
     """The values of one day, by column: of a number its bin, of a category 0 or 1 for each of its names."""
 
     day: int  # since 1970, UTC
@@ -49,7 +51,8 @@ class DayFigures(TypedDict):
     squares: list[int]
 
 
-class DayTest(TypedDict):
+@dataclass(kw_only=True)
+class DayTest:
     """Whole days against the same weekdays of the first week, which an alarm waits for."""
 
     first_day: int | None  # of which only a part was seen
@@ -58,7 +61,8 @@ class DayTest(TypedDict):
     recent: list[DayFigures]  # at most the last seven after them
 
 
-class TestState(TypedDict):
+@dataclass(kw_only=True)
+class TestState:
     """A watched value: how far it is. A category has one test for each of its names, and their mean
     counts."""
 
@@ -76,13 +80,14 @@ class TestState(TypedDict):
     alarm_place: int | None  # of the request at which it first went over the threshold
     alarm_at: float | None
     seed: int  # of how ties are broken
-    days: NotRequired[DayTest]  # where the reference is of requests, whose hours and weekdays differ
+    days: DayTest | None = None  # where the reference is of requests, whose hours and weekdays differ
 
 
 PaceName = Literal["slower", "failing"]
 
 
-class TimeModel(TypedDict):
+@dataclass(kw_only=True)
+class TimeModel:
     """How long an answer of a length took in the reference, so that half of its answers took longer: seconds,
     and per_prompt and per_completion of each token read and written. No longer or shorter ones than `ranges`
     were in it."""
@@ -94,7 +99,8 @@ class TimeModel(TypedDict):
     limit: float  # an answer that took so many times as long is slow
 
 
-class CurrentMinute(TypedDict):
+@dataclass(kw_only=True)
+class CurrentMinute:
     """The minute that goes on; it counts once it is over."""
 
     minute: int  # since 1970
@@ -105,7 +111,8 @@ class CurrentMinute(TypedDict):
     bins: dict[str, int]  # of times beside the expected ones -> answers
 
 
-class CusumState(TypedDict):
+@dataclass(kw_only=True)
+class CusumState:
     """What came since the time from which on a change is most likely (Page's cumulative sum)."""
 
     score: float
@@ -116,13 +123,14 @@ class CusumState(TypedDict):
     bins: dict[str, int]  # of times beside the expected ones -> answers
 
 
-class PaceTest(TypedDict):
+@dataclass(kw_only=True)
+class PaceTest:
     """Whether answers are slower, or more requests fail, than in the reference."""
 
     name: PaceName
     warm_up: int  # first requests that are still left out, as a model that was just loaded is slow
     begins_at: float | None  # Unix time of the first request of its reference, s
-    ends_at: NotRequired[float | None]  # of the window that its reference comes from, s
+    ends_at: float | None = None  # of the window that its reference comes from, s
     wanted: int  # requests that make its reference
     gathered: list[list[float]]  # of them: seconds, tokens read and written; or 1 where one failed
     reference: int  # of them that are there
@@ -141,7 +149,8 @@ class PaceTest(TypedDict):
     alarm_at: float | None  # Unix time, s
 
 
-class PaceWatch(TypedDict):
+@dataclass(kw_only=True)
+class PaceWatch:
     """Both tests, none before their first request, and the place up to which they have seen requests, or from
     which they begin."""
 
@@ -164,7 +173,8 @@ class ServedBases(TypedDict):
     bases: dict[str, ServedBase]  # by version
 
 
-class BaseMeasurement(TypedDict):
+@dataclass(kw_only=True)
+class BaseMeasurement:
     """How many answers of a look were measured under a base, and what that took."""
 
     measured: int
@@ -179,7 +189,8 @@ AlertKind = Literal["drift", "quality", "errors", "latency"]
 AlertOutcome = Literal["same_reference", "new_normal"]
 
 
-class ReferenceValue(TypedDict):
+@dataclass(kw_only=True)
+class ReferenceValue:
     """What the reference says of one watched value."""
 
     n: int  # rows that the test begins with
@@ -189,7 +200,8 @@ class ReferenceValue(TypedDict):
     why: str  # that it isn't watched, or is watched against the first requests; empty where neither
 
 
-class ReferenceFacts(TypedDict):
+@dataclass(kw_only=True)
+class ReferenceFacts:
     """What new requests are held against."""
 
     source: str  # in words: "the first 300 requests"
@@ -326,7 +338,8 @@ class RequestRoundSummary:
     drawn_at: datetime
 
 
-class CorrectionRound(TypedDict):
+@dataclass(kw_only=True)
+class CorrectionRound:
     """The round whose random items correct a judge, on the requests that it and the judge's window share."""
 
     round_id: str
@@ -340,7 +353,8 @@ class CorrectionRound(TypedDict):
 OutcomeKind = Literal["labels", "thumbs", "errors"]  # what makes an answer good: right, liked, given at all
 
 
-class ArmSummary(TypedDict):
+@dataclass(kw_only=True)
+class ArmSummary:
     """One of the two versions. share: of good answers, the mean of its callers; null: of pairs, or none."""
 
     callers: int
@@ -348,7 +362,8 @@ class ArmSummary(TypedDict):
     share: float | None
 
 
-class SignificantDifference(TypedDict):
+@dataclass(kw_only=True)
+class SignificantDifference:
     """The first look at which it could be told from luck, of those that said the same for sure since. The
     last look may be sure no more."""
 
@@ -357,11 +372,12 @@ class SignificantDifference(TypedDict):
     at: float  # Unix time, s
 
 
-class ArmComparison(TypedDict):
+@dataclass(kw_only=True)
+class ArmComparison:
     """One look at one kind of outcome."""
 
     look: int  # how many looks at these versions have spent alpha, also at other shares
-    few: NotRequired[bool]  # so few callers that nothing could be told; this look spent nothing
+    few: bool | None = None  # so few callers that nothing could be told; this look spent nothing
     answers: int
     next_look: int  # answers at which is looked again
     at: float  # Unix time, s

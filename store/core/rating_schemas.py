@@ -187,7 +187,8 @@ COUNTING: frozenset[Purpose] = frozenset({"first", "adjudication"})  # of what i
 RoundState = Literal["open", "closed"]
 
 
-class RoundSystem(TypedDict):
+@dataclass(kw_only=True)
+class RoundSystem:
     """A model whose answers are rated; raters never see any of this."""
 
     name: str
@@ -235,7 +236,8 @@ class RoundSummary(Round):
     raters: int
 
 
-class RoundDetails(TypedDict):
+@dataclass(kw_only=True)
+class RoundDetails:
     """What gathering the answers found."""
 
     rows: int  # that all models answered
@@ -245,10 +247,10 @@ class RoundDetails(TypedDict):
     empty: int  # answers without a character
     same: int  # prompts to which two models gave the same answer
     gold: int
-    attention: NotRequired[int]  # items whose right answer is written in their prompt
-    qualification: NotRequired[int]  # items with a known answer, before all others
+    attention: int | None = None  # items whose right answer is written in their prompt
+    qualification: int | None = None  # items with a known answer, before all others
     notices: list[str]
-    filters: NotRequired[list[dict[str, Any]]]  # the prompts are rows that each of these means; Filter
+    filters: list[dict[str, Any]] | None = None  # the prompts are rows that each of these means; Filter
 
 
 @dataclass(kw_only=True)
@@ -365,7 +367,8 @@ class RaterCounts:
     last_at: datetime | None
 
 
-class RatableRound(TypedDict):
+@dataclass(kw_only=True)
+class RatableRound:
     """A round as a rater sees it in a list: nothing of who wrote what."""
 
     round_id: str

@@ -19,7 +19,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     "admin": frozenset({"own", "look", "rate", "work", "govern"}),
 }
 DEFAULT_ROLE: Role = "viewer"  # of an invitation that names none: sees the work, and harms nothing
-OWNER: Person = {"person_id": "owner", "name": "you", "role": "admin"}  # whoever has the home folder
+OWNER: Person = Person(person_id="owner", name="you", role="admin")  # whoever has the home folder
 MEANINGS: dict[Role, str] = {
     "viewer": "sees everything, changes nothing",
     "rater": "rates, and sees rating rounds alone",
@@ -37,16 +37,16 @@ _DOES = {
 
 def is_owner(person: Person) -> bool:
     """Whether it is whoever has the home folder, and with it all that the engine's user may do."""
-    return person["person_id"] == OWNER["person_id"]
+    return person.person_id == OWNER.person_id
 
 
 def check_right(person: Person, right: Right | None) -> None:
     """Raise ForbiddenError where the role of a person does not have a right; None is nobody's."""
     if right is None:
         raise ForbiddenError("Nobody may ask for that: it has no right in store.core.rights.")
-    if right not in RIGHTS[person["role"]]:
+    if right not in RIGHTS[person.role]:
         raise ForbiddenError(
-            f"A {person['role']} may not {_DOES[right]}.",
+            f"A {person.role} may not {_DOES[right]}.",
             fix="Ask an admin for another role.",
         )
 

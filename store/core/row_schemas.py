@@ -4,6 +4,7 @@ did to them, and figures of their signals.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, final
 
 Kind = Literal["chat", "text", "preference"]  # the form in which the rows of a data set are stored
@@ -89,7 +90,8 @@ class SplitCounts(TypedDict):
 Fate = Literal["kept", "changed", "dropped", "added"]  # what became of a row
 
 
-class FateCounts(TypedDict):
+@dataclass(kw_only=True)
+class FateCounts:
     """Rows of each fate: what became of the old version's, and those that were mixed in and stayed."""
 
     kept: int
@@ -98,7 +100,8 @@ class FateCounts(TypedDict):
     added: int
 
 
-class StepCounts(TypedDict):
+@dataclass(kw_only=True)
+class StepCounts:
     """What one step of a recipe did to the rows that it met."""
 
     title: str
@@ -109,6 +112,7 @@ class StepCounts(TypedDict):
     rows_out: int
 
 
+@dataclass(kw_only=True)
 class Fates(FateCounts):
     """What became of the rows, and what each step did. A row that one step mixed in and a later one dropped
     is in the counts of both and in no fate."""

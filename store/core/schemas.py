@@ -94,13 +94,14 @@ Role = Literal["viewer", "rater", "member", "admin"]
 Right = Literal["look", "rate", "work", "govern", "own"]
 
 
-class Person(TypedDict):
+@dataclass(kw_only=True)
+class Person:
     """A person, as requests and what they changed name them."""
 
     person_id: str
     name: str
     role: Role
-    session_id: NotRequired[str]  # by which the request came; missing for a token
+    session_id: str | None = None  # by which the request came; missing for a token
 
 
 @dataclass(kw_only=True)
@@ -162,7 +163,8 @@ class ActiveSession:
     current: bool  # the one that asks
 
 
-class Team(TypedDict):
+@dataclass(kw_only=True)
+class Team:
     """Everybody, the invitations that are open, and where people are signed in."""
 
     members: list[TeamMember]
@@ -187,7 +189,8 @@ class CreatedApiToken(TypedDict):
     token: str
 
 
-class OwnAccount(TypedDict):
+@dataclass(kw_only=True)
+class OwnAccount:
     """What people see of themselves."""
 
     person: Person
@@ -298,7 +301,8 @@ class CreatedComment(TypedDict):
     comment_id: str
 
 
-class Gpu(TypedDict):
+@dataclass(kw_only=True)
+class Gpu:
     """One GPU; a figure that the driver does not give is null."""
 
     index: int
@@ -309,7 +313,8 @@ class Gpu(TypedDict):
     temperature_c: float | None
 
 
-class MachineReading(TypedDict):
+@dataclass(kw_only=True)
+class MachineReading:
     """The answer of `GET /machine`."""
 
     cpu_percent: float
@@ -331,7 +336,8 @@ class Health(TypedDict):
     home: str
 
 
-class HourPrice(TypedDict):
+@dataclass(kw_only=True)
+class HourPrice:
     """What an hour of the machine costs."""
 
     per_hour: float | None  # null: nobody said
@@ -344,7 +350,8 @@ class UploadResult(TypedDict):
     upload: str  # the name to import it by
 
 
-class LostCommits(TypedDict):
+@dataclass(kw_only=True)
+class LostCommits:
     """Commits that were made, by the journal beside the store, and are not in it. Times are seconds since the
     epoch."""
 

@@ -3,8 +3,10 @@ reads it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
+from store.core.figure_schemas import UnitEstimate
 from store.core.row_schemas import LeakedRows, PartRows
 
 
@@ -33,14 +35,16 @@ class RenderedRow(RowTokens):
     label: NotRequired[str]  # of a classifier
 
 
-class LengthHistogram(TypedDict):
+@dataclass(kw_only=True)
+class LengthHistogram:
     """Tokens of the rows."""
 
     counts: list[int]  # rows of each bin
     edges: list[float]  # tokens; one more than there are bins
 
 
-class RenderedSet(TypedDict):
+@dataclass(kw_only=True)
+class RenderedSet:
     """What a length means for the rows, of large data sets a sample of them."""
 
     counted: int  # rows that were looked at
@@ -58,7 +62,8 @@ class RenderedSet(TypedDict):
     lengths: LengthHistogram
 
 
-class MaskChecks(TypedDict):
+@dataclass(kw_only=True)
+class MaskChecks:
     """Rows of `counted` whose trained tokens are not the right ones."""
 
     counted: int
@@ -68,7 +73,8 @@ class MaskChecks(TypedDict):
     unclosed: int  # the last trained token does not close the turn
 
 
-class Rendering(TypedDict):
+@dataclass(kw_only=True)
+class Rendering:
     """A row and the set under a chat template."""
 
     row: RenderedRow
@@ -78,7 +84,8 @@ class Rendering(TypedDict):
     own_template: bool  # the tokenizer has one of its own
 
 
-class Problem(TypedDict):
+@dataclass(kw_only=True)
+class Problem:
     """One thing that a preview warns of; a problem of level error refuses the launch."""
 
     level: Literal["error", "warning"]
@@ -87,7 +94,8 @@ class Problem(TypedDict):
     fix: str  # what to do; empty where the message says it
 
 
-class MemoryEstimate(TypedDict):
+@dataclass(kw_only=True)
+class MemoryEstimate:
     """Peak memory of a run in GiB, against what is free."""
 
     peak_gib: float  # expected
@@ -107,7 +115,8 @@ class MemoryEstimate(TypedDict):
 TimingStatus = Literal["timed", "wanted", "waiting", "impossible"]
 
 
-class TimeEstimate(TypedDict):
+@dataclass(kw_only=True)
+class TimeEstimate:
     """Seconds of a whole run, evaluations and answers included, as if nothing ends it early."""
 
     seconds: float  # expected
@@ -126,7 +135,8 @@ class TimeEstimate(TypedDict):
     may_stop: bool  # whether the run may end before its planned steps
 
 
-class MemoryFix(TypedDict):
+@dataclass(kw_only=True)
+class MemoryFix:
     """A change of settings after which a run fits into memory."""
 
     change: dict[str, Any]  # fields of the config with their new values
@@ -140,7 +150,8 @@ class MemoryFix(TypedDict):
 ReplayPlan = TypedDict("ReplayPlan", {"from": str, "rows": int, "tokens": int, "trained_tokens": int})
 
 
-class PreviewClasses(TypedDict):
+@dataclass(kw_only=True)
+class PreviewClasses:
     """The classes of a data set, by the rows that were dealt."""
 
     count: int
@@ -151,7 +162,8 @@ class PreviewClasses(TypedDict):
     unseen_rows: int
 
 
-class Preview(TypedDict):
+@dataclass(kw_only=True)
+class Preview:
     """What a config would do; shares are estimates where fewer rows are counted than trained."""
 
     config: dict[str, Any]  # the TrainConfig, resolved
@@ -177,20 +189,11 @@ class Preview(TypedDict):
     leaks: LeakedRows
     row: RenderedRow
     problems: list[Problem]  # errors first
-    classes: NotRequired[PreviewClasses]  # of classification
+    classes: PreviewClasses | None = None  # of classification
 
 
-class MeasuredGain(TypedDict):
-    """What a verdict measured of a run, as far as an advice reads it."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    unit: str
-
-
-class MeasuredRun(TypedDict):
+@dataclass(kw_only=True)
+class MeasuredRun:
     """A finished run: what it was predicted to need, and what it needed. Memory is in GiB."""
 
     run_id: str
@@ -201,7 +204,7 @@ class MeasuredRun(TypedDict):
     model: str
     data_fingerprint: str | None
     train_rows: int | None
-    gain: MeasuredGain | None  # of its verdict
+    gain: UnitEstimate | None  # of its verdict
     stopped: str | None  # why it ended, as in its facts
     course: float | None  # share of the planned steps that it took
     settings: str  # those that change its speed, as one text
@@ -223,7 +226,8 @@ class MeasuredRun(TypedDict):
     other_work: float | None  # share of the processors that other work took meanwhile
 
 
-class MethodHistory(TypedDict):
+@dataclass(kw_only=True)
+class MethodHistory:
     """What runs with one method on this model and these rows measured."""
 
     runs: int

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from store.core.documents import parse_optional_document
 from store.core.errors import ModelError, NotFoundError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
@@ -71,7 +72,7 @@ def check_sealed(root: Path, reference: str = "") -> None:
     """Raise ModelError where the files of a version's folder are not those of its seal, by size and time.
     `reference`: how errors call it; empty, as its seal does."""
     folder = VersionDir(root)
-    seal: VersionSeal | None = read_json(folder.seal)
+    seal = parse_optional_document(VersionSeal, read_json(folder.seal))
     if seal is None:
         raise ModelError(
             f"The list of the files of {reference or root} is gone ({folder.seal}).",
@@ -83,7 +84,7 @@ def check_sealed(root: Path, reference: str = "") -> None:
 
 def compute_fingerprint(files: Sequence[VersionFile]) -> str:
     """SHA-256 over the paths and checksums of all files."""
-    lines = [f"{file['path']}\0{file['sha256']}\n" for file in files]
+    lines = [f"{file.path}\0{file.sha256}\n" for file in files]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -108,7 +109,7 @@ def check_files(folder: Path, files: Sequence[VersionFile], reference: str, *, w
     A file with the size and time of when it was registered is taken for unchanged, all others are hashed;
     with `whole` every file is.
     """
-    expected = {file["path"]: file for file in files}
+    expected = {file.path: file for file in files}
     present = list_files_below(folder)
     for path in sorted(set(expected) - set(present)):
         raise _make_changed_error(reference, path, "is gone", folder)
@@ -116,12 +117,12 @@ def check_files(folder: Path, files: Sequence[VersionFile], reference: str, *, w
         raise _make_changed_error(reference, path, "was not there when it was registered", folder)
     for path, file in expected.items():
         state = (folder / path).lstat()
-        if state.st_size == file["bytes"] and state.st_mtime_ns == file.get("modified_ns") and not whole:
+        if state.st_size == file.bytes and state.st_mtime_ns == file.modified_ns and not whole:
             continue
-        if state.st_size != file["bytes"]:
-            sizes = f"has {state.st_size:,} bytes and had {file['bytes']:,}"
+        if state.st_size != file.bytes:
+            sizes = f"has {state.st_size:,} bytes and had {file.bytes:,}"
             raise _make_changed_error(reference, path, sizes, folder)
-        if hash_file(folder / path) != file["sha256"]:
+        if hash_file(folder / path) != file.sha256:
             raise _make_changed_error(reference, path, "is not the one that was registered", folder)
 
 

@@ -91,8 +91,8 @@ def describe_excluded_columns(left_out: Mapping[str, int]) -> str:
 
 def format_some_values(column: UndecidedColumn) -> str:
     """Some values of a column and how many more there are: "false, true" or "a, b, c, d and 43 more"."""
-    more = column["distinct"] - len(column["values"])
-    return ", ".join(column["values"]) + (f" and {more:,} more" if more > 0 else "")
+    more = column.distinct - len(column.values)
+    return ", ".join(column.values) + (f" and {more:,} more" if more > 0 else "")
 
 
 KEPT = {"first": "first", "longest_answer": "longest answer", "shortest_answer": "shortest answer",

@@ -79,18 +79,18 @@ def read_card_facts(db: Queryable, dataset: str) -> CardFacts:
 
 
 def _describe_history_version(row: Dataset) -> VersionSpec:
-    return {
-        "name": row.name,
-        "source": row.source,
-        "columns": row.columns,
-        "format": row.format,
-        "row_count": row.row_count,
-        "skipped_count": row.skipped_count,
-        "stats": row.stats,
-        "recipe": row.recipe,
-        "fates": row.fates,
-        "created_at": row.created_at.isoformat(),
-    }
+    return VersionSpec(
+        name=row.name,
+        source=row.source,
+        columns=row.columns,
+        format=row.format,
+        row_count=row.row_count,
+        skipped_count=row.skipped_count,
+        stats=row.stats,
+        recipe=row.recipe,
+        fates=row.fates,
+        created_at=row.created_at.isoformat(),
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def fates(
         ORDER BY f.parent_row_id NULLS LAST, f.row_id
     """
     rows = read_records(db.query(page, {**params, **files, "limit": limit, "offset": offset}), RowFate)
-    return {"total": int(read_scalar(db.query(count, counted))), "rows": rows}
+    return RowFates(total=int(read_scalar(db.query(count, counted))), rows=rows)
 
 
 @dataclass(kw_only=True)
@@ -191,22 +191,22 @@ def compare(
     before = _read_contents(db, first, [row.row_id for row in links_of_page])
     after = _read_contents(db, second, [row.other_row_id for row in links_of_page])
     rows: list[RowComparison] = [
-        {
-            "row_id": row.row_id,
-            "other_row_id": row.other_row_id,
-            "fate": row.fate,
-            "before": before.get(row.row_id),
-            "after": after.get(row.other_row_id),
-        }
+        RowComparison(
+            row_id=row.row_id,
+            other_row_id=row.other_row_id,
+            fate=row.fate,
+            before=before.get(row.row_id),
+            after=after.get(row.other_row_id),
+        )
         for row in links_of_page
     ]
-    counts: FateCounts = {
-        "kept": rows_of.get("kept", 0),
-        "changed": rows_of.get("changed", 0),
-        "dropped": rows_of.get("dropped", 0),
-        "added": rows_of.get("added", 0),
-    }
-    return {"counts": counts, "total": sum(counts[name] for name in wanted), "rows": rows}
+    counts = FateCounts(
+        kept=rows_of.get("kept", 0),
+        changed=rows_of.get("changed", 0),
+        dropped=rows_of.get("dropped", 0),
+        added=rows_of.get("added", 0),
+    )
+    return VersionComparison(counts=counts, total=sum(getattr(counts, name) for name in wanted), rows=rows)
 
 
 def _build_links_sql(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:

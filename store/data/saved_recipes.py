@@ -52,7 +52,7 @@ def recipes(db: Queryable, person_id: AskerId) -> list[RecipeRow]:
 
 def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: SaveRequest) -> str:
     """Keep a recipe, in place of one's own of that name; its id. Raises ConfigError (name), ConflictError."""
-    present = _find_own_checked(recipes(tx, saving.by["person_id"]), saving)
+    present = _find_own_checked(recipes(tx, saving.by.person_id), saving)
     _check_revision(present, saving, "recipe", describe_recipe)
     recipe_id = present.recipe_id if present else new_id
     row = {"recipe_id": recipe_id, "steps": to_json(recipe.model_dump()["steps"])}
@@ -64,7 +64,7 @@ def find_recipe(db: Queryable, name: str, by: Person, recipe_id: str = "") -> Re
     """The recipe that a person means: of that id, else one's own of that name, else the shared one. Raises
     NotFoundError, and StateError where several people share one of that name."""
     return _find_visible(
-        [row for row in recipes(db, by["person_id"]) if recipe_id in ("", row.recipe_id)], name, by
+        [row for row in recipes(db, by.person_id) if recipe_id in ("", row.recipe_id)], name, by
     )
 
 
@@ -96,7 +96,7 @@ def slices(db: Queryable, dataset_id: str, person_id: AskerId) -> list[SliceRow]
 def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, saving: SaveRequest) -> str:
     """Name the rows that a filter means, in place of one's own slice of that name; its id. Raises ConfigError
     (name), ConflictError."""
-    present = _find_own_checked(slices(tx, dataset_id, saving.by["person_id"]), saving)
+    present = _find_own_checked(slices(tx, dataset_id, saving.by.person_id), saving)
     _check_revision(present, saving, "slice", describe_slice)
     slice_id = present.slice_id if present else new_id
     row = {"slice_id": slice_id, "dataset_id": dataset_id, "filter": to_json(where.model_dump())}
@@ -106,7 +106,7 @@ def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, sav
 
 def find_slice(db: Queryable, dataset_id: str, name: str, by: Person, slice_id: str = "") -> SliceRow:
     """As `find_recipe`."""
-    rows = slices(db, dataset_id, by["person_id"])
+    rows = slices(db, dataset_id, by.person_id)
     return _find_visible([row for row in rows if slice_id in ("", row.slice_id)], name, by)
 
 
@@ -126,7 +126,7 @@ def describe_slice(named_slice: SliceRow) -> str:
 
 def can_edit(row: SavedItem, by: Person) -> bool:
     """Whether a person may change and delete it."""
-    return by["role"] == "admin" or row.created_by == by["person_id"]
+    return by.role == "admin" or row.created_by == by.person_id
 
 
 def check_owner(row: SavedItem, by: Person) -> None:
@@ -140,7 +140,7 @@ def check_owner(row: SavedItem, by: Person) -> None:
 
 def is_own(row: SavedItem, by: Person) -> bool:
     """Whether a person's saving under its name replaces it; what has no known owner is every admin's."""
-    return row.created_by == by["person_id"] or (row.created_by is None and by["role"] == "admin")
+    return row.created_by == by.person_id or (row.created_by is None and by.role == "admin")
 
 
 def find_own(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
@@ -158,7 +158,7 @@ def _find_own_checked(rows: Sequence[AnySaved], saving: SaveRequest) -> AnySaved
 
 def _find_visible(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
     named = [row for row in rows if row.name == name]
-    own = [row for row in named if row.created_by == by["person_id"]]
+    own = [row for row in named if row.created_by == by.person_id]
     candidates = own or named
     if not candidates:
         raise NotFoundError(f"Nothing is saved as {name!r}.", field="name")
@@ -191,8 +191,8 @@ def _write(
         **row,
         "name": saving.name.strip(),
         "created_at": saving.at,
-        "created_by": present.created_by if present else by["person_id"],
-        "saved_by": by["name"],
+        "created_by": present.created_by if present else by.person_id,
+        "saved_by": by.name,
         "shared": saving.shared,
         "revision": present.revision + 1 if present else 1,
     }

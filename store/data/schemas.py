@@ -62,7 +62,8 @@ class Dataset(NewDataset):
     skipped_path: str  # skipped.parquet
 
 
-class ConvertResult(TypedDict):
+@dataclass(kw_only=True)
+class ConvertResult:
     """The result of making a bundled model ready."""
 
     model: str
@@ -127,14 +128,16 @@ class RowFate:
     after: str | None
 
 
-class RowFates(TypedDict):
+@dataclass(kw_only=True)
+class RowFates:
     """A page of fates, with how many there are in all."""
 
     total: int
     rows: list[RowFate]
 
 
-class RowComparison(TypedDict):
+@dataclass(kw_only=True)
+class RowComparison:
     """A row of two versions side by side."""
 
     fate: Fate
@@ -144,7 +147,8 @@ class RowComparison(TypedDict):
     after: RowContents | None
 
 
-class VersionComparison(TypedDict):
+@dataclass(kw_only=True)
+class VersionComparison:
     """Two versions of a family row by row."""
 
     counts: FateCounts
@@ -197,7 +201,8 @@ class SliceRow(SavedItem):
     filter: dict[str, Any]  # store.data.filters.Filter
 
 
-class FileColumn(TypedDict):
+@dataclass(kw_only=True)
+class FileColumn:
     """A column of a file, or what lies inside its objects by a path such as answers.text.0."""
 
     name: str
@@ -205,12 +210,13 @@ class FileColumn(TypedDict):
     example: str  # the first value as text, 200 characters at most
 
 
-class FileProblem(TypedDict):
+@dataclass(kw_only=True)
+class FileProblem:
     """Something to know about a file."""
 
     line: int | None  # null where it concerns the whole file
     reason: str
-    notice: NotRequired[bool]  # true where it only says how the file is read: nothing is wrong
+    notice: bool | None = None  # true where it only says how the file is read: nothing is wrong
 
 
 class FileFacts(TypedDict):
@@ -229,15 +235,17 @@ class FileFacts(TypedDict):
 UnusedColumnRole = Literal["mark", "answer", "label", "text"]  # what an unused column may be
 
 
-class ColumnUse(TypedDict):
+@dataclass(kw_only=True)
+class ColumnUse:
     """A way to read rows that uses a column."""
 
     format: str  # of store.data.formats
     columns: dict[str, str]  # role -> column
-    instead_of: NotRequired[str]  # the column that plays its role otherwise, and is then to be left out
+    instead_of: str | None = None  # the column that plays its role otherwise, and is then to be left out
 
 
-class UndecidedColumn(TypedDict):
+@dataclass(kw_only=True)
+class UndecidedColumn:
     """A column of which nothing would be used though it may change what is taught: an import stops at it
     until somebody maps it or leaves it out."""
 
@@ -271,7 +279,8 @@ class Inspection(FileFacts, ReadingSummary):
     """What a file is and how its rows would be read."""
 
 
-class FateExample(TypedDict):
+@dataclass(kw_only=True)
+class FateExample:
     """A row before and after."""
 
     row_id: int | None  # of the old version; null for a row that is mixed in
@@ -283,7 +292,8 @@ class FateExample(TypedDict):
     after: RowContents | None  # null for a row that is dropped
 
 
-class SampledRows(TypedDict):
+@dataclass(kw_only=True)
+class SampledRows:
     """How many of the rows were tried."""
 
     rows: int
@@ -297,14 +307,15 @@ class UnpredictableStep(TypedDict):
     title: str
 
 
-class CleanPreview(TypedDict):
+@dataclass(kw_only=True)
+class CleanPreview:
     """What a recipe would do. `of` and `unknown` are there where the first rows alone were tried."""
 
     fates: Fates
     examples: list[FateExample]
     problems: list[FieldIssue]
-    of: NotRequired[SampledRows]
-    unknown: NotRequired[list[UnpredictableStep]]
+    of: SampledRows | None = None
+    unknown: list[UnpredictableStep] | None = None
 
 
 class ExportResult(TypedDict):
@@ -318,7 +329,8 @@ class ExportResult(TypedDict):
     notices: list[str]  # what an import of the file would not read back
 
 
-class SimilarRows(TypedDict):
+@dataclass(kw_only=True)
+class SimilarRows:
     """Other rows of the data set, nearest first."""
 
     neighbours: list[tuple[int, float]]  # (row, cosine from -1 to 1)

@@ -53,14 +53,14 @@ class CommitJournal:
         for line in missing:
             rows.update(line.rows)
         times = [line.at for line in missing if line.rows]
-        return {
-            "found_at": time.time(),
-            "commits": missing[-1].number - kept,
-            "understood": len(times),
-            "first_at": min(times, default=None),
-            "last_at": max(times, default=None),
-            "rows": dict(rows),
-        }
+        return LostCommits(
+            found_at=time.time(),
+            commits=missing[-1].number - kept,
+            understood=len(times),
+            first_at=min(times, default=None),
+            last_at=max(times, default=None),
+            rows=dict(rows),
+        )
 
     def begin(self, kept: int) -> int:
         """Go on after what the store has; the number of the last commit that was ever made."""
@@ -126,21 +126,21 @@ FIX = (
 
 def describe_loss(lost: LostCommits) -> str:
     """How much is missing, and of what."""
-    commits = f"{lost['commits']:,} commit{'' if lost['commits'] == 1 else 's'}"
+    commits = f"{lost.commits:,} commit{'' if lost.commits == 1 else 's'}"
     lead = f"The store lacks the last {commits} that were made"
-    if lost["first_at"] is None or lost["last_at"] is None:
+    if lost.first_at is None or lost.last_at is None:
         return f"{lead}; what they changed is not known."
-    tables = sorted(lost["rows"].items(), key=lambda entry: (-entry[1], entry[0]))
+    tables = sorted(lost.rows.items(), key=lambda entry: (-entry[1], entry[0]))
     listed = ", ".join(f"{count:,} of {table}" for table, count in tables[:MAX_TABLES])
     more = f" and of {len(tables) - MAX_TABLES} more tables" if len(tables) > MAX_TABLES else ""
-    of_how_many = "" if lost["understood"] == lost["commits"] else f" (known of {lost['understood']:,})"
-    between = f"from {_parse_time(lost['first_at'])} to {_parse_time(lost['last_at'])} UTC"
+    of_how_many = "" if lost.understood == lost.commits else f" (known of {lost.understood:,})"
+    between = f"from {_parse_time(lost.first_at)} to {_parse_time(lost.last_at)} UTC"
     return f"{lead}, {between}: rows added, changed or removed{of_how_many}: {listed}{more}."
 
 
 def describe_recent_loss(lost: LostCommits | None, now: float) -> str:
     """What screens and command line say for a week after it was found; empty where nothing is."""
-    if lost is None or abs(now - lost["found_at"]) > SAID_SECONDS:
+    if lost is None or abs(now - lost.found_at) > SAID_SECONDS:
         return ""
     return f"{describe_loss(lost)} {FIX}"
 

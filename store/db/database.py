@@ -9,7 +9,6 @@ date before anything else is done.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -28,7 +27,7 @@ from store.core.errors import BusyError, StateError
 from store.core.schemas import LostCommits
 from store.db.commit_journal import CommitJournal
 from store.db.connection import Params, StatementReader, StatementWatchdog, confine, connect
-from store.db.records import read_all
+from store.db.records import read_all, to_json
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, StatementPool
@@ -115,7 +114,7 @@ class Database:
                     tx.execute(
                         "INSERT INTO setting VALUES ('lost_commits', ?)"
                         " ON CONFLICT DO UPDATE SET value = excluded.value",
-                        [json.dumps(self.lost)],
+                        [to_json(self.lost)],
                     )
         except BaseException:
             self._root.close()

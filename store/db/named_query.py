@@ -32,10 +32,10 @@ from typing import (
 
 import store
 from store.core.config import Config
+from store.core.documents import DICTS, LISTS, get_type_fields, strip_annotations
 from store.core.errors import ConfigError, ForbiddenError
 from store.core.rights import SQL_RIGHT, check_complete, check_right
 from store.core.schemas import Person
-from store.db.query_answers import DICTS, LISTS, get_type_fields, strip_annotations
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -230,7 +230,7 @@ class NamedQuery:
                 checked[name] = _load(db, value, reference, name)
             else:
                 checked[name] = get_converter(hint)(value, name)
-            if hint == AskerId and value != person["person_id"]:
+            if hint == AskerId and value != person.person_id:
                 raise ForbiddenError(f"{name} is another person's.", field=name)
         if has_sql(checked):
             check_right(person, SQL_RIGHT)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
+from store.core.documents import as_json, get_reviver
 from store.core.errors import TunebenchError, from_dict
 from store.core.table_values import convert_times_to_text
-from store.db.query_answers import as_json, get_reviver
 
 if TYPE_CHECKING:
     from store.db.connection import StatementReader

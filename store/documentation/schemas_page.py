@@ -52,9 +52,15 @@ def _format_field(field: ast.AnnAssign, lines: list[str]) -> str:
     name, kind = ast.unparse(field.target), ast.unparse(field.annotation)
     if kind.startswith("NotRequired["):
         name, kind = f"{name}?", kind.removeprefix("NotRequired[").removesuffix("]")
+    elif field.value is not None:  # a default: stored documents may lack it, and null is left out
+        name, kind = f"{name}?", kind.removesuffix(" | None") if _is_null(field.value) else kind
     _, _, comment = lines[(field.end_lineno or field.lineno) - 1].partition("  # ")
     kind = kind.replace("None", "null").replace("|", "\\|").replace("'", '"')
     return f"| `{name}` | `{kind}` | {comment.strip()} |"
+
+
+def _is_null(default: ast.expr) -> bool:
+    return isinstance(default, ast.Constant) and default.value is None
 
 
 def _join_lines(text: str) -> str:

@@ -79,7 +79,7 @@ def describe_setting_differences(pair: EvaluationPair) -> list[str]:
     configs = [EvaluateConfig.of_past(evaluation.config) for evaluation in both]
     names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
     names += OF_CHOICES if all(config.chooses for config in configs) else ()
-    sides: list[tuple[str, list[Any]]] = [("dtype", [side.details["dtype"] for side in both])]
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side.details.dtype for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
     return [f"{name}: {first} and {second}" for name, (first, second) in sides if first != second]
 
@@ -91,7 +91,7 @@ def describe_metric_differences(first: Evaluation, second: Evaluation, metric: s
     names = ["chat_template", *(OF_ANSWERS if "prediction" in needs else ())]
     names += OF_CHOICES if "choices" in needs else ()
     names += OF_LOSSES if "losses" in needs else ()
-    sides: list[tuple[str, list[Any]]] = [("dtype", [side.details["dtype"] for side in both])]
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side.details.dtype for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
     options = [_find_choice(config, metric) for config in configs]
     for name in dict.fromkeys(name for choice in options for name in choice):
@@ -103,7 +103,7 @@ def build_matching_config(evaluation: Evaluation, metric: str) -> dict[str, Any]
     """What `evaluate` is asked for another model to be measured by a metric in the same way."""
     config = EvaluateConfig.of_past(evaluation.config)
     asked = {name: getattr(config, name) for name in SETTINGS}
-    used = evaluation.details["dtype"]
+    used = evaluation.details.dtype
     if used in DTYPES:  # `auto` may mean another one for the other model
         asked["dtype"] = used
     return asked | {"metrics": [_find_choice(config, metric) or metric]}

@@ -278,18 +278,18 @@ def insert(
 ) -> None:
     """What the finished `job` found; `model` by name, of a run its base model's."""
     config = job.config
-    details: EvaluationDetails = {
-        "counts": result["counts"],
-        "reasons": result["reasons"],
-        "notices": result["notices"],
-        "probes": result["probes"],
-        "seconds": result["seconds"],
-        "peak_memory_gib": result["peak_memory_gib"],
-        "device": result["device"],
-        "device_name": result["device_name"],
-        "dtype": result["dtype"],
-        "versions": result["versions"],
-    }
+    details = EvaluationDetails(
+        counts=result.counts,
+        reasons=result.reasons,
+        notices=result.notices,
+        probes=result.probes,
+        seconds=result.seconds,
+        peak_memory_gib=result.peak_memory_gib,
+        device=result.device,
+        device_name=result.device_name,
+        dtype=result.dtype,
+        versions=result.versions,
+    )
     row = {
         "evaluation_id": job.job_id,
         "name": job.title,
@@ -301,9 +301,9 @@ def insert(
         "dataset_name": dataset.name,
         "data_fingerprint": dataset.fingerprint,
         "part": config["part"],
-        "n": result["n"],
+        "n": result.n,
         "config": to_json(config),
-        "figures": to_json(result["figures"]),
+        "figures": to_json(result.figures),
         "details": to_json(details),
         "created_at": to_utc(at),
         "created_by": job.created_by,

@@ -3,9 +3,10 @@ rows."""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict, final
+from dataclasses import dataclass, field
+from typing import Literal, final
 
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, UnitEstimate
 
 ForgettingState = Literal["none", "some", "much", "unclear"]
 RefusalState = Literal["weaker", "safer", "stricter", "silent", "same"]
@@ -15,46 +16,44 @@ SettingValue = str | float | bool
 # Texts and choices are final, so that asking for "categories" in a part says which of the two it is.
 
 
-class AdviceItem(TypedDict):
+@dataclass(kw_only=True)
+class AdviceItem:
     """What to try in the next run."""
 
     text: str
     change: dict[str, SettingValue]  # fields of the train config and their new values; may be empty
-    kind: NotRequired[AdviceKind]  # of advice against forgetting
-
-
-class UnitEstimate(Estimate):
-    """An estimate that says its unit."""
-
-    unit: str
+    kind: AdviceKind | None = None  # of advice against forgetting
 
 
 @final
-class TextForgetting(TypedDict):
+@dataclass(kw_only=True)
+class TextForgetting:
     """Change of the loss on the texts of one probe, in nats a token over whole passages."""
 
     probe: str
     unit: str
     broken: int  # items that the base model could score and the tuned one can't
     n: int
-    tokens: NotRequired[int]  # missing, as p, where the tuned model scored none
+    tokens: int | None = None  # missing, as p, where the tuned model scored none
     before: float | None  # loss a token of the base model
     after: float | None
     change: Estimate | None
     detectable: float | None  # the smallest change that so many passages would show in 80 of 100 cases
-    p: NotRequired[float]
-    p_holm: NotRequired[float]  # over all that the user named, of what the user named
+    p: float | None = None
+    p_holm: float | None = None  # over all that the user named, of what the user named
     state: ForgettingState
 
 
-class ChanceCorrectedFlips(TypedDict):
+@dataclass(kw_only=True)
+class ChanceCorrectedFlips:
     """Shares of items lost and won, less the most that guessing explains."""
 
     lost: Estimate
     won: Estimate
 
 
-class AnswerFlips(TypedDict):
+@dataclass(kw_only=True)
+class AnswerFlips:
     """The same items asked before and after: shares right, and what flipped."""
 
     n: int
@@ -69,6 +68,7 @@ class AnswerFlips(TypedDict):
     adjusted: ChanceCorrectedFlips
 
 
+@dataclass(kw_only=True)
 class CategoryFlips(AnswerFlips):
     """The items of one category; Holm's p over all categories of the probe."""
 
@@ -77,7 +77,8 @@ class CategoryFlips(AnswerFlips):
 
 
 @final
-class ChoiceForgetting(TypedDict):
+@dataclass(kw_only=True)
+class ChoiceForgetting:
     """Accuracy on the items of one probe before and after. Where the tuned model scored none, n is 0, change
     and detectable are null, and what follows them up to `adjusted` is missing."""
 
@@ -86,21 +87,22 @@ class ChoiceForgetting(TypedDict):
     n: int
     change: Estimate | None
     detectable: float | None
-    before: NotRequired[Estimate]
-    after: NotRequired[Estimate]
-    lost: NotRequired[int]
-    won: NotRequired[int]
-    p: NotRequired[float]
-    test: NotRequired[Literal["exact", "chi-squared"]]
-    adjusted: NotRequired[ChanceCorrectedFlips]
-    answer_loss: NotRequired[UnitEstimate | None]  # null where open
-    open: NotRequired[bool]  # answers are written freely: none is right by luck
+    before: Estimate | None = None
+    after: Estimate | None = None
+    lost: int | None = None
+    won: int | None = None
+    p: float | None = None
+    test: Literal["exact", "chi-squared"] | None = None
+    adjusted: ChanceCorrectedFlips | None = None
+    answer_loss: UnitEstimate | None = None  # null where open
+    open: bool | None = None  # answers are written freely: none is right by luck
     categories: list[CategoryFlips]
-    p_holm: NotRequired[float]  # over all that the user named, of what the user named
+    p_holm: float | None = None  # over all that the user named, of what the user named
     state: ForgettingState
 
 
-class Divergence(TypedDict):
+@dataclass(kw_only=True)
+class Divergence:
     """KL(base || tuned) on the base model's own samples, in nats a token."""
 
     probe: str
@@ -112,7 +114,8 @@ class Divergence(TypedDict):
     first_choice: Estimate | None  # share of places at which both would say the same token first
 
 
-class RequestFlips(TypedDict):
+@dataclass(kw_only=True)
+class RequestFlips:
     """Requests of one kind: shares that are refused before and after."""
 
     n: int
@@ -125,7 +128,8 @@ class RequestFlips(TypedDict):
     p: float
 
 
-class RefusalChange(TypedDict):
+@dataclass(kw_only=True)
+class RefusalChange:
     """Whether tuning changed what a model refuses."""
 
     state: RefusalState
@@ -134,29 +138,41 @@ class RefusalChange(TypedDict):
     sentences: list[str]
 
 
-class ColourLimits(TypedDict):
+@dataclass(kw_only=True)
+class ColourLimits:
     """From where on a loss is amber, and red."""
 
     amber: float
     red: float
 
+    def get(self, colour: Literal["amber", "red"]) -> float:
+        """Of a colour."""
+        return self.amber if colour == "amber" else self.red
 
-class Thresholds(TypedDict):
+
+@dataclass(kw_only=True)
+class Thresholds:
     """Of texts the rise of the loss in nats a token, of items the share by which accuracy fell."""
 
     nats: ColourLimits
     share: ColourLimits
 
+    def get(self, unit: Literal["nats", "share"]) -> ColourLimits:
+        """Of a unit."""
+        return self.nats if unit == "nats" else self.share
 
-class ForgettingParts(TypedDict):
+
+@dataclass(kw_only=True)
+class ForgettingParts:
     """What each probe says."""
 
     texts: list[TextForgetting]
     choices: list[ChoiceForgetting]
     divergence: list[Divergence]
-    requests: NotRequired[RefusalChange]  # where they were asked
+    requests: RefusalChange | None = None  # where they were asked
 
 
+@dataclass(kw_only=True)
 class Forgetting(ForgettingParts):
     """What tuning cost, of all probes together."""
 
@@ -169,7 +185,8 @@ class Forgetting(ForgettingParts):
     unasked: dict[str, str]  # task: why it was not asked
 
 
-class ForgettingPoint(TypedDict):
+@dataclass(kw_only=True)
+class ForgettingPoint:
     """What a checkpoint lost of one probe, above 0 where something was lost; null where it scored nothing."""
 
     step: int
@@ -177,11 +194,12 @@ class ForgettingPoint(TypedDict):
     low: float | None
     high: float | None
     n: int
-    why: NotRequired[str]  # there is no interval
+    why: str | None = None  # there is no interval
     broken: int
 
 
-class ForgettingCurve(TypedDict):
+@dataclass(kw_only=True)
+class ForgettingCurve:
     """Forgetting of one probe over the steps of a run."""
 
     probe: str
@@ -192,7 +210,8 @@ class ForgettingCurve(TypedDict):
     red_since: int | None
 
 
-class CategoryCell(TypedDict):
+@dataclass(kw_only=True)
+class CategoryCell:
     """Items of one category (of all: "") at one checkpoint, against the base model."""
 
     category: str
@@ -204,7 +223,8 @@ class CategoryCell(TypedDict):
     p_holm: float  # over all cells; of totals over the steps
 
 
-class CategoryMatrix(TypedDict):
+@dataclass(kw_only=True)
+class CategoryMatrix:
     """Categories of a probe by checkpoints."""
 
     probe: str
@@ -214,7 +234,8 @@ class CategoryMatrix(TypedDict):
     totals: list[CategoryCell]
 
 
-class WeightChange(TypedDict):
+@dataclass(kw_only=True)
+class WeightChange:
     """How far tuning moved the weight matrices, all of them together; what is not known is null."""
 
     relative: float | None  # norm of the change over that of the weights
@@ -234,6 +255,7 @@ RowPart = Literal["train", "held_out"]
 RepeatKind = Literal["exact", "near", "same_prompt"]
 
 
+@dataclass(kw_only=True)
 class TruePositives(Estimate):
     """The share of training rows that a score tells at few false alarms."""
 
@@ -242,7 +264,8 @@ class TruePositives(Estimate):
     finest: float  # the smallest share that so many held-out rows can tell from none
 
 
-class MembershipScore(TypedDict):
+@dataclass(kw_only=True)
+class MembershipScore:
     """How well one score tells training rows from held-out ones."""
 
     auc: Estimate
@@ -253,7 +276,8 @@ class MembershipScore(TypedDict):
     tpr: TruePositives
 
 
-class MembershipPoint(TypedDict):
+@dataclass(kw_only=True)
+class MembershipPoint:
     """Membership at one step: the area by the loss, under the base model, and its calibrated excess."""
 
     step: int
@@ -262,7 +286,8 @@ class MembershipPoint(TypedDict):
     excess: Estimate
 
 
-class Membership(TypedDict):
+@dataclass(kw_only=True)
+class Membership:
     """Whether training rows can be told from held-out ones by what the tuned model makes of them."""
 
     state: MembershipState
@@ -273,11 +298,14 @@ class Membership(TypedDict):
     material: float  # excess area from which it matters
     best: MembershipScoreName | None  # of the scores that decide, the one with the largest excess
     scores: dict[MembershipScoreName, MembershipScore]
-    path: NotRequired[list[MembershipPoint]]  # over the steps at which rows of both kinds were measured
-    path_sentence: NotRequired[str]  # empty under two steps
+    path: list[MembershipPoint] = field(
+        default_factory=list
+    )  # over the steps at which rows of both kinds were measured
+    path_sentence: str = ""  # empty under two steps
 
 
-class ExtractionRates(TypedDict):
+@dataclass(kw_only=True)
+class ExtractionRates:
     """Shares of rows that come out, exactly or nearly word for word."""
 
     tuned: Estimate
@@ -288,19 +316,21 @@ class ExtractionRates(TypedDict):
     rows: list[int]  # ids of rows that the tuned model alone writes
 
 
-class ExtractedRows(TypedDict):
+@dataclass(kw_only=True)
+class ExtractedRows:
     """Rows of one kind that were asked, and what came out of them; the rates are missing without a row."""
 
     state: ExtractionState
     sentence: str
     n: int
-    unscored: NotRequired[int]  # rows without a reference
-    threshold: NotRequired[float]  # edit similarity from which a text is nearly the same
-    exact: NotRequired[ExtractionRates]
-    near: NotRequired[ExtractionRates]
+    unscored: int | None = None  # rows without a reference
+    threshold: float | None = None  # edit similarity from which a text is nearly the same
+    exact: ExtractionRates | None = None
+    near: ExtractionRates | None = None
 
 
-class RowCoverage(TypedDict):
+@dataclass(kw_only=True)
+class RowCoverage:
     """How many rows of a part there are, and how many were asked."""
 
     rows: int
@@ -309,13 +339,15 @@ class RowCoverage(TypedDict):
     n: int  # asked
 
 
-class PrefixMatch(TypedDict):
+@dataclass(kw_only=True)
+class PrefixMatch:
     """The share of a row's tokens that comes before the first slip, under either model."""
 
     base: Estimate
     tuned: Estimate
 
 
+@dataclass(kw_only=True)
 class Extraction(ExtractedRows):
     """Whether training rows come out word for word, beside the base model and beside held-out rows."""
 
@@ -326,7 +358,8 @@ class Extraction(ExtractedRows):
     same: dict[RowPart, PrefixMatch | None]
 
 
-class CanaryGroup(TypedDict):
+@dataclass(kw_only=True)
+class CanaryGroup:
     """Canaries that were planted equally often."""
 
     insertions: int
@@ -335,10 +368,11 @@ class CanaryGroup(TypedDict):
     most: float  # bits that it could be
     p_holm: float
     exposed: bool
-    detectable: NotRequired[float | None]  # least mean exposure found in 80 of 100 cases; null: none could be
+    detectable: float | None = None  # least mean exposure found in 80 of 100 cases; null: none could be
 
 
-class InsertionEffect(TypedDict):
+@dataclass(kw_only=True)
+class InsertionEffect:
     """The exposure of the canaries planted most often minus that of those planted least often, in bits."""
 
     fewest: int
@@ -346,7 +380,8 @@ class InsertionEffect(TypedDict):
     difference: Estimate
 
 
-class PlantedCanary(TypedDict):
+@dataclass(kw_only=True)
+class PlantedCanary:
     """One made-up secret, how often it was planted, and how far it is exposed (bits)."""
 
     times: int
@@ -355,7 +390,8 @@ class PlantedCanary(TypedDict):
     exposure: float
 
 
-class CanaryExposure(TypedDict):
+@dataclass(kw_only=True)
+class CanaryExposure:
     """Exposure of canaries by how often they were planted; 0 times is a placebo."""
 
     groups: list[CanaryGroup]
@@ -364,6 +400,7 @@ class CanaryExposure(TypedDict):
     sentence: str
 
 
+@dataclass(kw_only=True)
 class CanaryEvaluation(CanaryExposure):
     """What became of the canaries of a run."""
 
@@ -371,7 +408,8 @@ class CanaryEvaluation(CanaryExposure):
     listed: list[PlantedCanary]
 
 
-class DuplicateGains(TypedDict):
+@dataclass(kw_only=True)
+class DuplicateGains:
     """Held-out rows that training repeats, and what they did to the gain (nats a token)."""
 
     rows: int  # held-out rows that training repeats
@@ -385,7 +423,8 @@ class DuplicateGains(TypedDict):
     sentence: str
 
 
-class LossDrop(TypedDict):
+@dataclass(kw_only=True)
+class LossDrop:
     """By how much the loss of training rows fell, in nats a token."""
 
     repeated: Estimate | None
@@ -393,21 +432,24 @@ class LossDrop(TypedDict):
     difference: Estimate | None
 
 
-class DuplicateMembership(TypedDict):
+@dataclass(kw_only=True)
+class DuplicateMembership:
     """How well training rows of either kind are told from held-out ones by their loss (AUC)."""
 
     repeated: Estimate
     once: Estimate
 
 
-class ExtractedCount(TypedDict):
+@dataclass(kw_only=True)
+class ExtractedCount:
     """Rows that came out nearly word for word, of `n`."""
 
     rows: int
     n: int
 
 
-class DuplicateExtraction(TypedDict):
+@dataclass(kw_only=True)
+class DuplicateExtraction:
     """How often training rows of either kind come out nearly word for word."""
 
     repeated: ExtractedCount
@@ -415,7 +457,8 @@ class DuplicateExtraction(TypedDict):
     difference: Estimate
 
 
-class DuplicateTraining(TypedDict):
+@dataclass(kw_only=True)
+class DuplicateTraining:
     """Measured training rows that occur more than once, against the others; null where too few of a kind."""
 
     rows: int  # all training rows
@@ -428,7 +471,8 @@ class DuplicateTraining(TypedDict):
     sentence: str
 
 
-class DuplicateEffect(TypedDict):
+@dataclass(kw_only=True)
+class DuplicateEffect:
     """What duplicates did to a run."""
 
     leaks: DuplicateGains

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.figure_schemas import Estimate, Figure, FigureSummary
-
-JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
+from store.core.figure_schemas import Estimate, Figure, FigureSummary, JudgingSplit
 
 
-class ClassRates(TypedDict):
+@dataclass(kw_only=True)
+class ClassRates:
     """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
 
     label: str
@@ -24,7 +23,8 @@ class ClassRates(TypedDict):
     f1: Estimate
 
 
-class CalibrationError(TypedDict):
+@dataclass(kw_only=True)
+class CalibrationError:
     """Expected calibration error, and what chance alone gives in 19 of 20 cases."""
 
     value: float
@@ -32,7 +32,8 @@ class CalibrationError(TypedDict):
     n: int
 
 
-class CalibrationBin(TypedDict):
+@dataclass(kw_only=True)
+class CalibrationBin:
     """Rows of about equal confidence: how sure the model is, and the share that is right."""
 
     confidence: float
@@ -42,7 +43,8 @@ class CalibrationBin(TypedDict):
     n: int
 
 
-class CalibrationFigures(TypedDict):
+@dataclass(kw_only=True)
+class CalibrationFigures:
     """Whether a classifier is as often right as it is sure."""
 
     ece: CalibrationError
@@ -52,7 +54,8 @@ class CalibrationFigures(TypedDict):
     bins: list[CalibrationBin]
 
 
-class ClassAverages(TypedDict):
+@dataclass(kw_only=True)
+class ClassAverages:
     """The figures of a classifier over all classes."""
 
     n: int
@@ -61,17 +64,26 @@ class ClassAverages(TypedDict):
     f1_weighted: Estimate
 
 
-class ClassFigures(ClassAverages):
-    """The figures of a classifier, class by class."""
+@dataclass(kw_only=True)
+class ClassBreakdown:
+    """How well each class is told, and which are taken for each other."""
 
+    n: int
     class_count: int
     classes: list[ClassRates]  # 200 largest
     confusion: list[tuple[str, str, int]]  # label, predicted, rows; 400 largest
     pair_count: int  # cells that occur
-    calibration: NotRequired[CalibrationFigures]
 
 
-class MajorityClass(TypedDict):
+@dataclass(kw_only=True)
+class ClassFigures(ClassBreakdown, ClassAverages):
+    """The figures of a classifier, over all classes and class by class."""
+
+    calibration: CalibrationFigures | None = None
+
+
+@dataclass(kw_only=True)
+class MajorityClass:
     """The most frequent class of the training rows."""
 
     label: str
@@ -79,16 +91,18 @@ class MajorityClass(TypedDict):
     n: int
 
 
-class ClassModels(TypedDict):
+@dataclass(kw_only=True)
+class ClassModels:
     """Figures of the tuned model, of always the most frequent class, and of the untuned model that was asked
     for the label."""
 
     tuned: ClassFigures
     majority: ClassAverages
-    prompted: NotRequired[ClassAverages]  # where it can be asked
+    prompted: ClassAverages | None = None  # where it can be asked
 
 
-class ClassConfusion(TypedDict):
+@dataclass(kw_only=True)
+class ClassConfusion:
     """Two classes that are taken for each other."""
 
     labels: list[str]
@@ -97,7 +111,8 @@ class ClassConfusion(TypedDict):
     back: int
 
 
-class Classification(TypedDict):
+@dataclass(kw_only=True)
+class Classification:
     """A run as a classifier of held-out rows."""
 
     split: JudgingSplit
@@ -109,7 +124,8 @@ class Classification(TypedDict):
     confused: list[ClassConfusion]
 
 
-class EvaluationCounts(TypedDict):
+@dataclass(kw_only=True)
+class EvaluationCounts:
     """Rows by what they lack; `rows` is how many were asked for."""
 
     no_prompt: int
@@ -120,17 +136,19 @@ class EvaluationCounts(TypedDict):
     rows: int
 
 
-class GeneralFigure(TypedDict):
+@dataclass(kw_only=True)
+class GeneralFigure:
     """What the model knows of one of the suite's probes."""
 
     probe: str
     suite: str  # fingerprint of questions and prose; numbers of different ones are never compared
     n: int  # items
     loss: Estimate  # nats a token; of choices nats an item
-    accuracy: NotRequired[Estimate]  # of questions
+    accuracy: Estimate | None = None  # of questions
 
 
-class EvaluationDetails(TypedDict):
+@dataclass(kw_only=True)
+class EvaluationDetails:
     """What an evaluation found beside its figures."""
 
     probes: list[GeneralFigure]
@@ -145,6 +163,7 @@ class EvaluationDetails(TypedDict):
     versions: dict[str, str]  # of libraries
 
 
+@dataclass(kw_only=True)
 class EvaluationResult(EvaluationDetails):
     """One evaluation of a model on rows of a data set."""
 
@@ -229,7 +248,8 @@ class PairedRow:
     second_score: float
 
 
-class PairCounts(TypedDict):
+@dataclass(kw_only=True)
+class PairCounts:
     """Pairs of answers by how they were judged, each pair being asked in both orders."""
 
     first: int  # better in both orders
@@ -239,7 +259,8 @@ class PairCounts(TypedDict):
     unjudged: int
 
 
-class JudgingResult(TypedDict):
+@dataclass(kw_only=True)
+class JudgingResult:
     """One judging of two evaluations."""
 
     first: str  # evaluation id
@@ -252,14 +273,16 @@ class JudgingResult(TypedDict):
     seconds: float
 
 
-class JudgePositionBias(TypedDict):
+@dataclass(kw_only=True)
+class JudgePositionBias:
     """What the order did in which the two answers were shown."""
 
     agree: Estimate  # share of pairs in which both orders say the same
     first_shown: Estimate | None  # share of the others that the answer shown first won; null without one
 
 
-class JudgeLengthBias(TypedDict):
+@dataclass(kw_only=True)
+class JudgeLengthBias:
     """What the length of answers did, of pairs that were decided in both orders."""
 
     longer: Estimate | None  # share of pairs of unequal length that the longer answer won
@@ -268,6 +291,7 @@ class JudgeLengthBias(TypedDict):
     problem: str  # why that can't be told, else empty
 
 
+@dataclass(kw_only=True)
 class ConstraintShare(Estimate):
     """The share of answers that keep one constraint."""
 
@@ -282,7 +306,8 @@ class ClassDetails(TypedDict):
     pair_count: int  # cells of the confusion that occur
 
 
-class UnmatchedTexts(TypedDict):
+@dataclass(kw_only=True)
+class UnmatchedTexts:
     """Texts that name no label."""
 
     count: int

@@ -4,11 +4,10 @@ base, and single rows and items in Parquet files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from dataclasses import dataclass, field
+from typing import Literal
 
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, Gain, JudgingSplit, UnitEstimate
 from store.core.model_schemas import StopReason
 from store.evaluation.forgetting_schemas import (
     AdviceItem,
@@ -20,17 +19,17 @@ from store.evaluation.forgetting_schemas import (
     ForgettingState,
     Membership,
     TextForgetting,
-    UnitEstimate,
     WeightChange,
 )
-from store.evaluation.schemas import Classification, JudgingSplit
+from store.evaluation.schemas import Classification
 
 OverfittingState = Literal["none", "overfits", "diverged", "unclear"]
 Stage = Literal["learning", "converged", "overfitting", "memorising", "diverged", "unclear"]
 GapLevel = Literal["red", "amber", "green", "unclear"]
 
 
-class GapPoint(TypedDict):
+@dataclass(kw_only=True)
+class GapPoint:
     """How much better a model is at one step on rows that it trains on than on validation rows."""
 
     step: int
@@ -42,7 +41,8 @@ class GapPoint(TypedDict):
     level: GapLevel  # by the relative gap
 
 
-class MetricDivergence(TypedDict):
+@dataclass(kw_only=True)
+class MetricDivergence:
     """Loss and the task's metric say different things between two steps."""
 
     kind: Literal["metric_improves", "metric_falls"]
@@ -53,7 +53,8 @@ class MetricDivergence(TypedDict):
     sentence: str
 
 
-class Overfitting(TypedDict):
+@dataclass(kw_only=True)
+class Overfitting:
     """Whether validation loss rose after its best step, and the stage that the run ended in."""
 
     state: OverfittingState
@@ -65,13 +66,14 @@ class Overfitting(TypedDict):
     pq: float | None  # generalisation loss over training progress, per cent over per mille
     sentence: str
     stage: Stage | None  # null, as what follows is empty, in runs from before stages were told apart
-    stage_sentence: str
-    gap: list[GapPoint]  # at each step that a probe of training rows was measured at
-    gap_sentence: str  # empty without a point
+    stage_sentence: str = ""
+    gap: list[GapPoint] = field(default_factory=list)  # at each step that training rows were measured at
+    gap_sentence: str = ""  # empty without a point
     parting: MetricDivergence | None
-    baseline_sentence: NotRequired[str]  # of a classifier, beside always the most frequent class
+    baseline_sentence: str | None = None  # of a classifier, beside always the most frequent class
 
 
+@dataclass(kw_only=True)
 class MetricPoint(Estimate):
     """The task's metric at one step, with its 95% interval over rows."""
 
@@ -81,7 +83,8 @@ class MetricPoint(Estimate):
 VerdictState = Literal["learned", "better", "shape", "undecided", "no_gain", "worse"]
 
 
-class TrainingStop(TypedDict):
+@dataclass(kw_only=True)
+class TrainingStop:
     """How training ended; `mixed` is a model that was not trained."""
 
     reason: StopReason
@@ -89,18 +92,8 @@ class TrainingStop(TypedDict):
     restored_step: int | None  # whose weights were kept
 
 
-class Gain(Estimate):
-    """Base minus tuned loss on the held-out rows; low, high and detectable are null where the rows can't give
-    them, and `why` says so."""
-
-    unit: str
-    split: JudgingSplit
-    detectable: float | None  # the smallest gain that so many rows would show in 80 of 100 cases
-    negligible: NotRequired[float]  # share of the base loss within which nothing was gained
-    chosen_of: NotRequired[int]  # validations of which the judged step is the best on the same rows
-
-
-class GainParts(TypedDict):
+@dataclass(kw_only=True)
+class GainParts:
     """The gain on held-out rows in two parts, total = shape + question: what a row's answer gains after the
     prompts of other rows, and what its own prompt adds. In the unit of the gain, of pairs in rewards."""
 
@@ -113,7 +106,8 @@ class GainParts(TypedDict):
     left_out: int  # held-out rows without a like one, which are in none of the parts
 
 
-class LossFigures(TypedDict):
+@dataclass(kw_only=True)
+class LossFigures:
     """One model on the held-out rows; null is what is not a number, or what the task doesn't have."""
 
     loss: float | None  # in the unit of the gain
@@ -121,55 +115,58 @@ class LossFigures(TypedDict):
     token_accuracy: float | None
     n: int  # rows
     tokens: int  # of pairs their number, of a head the rows that have a loss
-    accuracy: NotRequired[float]  # share of rows right, of a classification head
-    f1_macro: NotRequired[float]
+    accuracy: float | None = None  # share of rows right, of a classification head
+    f1_macro: float | None = None
 
 
-class PreferenceFigures(TypedDict):
+@dataclass(kw_only=True)
+class PreferenceFigures:
     """Of held-out pairs, the tuned model against the base model."""
 
-    moved: NotRequired[int]  # pairs whose margin is not 0
+    moved: int | None = None  # pairs whose margin is not 0
     reward_accuracy: Estimate  # share of pairs in which the chosen answer gained on the rejected one
     reward_margin: Estimate  # mean margin of rewards
     chosen_change: Estimate  # of the log-probability of the chosen answer, nats an answer
     rejected_change: Estimate
 
 
-class RunReference(TypedDict):
+@dataclass(kw_only=True)
+class RunReference:
     """A run by its id and name."""
 
     run_id: str
     name: str
 
 
-class Verdict(TypedDict):
-    """What a run came to. Parts that a task lacks, or that were not measured, are missing or null; read with
-    `read_verdict` they are all there."""
+@dataclass(kw_only=True)
+class Verdict:
+    """What a run came to. Parts that a task lacks, or that were not measured, are missing or null."""
 
-    task: NotRequired[Literal["dpo"] | None]
+    task: Literal["dpo"] | None = None
     state: VerdictState  # whether the gain matters, its sign, and whether it is the question's
     headline: str
     sentences: list[str]
     advice: list[AdviceItem]
     gain: Gain | None  # null where the tuned loss is not a number
-    parts: NotRequired[GainParts | None]  # null where rows have no prompts, or it was not measured
-    accuracy_gain: NotRequired[UnitEstimate | None]  # tuned minus base; not of preference tuning
+    parts: GainParts | None = None  # null where rows have no prompts, or it was not measured
+    accuracy_gain: UnitEstimate | None = None  # tuned minus base; not of preference tuning
     base: LossFigures
     tuned: LossFigures
     overfitting: Overfitting | None  # null of a model that was not trained
     stopped: TrainingStop
-    membership: NotRequired[Membership | None]
-    extraction: NotRequired[Extraction | None]  # of instruction tuning
-    duplicates: NotRequired[DuplicateEffect | None]  # of instruction tuning
-    canaries: NotRequired[CanaryEvaluation | None]  # null where none were planted
-    preference: NotRequired[PreferenceFigures | None]  # of preference tuning
-    classification: NotRequired[Classification | None]  # of a head, or of answers that are labels
-    forgetting: NotRequired[Forgetting | None]  # where probes were measured
-    weights: NotRequired[WeightChange | None]
-    continued_from: NotRequired[RunReference | None]  # the run whose model is the base model here
+    membership: Membership | None = None
+    extraction: Extraction | None = None  # of instruction tuning
+    duplicates: DuplicateEffect | None = None  # of instruction tuning
+    canaries: CanaryEvaluation | None = None  # null where none were planted
+    preference: PreferenceFigures | None = None  # of preference tuning
+    classification: Classification | None = None  # of a head, or of answers that are labels
+    forgetting: Forgetting | None = None  # where probes were measured
+    weights: WeightChange | None = None
+    continued_from: RunReference | None = None  # the run whose model is the base model here
 
 
-class RunFigure(TypedDict):
+@dataclass(kw_only=True)
+class RunFigure:
     """A figure of a run's verdict; low and high are null where it has no interval."""
 
     key: str  # tells it from the others of its run
@@ -181,33 +178,7 @@ class RunFigure(TypedDict):
     n: int
 
 
-PARTS = (
-    "task", "gain", "parts", "accuracy_gain", "overfitting", "membership", "extraction", "duplicates",
-    "canaries", "preference", "classification", "forgetting", "weights", "continued_from",
-)  # fmt: skip
-# of runs from before stages were told apart
-STAGELESS: dict[str, Any] = {
-    "stage": None,
-    "stage_sentence": "",
-    "gap": [],
-    "gap_sentence": "",
-    "parting": None,
-}
-
-
-def read_verdict(document: Mapping[str, Any] | None) -> Verdict | None:
-    """A verdict as a store holds it, of whatever age, with every part: null where the run has none. None for
-    a run without a verdict."""
-    if not document:
-        return None
-    verdict = dict.fromkeys(PARTS) | dict(document)
-    if verdict["overfitting"]:
-        verdict["overfitting"] = STAGELESS | dict(verdict["overfitting"])
-    if verdict["membership"]:
-        verdict["membership"] = {"path": [], "path_sentence": ""} | dict(verdict["membership"])
-    return cast(Verdict, verdict)  # what a store holds was written as one, but for what is filled in here
-
-
+@dataclass(kw_only=True)
 class MeasuredEstimate(Estimate):
     """An estimate with its standard error."""
 
@@ -215,11 +186,12 @@ class MeasuredEstimate(Estimate):
     detectable: float | None  # the smallest difference that so many rows would show in 80 of 100 cases
 
 
-class SharePoint(TypedDict):
+@dataclass(kw_only=True)
+class SharePoint:
     """One share α of the way: what it gains on the rows that judged the run, and what it costs elsewhere."""
 
     alpha: float
-    seconds: NotRequired[float | None]  # of measuring it; null for what the verdict knew
+    seconds: float | None = None  # of measuring it; null for what the verdict knew
     loss: MeasuredEstimate  # nats a token
     gain: MeasuredEstimate  # nats a token below α = 0
     text: TextForgetting | None  # plain prose, against α = 0
@@ -229,13 +201,15 @@ class SharePoint(TypedDict):
     state: ForgettingState
 
 
-class RecommendedShare(TypedDict):
+@dataclass(kw_only=True)
+class RecommendedShare:
     """The smallest share that keeps 90% of the best gain."""
 
     recommended: float | None  # null where none gains surely
     sentence: str
 
 
+@dataclass(kw_only=True)
 class Interpolation(RecommendedShare):
     """The result of an interpolate job."""
 
@@ -244,7 +218,8 @@ class Interpolation(RecommendedShare):
     points: list[SharePoint]
 
 
-class LikelyLabel(TypedDict):
+@dataclass(kw_only=True)
+class LikelyLabel:
     """One of the labels that a classifier holds for likely."""
 
     label: str

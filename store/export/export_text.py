@@ -52,10 +52,10 @@ def describe_rows_needed(asked: int) -> str:
 
 def describe_verification(result: ModelVerifyResult) -> str:
     """What came of holding an export against its model again."""
-    words, form = VERIFICATION_LABELS[result["parity"]["status"]], FORMS[result["form"]].title
-    count = result["parity"]["prompts"]
+    words, form = VERIFICATION_LABELS[result.parity.status], FORMS[result.form].title
+    count = result.parity.prompts
     asked = f"{count:,} rows compared" if count else "its files were compared, nothing of it was loaded"
-    return f"{form} beside {result['subject']}: {words} ({asked})."
+    return f"{form} beside {result.subject}: {words} ({asked})."
 
 
 def list_forms() -> list[FormSummary]:
@@ -84,11 +84,11 @@ def compute_size_share(row: ModelExportRow) -> float:
 
 def get_main_figure(row: ModelExportRow) -> Difference | None:
     """The change that counts most: of the rows' own answers, else of what the task is scored by."""
-    figures = {figure["metric"]: figure for figure in row.parity["figures"]}
+    figures = {figure.metric: figure for figure in row.parity.figures}
     for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
         if name in figures:
             return figures[name]
-    return row.parity["figures"][0] if row.parity["figures"] else None
+    return row.parity.figures[0] if row.parity.figures else None
 
 
 def format_metric_name(metric: str) -> str:
@@ -102,32 +102,30 @@ def describe_export(row: ModelExportRow) -> str:
     size = f"{form.title}: {100 * compute_size_share(row):.0f}% of the size of the weights in 16 bits"
     if form.family == "adapter":
         size = f"{form.title}: {row.model_bytes / 2**20:,.1f} MiB, beside the base model"
-    status = STATUS_LABELS[parity["status"]]
-    return f"{size}, {describe_change(row)}. {status} ({parity['prompts']:,} rows compared)."
+    status = STATUS_LABELS[parity.status]
+    return f"{size}, {describe_change(row)}. {status} ({parity.prompts:,} rows compared)."
 
 
 def describe_change(row: ModelExportRow) -> str:
     """What the main metric says, in words."""
     figure = get_main_figure(row)
-    if figure is None or figure["value"] is None:
+    if figure is None or figure.value is None:
         return "its answers could not be compared"
-    name, low, high = format_metric_name(figure["metric"]), figure["low"], figure["high"]
+    name, low, high = format_metric_name(figure.metric), figure.low, figure.high
     if low is None or high is None:
         return f"whether {name} changed can't be told with these rows"
     if low <= 0 <= high:
         return f"no change of {name} that these rows can show"
-    worse = (figure["value"] > 0) == (figure["better"] == "lower")
-    return (
-        f"{name} {'worse' if worse else 'better'} by {abs(figure['value']):.2g} ({low:+.2g} to {high:+.2g})"
-    )
+    worse = (figure.value > 0) == (figure.better == "lower")
+    return f"{name} {'worse' if worse else 'better'} by {abs(figure.value):.2g} ({low:+.2g} to {high:+.2g})"
 
 
 def is_surely_worse(row: ModelExportRow) -> bool:
     """Whether the interval of the main figure lies wholly on the worse side."""
     figure = get_main_figure(row)
-    if figure is None or figure["low"] is None or figure["high"] is None:
+    if figure is None or figure.low is None or figure.high is None:
         return False
-    return figure["low"] > 0 if figure["better"] == "lower" else figure["high"] < 0
+    return figure.low > 0 if figure.better == "lower" else figure.high < 0
 
 
 def find_recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
@@ -143,7 +141,7 @@ def _list_passed_whole_models(rows_of: Sequence[ModelExportRow]) -> list[ModelEx
 def find_least_lossy(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the whole models of which nobody can be sure, the one that lost least."""
     unsure = [row for row in rows_of if row.status in ("untold", "warned") and FORMS[row.form].needs_merge]
-    lost = [(row.parity["mean_kl"]["value"], i) for i, row in enumerate(unsure) if row.parity["mean_kl"]]
+    lost = [(row.parity.mean_kl.value, i) for i, row in enumerate(unsure) if row.parity.mean_kl]
     return unsure[min(lost)[1]] if lost else None
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 KIND, VERIFY = "model_export", "model_verify"
 MANIFEST = "manifest.json"  # of an export's folder (`ExportManifest`)
 JSON_COLUMNS = ("files", "parity", "notices")
+COPIED = ("form", "gguf", "folder", "bytes", "model_bytes", "source_bytes")  # from a result as they are
 
 
 @named_query
@@ -82,30 +83,30 @@ def list_manifests(db: Queryable, subject: str, checkpoint: str) -> list[StoredM
         ORDER BY created_at DESC, job_id DESC"""
     rows = read_records(db.query(sql, [checkpoint, subject]), ModelExportRow, JSON_COLUMNS)
     return [
-        {"form": row.form, "gguf": row.gguf, "folder": row.folder, "sha256": file["sha256"]}
+        {"form": row.form, "gguf": row.gguf, "folder": row.folder, "sha256": file.sha256}
         for row in rows
         for file in row.files
-        if file["path"] == MANIFEST
+        if file.path == MANIFEST
     ]
 
 
 def insert(tx: Transaction, job: Job, order: ExportSpec, result: ModelExportResult, at: float) -> None:
     """The export that a job made."""
-    version = order["version"]
-    name = f"{version['name']}@{version['version']}" if version else order["run_name"]
+    version = order.version
+    name = f"{version.name}@{version.version}" if version else order.run_name
     row = {
         "job_id": job.job_id,
         "subject": "version" if version else "run",
         "name": name,
-        "run_id": order["run_id"],
-        "model_id": version["model_id"] if version else None,
-        "version": version["version"] if version else None,
+        "run_id": order.run_id,
+        "model_id": version.model_id if version else None,
+        "version": version.version if version else None,
         "checkpoint": job.config["checkpoint"],
-        **{key: result[key] for key in ("form", "gguf", "folder", "bytes", "model_bytes", "source_bytes")},
-        **{"files": to_json(result["files"]), "zip": result["zip"], "hub": result["hub"]},
-        **{"status": result["parity"]["status"], "parity": to_json(result["parity"])},
-        "notices": to_json(result["notices"]),
-        "tokens_per_second": result["parity"]["tokens_per_second"],
+        **{key: getattr(result, key) for key in COPIED},
+        **{"files": to_json(result.files), "zip": result.zip, "hub": result.hub},
+        **{"status": result.parity.status, "parity": to_json(result.parity)},
+        "notices": to_json(result.notices),
+        "tokens_per_second": result.parity.tokens_per_second,
         "created_by": job.created_by,
         "created_at": to_utc(at),
     }

@@ -19,12 +19,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 import pyarrow as pa
 
+from store.core.documents import Document, as_json, get_reviver, parse_document
 from store.core.errors import (
     EngineSilent,
     EngineUnavailable,
@@ -38,7 +39,6 @@ from store.core.model_schemas import Model
 from store.core.processes import ProcessRecord, read_record
 from store.core.schemas import ErrorDocument, Health, JobLog, MachineReading, OwnAccount, Person, Team
 from store.db.named_query import Arguments, Remote
-from store.db.query_answers import as_json, get_reviver
 from store.db.query_answers import decode as decode_answer
 from store.db.records import decode
 from store.http.access import SESSION_HEADER
@@ -48,7 +48,6 @@ from store.http.schemas import PlaygroundState
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
     from store.db.connection import Params
 
-Document = TypeVar("Document")
 
 START = "Start it with the command: tunebench up"
 SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
@@ -136,9 +135,11 @@ class Client(Remote):
         refuses with."""
         return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
 
-    def ask(self, name: str, body: Mapping[str, object], timeout: float = SECONDS) -> Any:
-        """An answer that a short-lived worker makes, as the document of that ask; `timeout` in seconds."""
-        return self._document("POST", f"/asks/{quote(name, safe='')}", body, timeout)
+    def ask(
+        self, name: str, body: Mapping[str, object], answer: type[Document], timeout: float = SECONDS
+    ) -> Document:
+        """What a short-lived worker answers, as a document of the type `answer`; `timeout` in seconds."""
+        return parse_document(answer, self._document("POST", f"/asks/{quote(name, safe='')}", body, timeout))
 
     def upload(self, name: str, file: IO[bytes]) -> str:
         """Send an open file from its start; the name under which the engine keeps it. Raises ConfigError for
@@ -181,7 +182,7 @@ class Client(Remote):
 
     def playground(self) -> PlaygroundState:
         """How the models stand that are held for the playground."""
-        state: PlaygroundState = self._document("GET", "/playground")
+        state = parse_document(PlaygroundState, self._document("GET", "/playground"))
         return state
 
     def read(self, path: str, returns: type[Document]) -> Document:
@@ -193,17 +194,17 @@ class Client(Remote):
 
     def machine(self) -> MachineReading:
         """What the machine of the engine has and how busy it is."""
-        reading: MachineReading = self._document("GET", "/machine")
+        reading = parse_document(MachineReading, self._document("GET", "/machine"))
         return reading
 
     def models(self) -> list[Model]:
         """The models in the home folder."""
-        models: list[Model] = self._document("GET", "/models")
+        models = parse_document(list[Model], self._document("GET", "/models"))
         return models
 
     def me(self) -> Person:
         """Who asks, as the engine sees it. Raises SignedOutError."""
-        person: Person = self._document("GET", "/me")
+        person = parse_document(Person, self._document("GET", "/me"))
         return person
 
     def account(self) -> OwnAccount:

@@ -41,16 +41,16 @@ class Machine:
 
     def _measure(self) -> MachineReading:
         memory = psutil.virtual_memory()
-        return {
-            "cpu_percent": psutil.cpu_percent(),
-            "cores": psutil.cpu_count() or 1,
-            "memory_used_gib": (memory.total - memory.available) / GIB,
-            "memory_total_gib": memory.total / GIB,
-            "disk_free_gib": psutil.disk_usage(str(self._disk)).free / GIB,
-            "gpus": read_gpus(),
-            "devices": self._devices,
-            "bf16": self._bf16,
-        }
+        return MachineReading(
+            cpu_percent=psutil.cpu_percent(),
+            cores=psutil.cpu_count() or 1,
+            memory_used_gib=(memory.total - memory.available) / GIB,
+            memory_total_gib=memory.total / GIB,
+            disk_free_gib=psutil.disk_usage(str(self._disk)).free / GIB,
+            gpus=read_gpus(),
+            devices=self._devices,
+            bf16=self._bf16,
+        )
 
 
 def list_devices() -> list[str]:
@@ -76,14 +76,14 @@ def read_gpus() -> list[Gpu]:
 def _read_gpu(index: int, handle: Any) -> Gpu:
     memory = _query_driver(pynvml.nvmlDeviceGetMemoryInfo, handle)
     use = _query_driver(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    return {
-        "index": index,
-        "name": _query_driver(pynvml.nvmlDeviceGetName, handle),
-        "utilization_percent": use.gpu if use else None,
-        "memory_used_gib": memory.used / GIB if memory else None,
-        "memory_total_gib": memory.total / GIB if memory else None,
-        "temperature_c": _query_driver(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-    }
+    return Gpu(
+        index=index,
+        name=_query_driver(pynvml.nvmlDeviceGetName, handle),
+        utilization_percent=use.gpu if use else None,
+        memory_used_gib=memory.used / GIB if memory else None,
+        memory_total_gib=memory.total / GIB if memory else None,
+        temperature_c=_query_driver(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+    )
 
 
 def _query_driver(question: Callable[..., Any], *args: Any) -> Any:

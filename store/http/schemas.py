@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypedDict
 
@@ -66,7 +67,8 @@ class SavedRow(TypedDict):
     kept_id: str
 
 
-class PlaygroundState(TypedDict):
+@dataclass(kw_only=True)
+class PlaygroundState:
     """How the talking process stands."""
 
     state: Literal["away", "ready"]

@@ -64,7 +64,8 @@ class RecipeDocument(TypedDict):
     steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
 
 
-class VersionSpec(TypedDict):
+@dataclass(kw_only=True)
+class VersionSpec:
     """A version in the history that a data card tells."""
 
     name: str
@@ -111,7 +112,8 @@ class EarlierImprovement(TypedDict):
     at_random: bool  # those that were new to it were all drawn at random of what was asked
 
 
-class ComparisonRows(TypedDict):
+@dataclass(kw_only=True)
+class ComparisonRows:
     """Rows beside those of a run, with which new rows are compared: earlier new rows that judge, golden sets
     and probes; and what was replayed, or trained the model before."""
 
@@ -119,7 +121,7 @@ class ComparisonRows(TypedDict):
     fingerprint: str
     part: str  # of that data set: train, validation, test or all
     split: SplitFields  # how it deals them
-    earlier: NotRequired[EarlierImprovement]  # whose new rows these are
+    earlier: EarlierImprovement | None = None  # whose new rows these are
 
 
 class TransferDatasetSpec(TypedDict):
@@ -154,7 +156,8 @@ class NamedClassifier(TypedDict):
     evaluations: list[GroupedEvaluation]  # of it, newest first
 
 
-class RunSpec(TypedDict):
+@dataclass(kw_only=True)
+class RunSpec:
     """A run in the order of work on what it left."""
 
     run_id: str
@@ -167,13 +170,15 @@ class RunSpec(TypedDict):
     verdict: dict[str, Any] | None  # store.evaluation.verdict_schemas.Verdict
 
 
-class LossCurve(TypedDict):
+@dataclass(kw_only=True)
+class LossCurve:
     """A loss of a run by step."""
 
     steps: list[int]
     values: list[float | None]  # null where it was not finite
 
 
+@dataclass(kw_only=True)
 class RunWithCurves(RunSpec):
     """A run with its losses: of training by step, of validation by validation."""
 

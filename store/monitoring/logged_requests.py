@@ -235,7 +235,7 @@ def answers(db: Queryable, job_id: str, window: JudgingWindow) -> list[JudgedAns
             ON p.request_id = j.request_id AND p.version = j.version AND NOT j.at_random
         WHERE j.job_id = $5"""
     return read_records(
-        db.query(sql, [*_build_frame_condition(window, frame), job_id, frame["version"]]), JudgedAnswer
+        db.query(sql, [*_build_frame_condition(window, frame), job_id, frame.version]), JudgedAnswer
     )
 
 
@@ -262,11 +262,11 @@ def list_rated_answers(db: Queryable, window: JudgingWindow) -> int:
 
 
 def _build_frame_condition(window: JudgingWindow, frame: CorrectionRound) -> list[object]:
-    return [window.endpoint_id, frame["start"], frame["end"], [frame["round_id"]]]
+    return [window.endpoint_id, frame.start, frame.end, [frame.round_id]]
 
 
 def _list_round_ids(db: Queryable, window: JudgingWindow) -> list[str]:
-    return [frame["round_id"] for frame in _list_frames(db, window)]
+    return [frame.round_id for frame in _list_frames(db, window)]
 
 
 def _list_frames(db: Queryable, window: JudgingWindow) -> list[CorrectionRound]:
@@ -283,13 +283,13 @@ def _list_frames(db: Queryable, window: JudgingWindow) -> list[CorrectionRound]:
         start = max([window.start, *looked, *([chosen.start] if chosen.start else [])])
         if start < (end := min(last, window.end)):
             frames.append(
-                {
-                    "round_id": row.round_id,
-                    "name": row.name,
-                    "start": start,
-                    "end": end,
-                    "version": chosen.version,
-                    "notices": row.details["notices"],
-                }
+                CorrectionRound(
+                    round_id=row.round_id,
+                    name=row.name,
+                    start=start,
+                    end=end,
+                    version=chosen.version,
+                    notices=row.details.notices,
+                )
             )
     return frames

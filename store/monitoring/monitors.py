@@ -120,7 +120,7 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
         )
         if _select_pace_settings(get_settings(past)) != _select_pace_settings(config):
             first = 0 if config.reference in ("first", "window") else past.next_place
-            save_pace(tx, endpoint_id, {"place": first, "tests": []})
+            save_pace(tx, endpoint_id, PaceWatch(place=first, tests=[]))
         tx.execute("DELETE FROM signal_hour WHERE endpoint_id = ?", [endpoint_id])
         tx.execute("DELETE FROM request_signal WHERE endpoint_id = ?", [endpoint_id])
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from store.core.addresses import AddressPolicy
 from store.core.config import Config
+from store.core.documents import parse_document
 from store.core.schemas import HourPrice, LostCommits
 from store.db.named_query import named_query
 
@@ -37,7 +38,7 @@ def price(db: Queryable) -> HourPrice:
     """What somebody set, or that nobody did."""
     kept = _read_setting(db, PRICE)
     price = Price.parse(json.loads(kept) if kept else {})
-    return {"per_hour": price.per_hour, "currency": price.currency}
+    return HourPrice(per_hour=price.per_hour, currency=price.currency)
 
 
 def set_price(tx: Transaction, value: Price) -> None:
@@ -86,7 +87,7 @@ def set_owner_name(tx: Transaction, name: str) -> None:
 def lost_commits(db: Queryable) -> LostCommits | None:
     """What the store lacked when that was last found."""
     kept = _read_setting(db, LOST_COMMITS)
-    return cast(LostCommits, json.loads(kept)) if kept else None
+    return parse_document(LostCommits, json.loads(kept)) if kept else None
 
 
 def _get_system_user() -> str:

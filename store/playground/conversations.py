@@ -157,17 +157,17 @@ def answers_to_rate(
     turns = _read_turns(db, conversation_id)
     if models is None:
         models = max((_map_answers(turn)[1] for turn in reversed(turns.values())), key=len, default={})
-    ratable: RatableTurns = {
-        "lines": [],
-        "models": models,
-        "failed": 0,
-        "asked_otherwise": 0,
-        "other_models": 0,
-    }
+    ratable = RatableTurns(
+        lines=[],
+        models=models,
+        failed=0,
+        asked_otherwise=0,
+        other_models=0,
+    )
     for turn in turns.values():
         answers, whose = _map_answers(turn)
         if len(models) < 2 or any(whose.get(name) != model for name, model in models.items()):
-            ratable["other_models"] += 1
+            ratable.other_models += 1
             continue
         given = [answers[name] for name in models]
         before = _list_previous_turns(turns, turn)
@@ -175,13 +175,13 @@ def answers_to_rate(
             build_messages(before, get_speaker(turn, answer), turn.settings["system"])[0] for answer in given
         ]
         if any(answer.reason in ("failed", "stopped") for answer in given):
-            ratable["failed"] += 1
+            ratable.failed += 1
         elif any(messages != asked[0] for messages in asked):
-            ratable["asked_otherwise"] += 1
+            ratable.asked_otherwise += 1
         else:
             prompt: Message = {"role": "user", "content": turn.prompt}
             texts = {name: answers[name].text for name in models}
-            ratable["lines"].append({"messages": [*asked[0], prompt], "answers": texts})
+            ratable.lines.append({"messages": [*asked[0], prompt], "answers": texts})
     return ratable
 
 

@@ -177,7 +177,8 @@ class AnswersToRate(TypedDict):
     answers: dict[str, str]  # model as it is called -> text
 
 
-class RatableTurns(TypedDict):
+@dataclass(kw_only=True)
+class RatableTurns:
     """What a rating round can take of a conversation, and how many of its turns it can't, by why."""
 
     lines: list[AnswersToRate]

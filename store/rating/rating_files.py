@@ -144,11 +144,11 @@ MAX_NAMED = 12  # models, raters or meanings in a sentence
 
 def describe_used_roles(read: RatingFileSummary) -> str:
     """ "which is better = winner; who rated = judge": the column of each role."""
-    form = RATING_FORMS[read["form"] or "votes"]
+    form = RATING_FORMS[read.form or "votes"]
     parts = []
     for role in form.roles:
         several = role in form.several
-        names = list_columns(read["mapping"], role) if several else [read["mapping"].get(role, "")]
+        names = list_columns(read.mapping, role) if several else [read.mapping.get(role, "")]
         if names and names[0]:
             parts.append(f"{ROLE_WORDS[role]} = {', '.join(names)}")
     return "; ".join(parts)
@@ -163,44 +163,42 @@ def describe_meanings(values: Mapping[str, str]) -> str:
 
 def describe_unused_column(column: UnusedColumn) -> str:
     """Why a column is asked about: “worker” (58, 83 and 122 more) may say who rated."""
-    more = column["distinct"] - len(column["values"])
-    values = ", ".join(column["values"]) + (f" and {more:,} more" if more > 0 else "")
-    return f"“{column['name']}” ({values}) {column['why']}"
+    more = column.distinct - len(column.values)
+    values = ", ".join(column.values) + (f" and {more:,} more" if more > 0 else "")
+    return f"“{column.name}” ({values}) {column.why}"
 
 
 def describe_unclear_value(unclear: UnclearValue) -> str:
     """A value of which it is not clear what it means."""
-    return f"“{unclear['value']}” ({unclear['rows']:,} of the first rows)"
+    return f"“{unclear.value}” ({unclear.rows:,} of the first rows)"
 
 
 def format_rating_file(read: RatingFileSummary) -> list[str]:
     """All of it, a line each, with the options that answer what is still asked."""
-    if read["form"] is None:
-        return [f"Not recognised: {read['problem']}", f"columns: {', '.join(read['columns'])}"]
-    lines = [f"Read as: {RATING_FORMS[read['form']].title}", f"  used: {describe_used_roles(read)}"]
-    if read["values"]:
-        lines.append(f"  meaning: {describe_meanings(read['values'])}")
-    lines.append(f"  ignored: {describe_ignored_columns(read['ignored'])}")
-    if read["problem"]:
-        lines.append(f"  missing: {read['problem']}")
-    for value in read["unclear"]:
-        lines.append(
-            f"  unclear: {describe_unclear_value(value)}: --value {shlex.quote(value['value'] + '=…')}"
-        )
-    for column in read["undecided"]:
-        ways = [f"--column {shlex.quote(f'{role}=' + column['name'])}" for role in column["roles"][:2]]
-        ways.append(f"--ignore {shlex.quote(column['name'])}")
+    if read.form is None:
+        return [f"Not recognised: {read.problem}", f"columns: {', '.join(read.columns)}"]
+    lines = [f"Read as: {RATING_FORMS[read.form].title}", f"  used: {describe_used_roles(read)}"]
+    if read.values:
+        lines.append(f"  meaning: {describe_meanings(read.values)}")
+    lines.append(f"  ignored: {describe_ignored_columns(read.ignored)}")
+    if read.problem:
+        lines.append(f"  missing: {read.problem}")
+    for value in read.unclear:
+        lines.append(f"  unclear: {describe_unclear_value(value)}: --value {shlex.quote(value.value + '=…')}")
+    for column in read.undecided:
+        ways = [f"--column {shlex.quote(f'{role}=' + column.name)}" for role in column.roles[:2]]
+        ways.append(f"--ignore {shlex.quote(column.name)}")
         lines.append(f"  asked: {describe_unused_column(column)}: {' or '.join(ways)}")
-    if not read["whole"] and read["rows"]:
-        lines.append(f"  counted: the first {read['rows']:,} rows alone")
-    lines += [f"  {notice}" for notice in read["notices"]]
-    if read["models"]:
+    if not read.whole and read.rows:
+        lines.append(f"  counted: the first {read.rows:,} rows alone")
+    lines += [f"  {notice}" for notice in read.notices]
+    if read.models:
         lines.append(f"  models: {format_most_rated(read)}")
     return lines
 
 
 def format_most_rated(read: RatingFileSummary) -> str:
     """The most rated models with their ratings."""
-    most_rated = [f"{each['name']} ({each['ratings']:,})" for each in read["models"][:MAX_NAMED]]
-    more = read["model_count"] - len(most_rated)
+    most_rated = [f"{each.name} ({each.ratings:,})" for each in read.models[:MAX_NAMED]]
+    more = read.model_count - len(most_rated)
     return ", ".join(most_rated) + (f" and {more:,} more" if more > 0 else "")

@@ -236,7 +236,7 @@ def insert_tasks(
     """Deal tasks to a person."""
     rows = [
         [
-            *(row.task_id, round_id, row.item_id, person["person_id"], person["name"]),
+            *(row.task_id, round_id, row.item_id, person.person_id, person.name),
             *(list(row.systems), row.purpose, row.repeat_of, row.place, at),
         ]
         for row in tasks
@@ -284,7 +284,7 @@ def exclude_rater(tx: Transaction, round_id: str, person_id: str, by: Person, at
     """Have a rater's ratings not count."""
     tx.execute(
         "INSERT INTO rating_left_out VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [round_id, person_id, by["name"], at],
+        [round_id, person_id, by.name, at],
     )
 
 
@@ -299,5 +299,5 @@ def insert_qualification_override(
     """Have a rater go on although they failed the qualification."""
     tx.execute(
         "INSERT INTO rating_let_in VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [round_id, person_id, by["name"], at],
+        [round_id, person_id, by.name, at],
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
 
 
-class UnusedColumn(TypedDict):
+@dataclass(kw_only=True)
+class UnusedColumn:
     """A column of which nothing would be used though it may matter: an import stops at it until somebody maps
     it or leaves it out."""
 
@@ -19,21 +19,24 @@ class UnusedColumn(TypedDict):
     roles: list[str]  # that it may play, none that a column plays already
 
 
-class UnclearValue(TypedDict):
+@dataclass(kw_only=True)
+class UnclearValue:
     """A value of the deciding column that says nothing clear."""
 
     value: str
     rows: int  # of the first rows
 
 
-class RatingParticipant(TypedDict):
+@dataclass(kw_only=True)
+class RatingParticipant:
     """A model or a rater of the file."""
 
     name: str
     ratings: int
 
 
-class RatingPreview(TypedDict):
+@dataclass(kw_only=True)
+class RatingPreview:
     """A rating as it will be stored; texts are cut."""
 
     prompt: str
@@ -43,7 +46,8 @@ class RatingPreview(TypedDict):
     rating: str  # in words
 
 
-class RatingFileSummary(TypedDict):
+@dataclass(kw_only=True)
+class RatingFileSummary:
     """How a file is read. Counts are of all its rows where `whole`, else of the first `rows`; they are 0
     while `problem` says what is missing, or values are unclear."""
 
@@ -86,7 +90,8 @@ class Assignment:
     assigned_at: datetime
 
 
-class RaterWorkload(TypedDict):
+@dataclass(kw_only=True)
+class RaterWorkload:
     """One rater of a round, or one who is named for it."""
 
     person_id: str
@@ -101,7 +106,8 @@ class RaterWorkload(TypedDict):
     left: int | None  # of their quota; null without one
 
 
-class Workload(TypedDict):
+@dataclass(kw_only=True)
+class Workload:
     """How far a round is, and who is at it."""
 
     raters: list[RaterWorkload]  # those who are named first, then by name

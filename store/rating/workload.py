@@ -155,21 +155,21 @@ def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
         "min_timed": MIN_TIMED,
         "checks": sorted(CHECKS),
     }
-    raters: list[RaterWorkload] = db.query(_RATERS, names).to_pylist()
+    raters = read_records(db.query(_RATERS, names), RaterWorkload)
     overlap = int(round.config.get("overlap") or 1)
     units = db.query(_LEFT, {"round": round_id, "overlap": overlap}).to_pylist()[0]
     left, wanted = units["left"], units["wanted"]
     if not wanted:  # not counted yet
         left, wanted = max(round.wanted - round.rated + round.extra, 0), round.wanted
     pace = db.query(_PACE, {"round": round_id, "at": at, "day": at - DAY}).to_pylist()[0]
-    return {
-        "raters": raters,
-        "for_everybody": not list_assignments(db, round_id),
-        "ratings_left": left,
-        "wanted": wanted,
-        "seconds_of_work_left": left * pace["median_seconds"] if pace["timed"] >= MIN_TIMED else None,
-        "days_left": _estimate_days_left(left, pace),
-    }
+    return Workload(
+        raters=raters,
+        for_everybody=not list_assignments(db, round_id),
+        ratings_left=left,
+        wanted=wanted,
+        seconds_of_work_left=left * pace["median_seconds"] if pace["timed"] >= MIN_TIMED else None,
+        days_left=_estimate_days_left(left, pace),
+    )
 
 
 def _estimate_days_left(left: int, pace: dict[str, Any]) -> float | None:
@@ -185,29 +185,29 @@ UNITS = ((24 * HOUR, "day"), (HOUR, "hour"), (60.0, "minute"))
 
 def describe_remaining(work: Workload) -> list[str]:
     """What is left until the round is done, and how long that takes."""
-    if not work["ratings_left"]:
+    if not work.ratings_left:
         return ["Every unit has its ratings: the round can be closed."]
-    sentences = [f"{work['ratings_left']:,} of {work['wanted']:,} ratings are left."]
-    if (seconds := work["seconds_of_work_left"]) is not None:
+    sentences = [f"{work.ratings_left:,} of {work.wanted:,} ratings are left."]
+    if (seconds := work.seconds_of_work_left) is not None:
         sentences.append(f"That is about {_format_duration(seconds)} of work.")
-    if (days := work["days_left"]) is not None:
+    if (days := work.days_left) is not None:
         sentences.append(
             f"At the pace of the last day it is done in about {_format_duration(days * 24 * HOUR)}."
         )
     else:
         sentences.append("When it will be done can't be told: under five ratings came in the last day.")
-    if work["for_everybody"]:
+    if work.for_everybody:
         sentences.append("Whoever may rate is given some of it.")
     return sentences
 
 
 def describe_rater_progress(rater: RaterWorkload) -> str:
     """What one has rated, holds and is still to rate: "12 of 40 rated, 2 of them skipped, 4 held now"."""
-    rated = f"{rater['rated']:,} rated"
-    if rater["quota"] is not None:
-        rated = f"{rater['rated']:,} of {rater['quota']:,} rated"
-    skipped = [f"{rater['skipped']:,} of them skipped"] if rater["skipped"] else []
-    held = [f"{rater['held']:,} held now"] if rater["held"] else []
+    rated = f"{rater.rated:,} rated"
+    if rater.quota is not None:
+        rated = f"{rater.rated:,} of {rater.quota:,} rated"
+    skipped = [f"{rater.skipped:,} of them skipped"] if rater.skipped else []
+    held = [f"{rater.held:,} held now"] if rater.held else []
     return ", ".join([rated, *skipped, *held])
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from store.core.documents import parse_document, parse_optional_document
 from store.core.export_schemas import ParityReport
 from store.core.figure_schemas import BiasReport
 from store.core.model_schemas import ModelVersion
-from store.evaluation.verdict_schemas import Verdict, read_verdict
+from store.evaluation.verdict_schemas import Verdict
 from store.registry import model_versions
 from store.registry.schemas import CheckInputs
 from store.runs import runs
@@ -62,16 +63,16 @@ def format_gather_command(candidate: Candidate) -> CheckInputs:
 
 def find_verdict(db: Queryable, version: ModelVersion) -> Verdict | None:
     """Of the run that it came from, where the version is what that run ended with and the run is there."""
-    if not version.run_id or version.source["checkpoint"] != "tuned":
+    if not version.run_id or version.source.checkpoint != "tuned":
         return None
     run = runs.find_run(db, version.run_id)
-    return read_verdict(run.verdict) if run else None
+    return run.verdict if run else None
 
 
 def explain_missing_verdict(version: ModelVersion) -> str:
     if not version.run_id:
         return "It is an imported folder: no run of this house measured it against its base."
-    if version.source["checkpoint"] != "tuned":
+    if version.source.checkpoint != "tuned":
         return "It is a checkpoint, and its run's verdict is of what it ended with."
     return "The run that it came from was deleted, and its verdict with it."
 
@@ -79,7 +80,7 @@ def explain_missing_verdict(version: ModelVersion) -> str:
 def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
     """The newest bias check of a version, or of the run that it came from, against what it was, and how many
     checks there are."""
-    tuned = version.run_id if version.source["checkpoint"] == "tuned" else None
+    tuned = version.run_id if version.source.checkpoint == "tuned" else None
     return find_newest_bias_check(db, format_version_reference(version), tuned)
 
 
@@ -93,13 +94,13 @@ def find_newest_bias_check(
     newest = next(iter(db.query(sql, [reference, run_id]).to_pylist()), None)
     if newest is None:
         return None
-    return cast(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]
+    return parse_document(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]
 
 
 def format_bias_command(db: Queryable, candidate: Candidate) -> str:
     version = candidate.version
     run_id = version.run_id
-    if run_id and version.source["checkpoint"] == "tuned" and runs.find_run(db, run_id):
+    if run_id and version.source.checkpoint == "tuned" and runs.find_run(db, run_id):
         return f"tunebench bias {shlex.quote(run_id)}"
     base = shlex.quote(version.base_model) if version.base_model else "BASE"
     return f"tunebench bias {candidate.quoted} --against {base}"
@@ -111,4 +112,7 @@ def list_exports(db: Queryable, version: ModelVersion) -> list[tuple[str, Parity
         SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
         WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""
     lines = db.query(sql, [version.model_id, version.version]).to_pylist()
-    return [(line["form"], json.loads(line["parity"]) if line["parity"] else None) for line in lines]
+    return [
+        (line["form"], parse_optional_document(ParityReport, json.loads(line["parity"] or "null")))
+        for line in lines
+    ]

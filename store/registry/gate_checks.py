@@ -39,7 +39,7 @@ from store.registry.gate_evidence import (
     list_rounds,
     pair_rows,
 )
-from store.registry.schemas import CheckInputs, FormParity, RatedRows
+from store.registry.schemas import CheckInputs, FormParity, RatedRows, RowConfidence
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -139,8 +139,8 @@ class BetterOnTask(GateCheckConfig):
         if verdict is None:
             instead = " Give this check a data set and a metric: it is measured against its base there."
             return {"missing": gate_candidates.explain_missing_verdict(version) + (instead if base else "")}
-        gain = verdict["gain"]
-        return {"gain": gain, "gain_unit": gain["unit"] if gain else "", "other": base or "its base"}
+        gain = verdict.gain
+        return {"gain": gain, "gain_unit": gain.unit if gain else "", "other": base or "its base"}
 
 
 class QuestionAbove(GateCheckConfig):
@@ -161,10 +161,10 @@ class QuestionAbove(GateCheckConfig):
         verdict = find_verdict(db, candidate.version)
         if verdict is None:
             return {"missing": gate_candidates.explain_missing_verdict(candidate.version)}
-        parts = verdict["parts"]
+        parts = verdict.parts
         if not parts:
             return {"missing": "Its run did not measure what of the gain is from the question."}
-        return {"gain": parts["question"], "gain_unit": parts["unit"]}
+        return {"gain": parts.question, "gain_unit": parts.unit}
 
 
 class ForgettingUnder(GateCheckConfig):
@@ -191,15 +191,13 @@ class ForgettingUnder(GateCheckConfig):
         verdict = find_verdict(db, candidate.version)
         if verdict is None:
             return {"missing": gate_candidates.explain_missing_verdict(candidate.version)}
-        forgetting = verdict.get("forgetting")
+        forgetting = verdict.forgetting
         if not forgetting:
             return {
                 "missing": "Its run was launched without general questions, so nothing was measured of it."
             }
-        prose = next((text["change"] for text in forgetting["texts"] if text["probe"] == "prose"), None)
-        answers = next(
-            (entry["change"] for entry in forgetting["choices"] if entry["probe"] == "choices"), None
-        )
+        prose = next((text.change for text in forgetting.texts if text.probe == "prose"), None)
+        answers = next((entry.change for entry in forgetting.choices if entry.probe == "choices"), None)
         return {"prose": prose, "answers": answers}
 
 
@@ -253,11 +251,11 @@ class CalibrationUnder(OnRows):
         except TunebenchError:
             return {"missing": f"The rows of {own.name} are gone.", **format_gather_command(candidate)}
         return {
-            "certainty": {
-                "evaluation_id": own.evaluation_id,
-                "probability": table["probability"].to_pylist(),
-                "right": table["right"].to_pylist(),
-            },
+            "certainty": RowConfidence(
+                evaluation_id=own.evaluation_id,
+                probability=table["probability"].to_pylist(),
+                right=table["right"].to_pylist(),
+            ),
             "tries": count_tries(of_version, self.document(), dataset.fingerprint, "ece"),
             **format_gather_command(candidate),
         }
@@ -274,13 +272,13 @@ class ParityPassed(GateCheckConfig):
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         wanted = self.form
         exports: list[FormParity] = [
-            {
-                "form": form,
-                "title": find_title(form),
-                "status": parity["status"] if parity else None,
-                "answer_agreement": parity["answer_agreement"] if parity else None,
-                "reasons": parity["reasons"] if parity else [],
-            }
+            FormParity(
+                form=form,
+                title=find_title(form),
+                status=parity.status if parity else None,
+                answer_agreement=parity.answer_agreement if parity else None,
+                reasons=parity.reasons if parity else [],
+            )
             for form, parity in gate_candidates.list_exports(db, candidate.version)
             if wanted in ("", form)
         ]
@@ -314,16 +312,16 @@ class HumanRatings(GateCheckConfig):
             ]
             if round.protocol == "pairwise" and None not in places and round.state == "closed":
                 add_ratings(db, round, cast(list[int], places), rated)
-        if not rated["outcomes"]:
-            which = f"{candidate.reference} with {rated['other']}"
+        if not rated.outcomes:
+            which = f"{candidate.reference} with {rated.other}"
             return {
                 "missing": f"People have compared {which} on nothing that was drawn at random and is rated."
-                if rated["rounds"]
+                if rated.rounds
                 else f"People have not compared {which} in a round that is closed.",
                 "command": "tunebench round start ROUND.yaml",
-                "other": rated["other"],
+                "other": rated.other,
             }
-        return {"rated": rated, "other": rated["other"]}
+        return {"rated": rated, "other": rated.other}
 
 
 class LatencyUnder(GateCheckConfig):
@@ -343,23 +341,23 @@ class LatencyUnder(GateCheckConfig):
         timed = [
             entry
             for entry in evaluations_of(db, candidate.version)
-            if entry.details["seconds"].get("answers") and entry.n
+            if entry.details.seconds.get("answers") and entry.n
         ]
         if not timed:
             return {
                 "missing": f"No evaluation of {candidate.reference} with answers was timed yet.",
                 "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
             }
-        device = timed[0].details["device_name"]
+        device = timed[0].details.device_name
         seconds = [
-            entry.details["seconds"]["answers"] / entry.n
+            entry.details.seconds["answers"] / entry.n
             for entry in timed
-            if entry.details["device_name"] == device
+            if entry.details.device_name == device
         ]
         return {
             "seconds": seconds,
             "device": device,
-            "tries": len({entry.details["device_name"] for entry in timed}),
+            "tries": len({entry.details.device_name for entry in timed}),
             "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
         }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from store.core.errors import NotFoundError
 from store.core.metric_table import METRICS
 from store.core.model_schemas import ModelVersion
-from store.core.rating_schemas import COUNTING, Round
+from store.core.rating_schemas import COUNTING, Round, RoundSystem
 from store.data import datasets
 from store.db.named_query import named_query
 from store.db.records import read_records
@@ -40,7 +40,7 @@ METRIC = "eval/"
 def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) -> list[Evaluation]:
     """Those of a version, and those of the same weights as a run left them, newest first."""
     return list_weight_evaluations(
-        db, format_version_reference(version), version.run_id, version.source["checkpoint"], limit
+        db, format_version_reference(version), version.run_id, version.source.checkpoint, limit
     )
 
 
@@ -95,22 +95,22 @@ def count_tries(
 def _is_on_rows(entry: Evaluation, check: Check, fingerprint: str, metric: str) -> bool:
     same = entry.data_fingerprint == fingerprint and entry.part == check["part"]
     same = same and (entry.config.get("where") or None) == (check["where"] or None)
-    return same and any(figure["metric"] == METRIC + metric for figure in entry.figures)
+    return same and any(figure.metric == METRIC + metric for figure in entry.figures)
 
 
 def _describe_rows(db: Queryable, evaluation: Evaluation, metric: str) -> GateRow:
     table = evaluations.scores(db, evaluation.evaluation_id)
     lines = [line for line in table.to_pylist() if line["metric"] == METRIC + metric]
-    figure = next(figure for figure in evaluation.figures if figure["metric"] == METRIC + metric)
-    return {
-        "evaluation_id": evaluation.evaluation_id,
-        "name": evaluation.name,
-        "figure": figure,
-        "row_ids": [line["row_id"] for line in lines],
-        "scores": [line["score"] for line in lines],
-        "statistics": [line["statistics"] for line in lines],
-        "groups": evaluations.groups(db, evaluation.evaluation_id),
-    }
+    figure = next(figure for figure in evaluation.figures if figure.metric == METRIC + metric)
+    return GateRow(
+        evaluation_id=evaluation.evaluation_id,
+        name=evaluation.name,
+        figure=figure,
+        row_ids=[line["row_id"] for line in lines],
+        scores=[line["score"] for line in lines],
+        statistics=[line["statistics"] for line in lines],
+        groups=evaluations.groups(db, evaluation.evaluation_id),
+    )
 
 
 def list_base_evaluations(db: Queryable, version: ModelVersion) -> list[Evaluation]:
@@ -162,11 +162,11 @@ SIDES = {"A": 0, "B": 1}
 JUDGE = "judge:"  # an LLM judge that rates is no human
 
 
-def is_of_version(system: Mapping[str, Any], version: ModelVersion) -> bool:
-    if system["run_id"]:
+def is_of_version(system: RoundSystem, version: ModelVersion) -> bool:
+    if system.run_id:
         source = version.source
-        return bool(system["run_id"] == version.run_id and system["checkpoint"] == source["checkpoint"])
-    return bool(system["model"] == format_version_reference(version))
+        return bool(system.run_id == version.run_id and system.checkpoint == source.checkpoint)
+    return bool(system.model == format_version_reference(version))
 
 
 def list_rounds(db: Queryable, version: ModelVersion) -> list[Round]:
@@ -181,7 +181,7 @@ def list_rounds(db: Queryable, version: ModelVersion) -> list[Round]:
 def add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows) -> None:
     """Each rating of a person who counts, of these two models; repeats and check items count for nothing, nor
     do prompts and logged requests that were chosen as they tell most: they are hard on purpose."""
-    rated["rounds"].append(round.round_id)
+    rated.rounds.append(round.round_id)
     if _is_selected(round):
         return
     telling = rounds.list_informative_items(db, round.round_id)
@@ -198,9 +198,9 @@ def add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows
         if choice == "both_bad":
             continue
         side = SIDES.get(choice)
-        rated["outcomes"].append(0.5 if side is None else float(task.systems[side] == places[0]))
-        rated["items"].append(f"{round.round_id}/{task.item_id}")
-        rated["raters"].append(person)
+        rated.outcomes.append(0.5 if side is None else float(task.systems[side] == places[0]))
+        rated.items.append(f"{round.round_id}/{task.item_id}")
+        rated.raters.append(person)
 
 
 def _is_selected(round: Round) -> bool:
@@ -208,4 +208,4 @@ def _is_selected(round: Round) -> bool:
     config, details = round.config, round.details
     if config.get("choice") != "telling" or config.get("requests"):
         return False
-    return bool(details["drawn"] < details["rows"] - details["left_out"])
+    return bool(details.drawn < details.rows - details.left_out)

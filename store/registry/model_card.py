@@ -114,24 +114,24 @@ def _get_task(card: ModelCard) -> tuple[str, str]:
 
 
 def _list_usable_figures(evaluation: CardEvaluation) -> list[FigureSummary]:
-    return [f for f in evaluation["figures"] if f["value"] is not None and math.isfinite(f["value"])]
+    return [f for f in evaluation.figures if f.value is not None and math.isfinite(f.value)]
 
 
 def _get_metric(figure: FigureSummary) -> str:
-    return figure["metric"].removeprefix("eval/")
+    return figure.metric.removeprefix("eval/")
 
 
 def _format_result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
     metrics = [
-        {"type": _get_metric(figure), "name": _format_metric_with_n(figure), "value": figure["value"]}
+        {"type": _get_metric(figure), "name": _format_metric_with_n(figure), "value": figure.value}
         for figure in _list_usable_figures(evaluation)
     ]
     return {
         "task": {"type": pipeline or "text-generation"},
         "dataset": {
-            "name": join_lines(evaluation["dataset"]),
-            "type": evaluation["hub_id"] or PRIVATE_ROWS,
-            "split": evaluation["part"],
+            "name": join_lines(evaluation.dataset),
+            "type": evaluation.hub_id or PRIVATE_ROWS,
+            "split": evaluation.part,
         },
         "metrics": metrics,
     }
@@ -139,10 +139,10 @@ def _format_result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
 
 def _format_metric_with_n(figure: FigureSummary) -> str:
     """ "accuracy (95% 0.81 to 0.87, n 500)": the hub's form has no other place for an interval."""
-    if figure["low"] is None or figure["high"] is None:
-        return f"{_get_metric(figure)} (no interval, n {figure['n']:,})"
+    if figure.low is None or figure.high is None:
+        return f"{_get_metric(figure)} (no interval, n {figure.n:,})"
     _, _, bounds = format_with_interval(figure).partition(" (")
-    return f"{_get_metric(figure)} (95% {bounds.removesuffix(')')}, n {figure['n']:,})"
+    return f"{_get_metric(figure)} (95% {bounds.removesuffix(')')}, n {figure.n:,})"
 
 
 # -- sections ---------------------------------------------------------------------------------------
@@ -264,15 +264,12 @@ def _format_figures(card: ModelCard) -> str:
         )
     for evaluation in card["evaluations"]:
         lines = [
-            f"| {_get_metric(f)} | {format_with_interval(f)} | {f['n']:,} | {f['better']} is better |"
+            f"| {_get_metric(f)} | {format_with_interval(f)} | {f.n:,} | {f.better} is better |"
             for f in _list_usable_figures(evaluation)
         ]
         if lines:
-            rows = f"{evaluation['part']}, n {evaluation['n']:,}"
-            head = (
-                f"**{escape_markdown(evaluation['name'])}**"
-                f" ({escape_markdown(evaluation['dataset'])}, {rows})"
-            )
+            rows = f"{evaluation.part}, n {evaluation.n:,}"
+            head = f"**{escape_markdown(evaluation.name)}** ({escape_markdown(evaluation.dataset)}, {rows})"
             table = "| metric | value (95% interval) | n | |\n|---|---|---|---|\n"
             parts.append(f"{head}\n\n{table}" + "\n".join(lines))
     return "\n\n".join(parts) or "Nothing was measured of it yet."
@@ -281,10 +278,10 @@ def _format_figures(card: ModelCard) -> str:
 def _format_forgetting(card: ModelCard) -> str:
     lines = list(card["verdict"]["forgetting"]) if card["verdict"] else []
     for evaluation in card["evaluations"]:
-        for probe in evaluation["probes"]:
+        for probe in evaluation.probes:
             right = f", {format_with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
             loss = f"loss {format_with_interval(probe['loss'])} nats"
-            lines.append(f"{probe['probe']} in {evaluation['name']}: {loss}{right}, n {probe['n']:,}")
+            lines.append(f"{probe['probe']} in {evaluation.name}: {loss}{right}, n {probe['n']:,}")
     if not lines:
         return "It was not measured what tuning cost of what the base model knew."
     return "\n".join(f"- {escape_markdown(line)}" for line in lines)
@@ -294,20 +291,20 @@ def _format_bias(card: ModelCard) -> str:
     report = card["bias"]
     if report is None:
         return "It was not checked for bias."
-    lines = [report["sentence"]]
-    for figure in report["figures"]:
-        if figure["group"] or figure["change"] is None:
+    lines = [report.sentence]
+    for figure in report.figures:
+        if figure.group or figure.change is None:
             continue
-        share = figure["unit"] == SHARE
-        unit = "points" if share else figure["unit"]
-        change = format_with_interval(_format_points(figure["change"]) if share else figure["change"])
+        share = figure.unit == SHARE
+        unit = "points" if share else figure.unit
+        change = format_with_interval(_format_points(figure.change) if share else figure.change)
         answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "can't be told"}
         lines.append(
-            f"{_capitalise(get_measure_title(figure['measure'], ''))} in {figure['probe']}:"
+            f"{_capitalise(get_measure_title(figure.measure, ''))} in {figure.probe}:"
             f" change{_format_bias_reference(card)} {change}"
-            f" {unit}, n {figure['change']['n']:,}: {answer[figure['answer']]}"
+            f" {unit}, n {figure.change.n:,}: {answer[figure.answer]}"
         )
-    return "\n".join(f"- {escape_markdown(line)}" for line in [*lines, *report["limits"]])
+    return "\n".join(f"- {escape_markdown(line)}" for line in [*lines, *report.limits])
 
 
 def _format_bias_reference(card: ModelCard) -> str:
@@ -317,9 +314,9 @@ def _format_bias_reference(card: ModelCard) -> str:
 
 
 def _format_points(share: Estimate) -> Estimate:
-    low, high = share["low"], share["high"]
+    low, high = share.low, share.high
     ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
-    return {"value": 100 * share["value"], "low": ends[0], "high": ends[1], "n": share["n"]}
+    return Estimate(value=100 * share.value, low=ends[0], high=ends[1], n=share.n)
 
 
 def _capitalise(text: str) -> str:

@@ -173,7 +173,7 @@ def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: 
         "INSERT OR IGNORE INTO registered_model"
         " (model_id, name, description, created_by, created_by_name, created_at, last_version)"
         " VALUES (?, ?, '', ?, ?, ?, 0)",
-        [model_id, name, person["person_id"], person["name"], at],
+        [model_id, name, person.person_id, person.name, at],
     )
 
 
@@ -315,5 +315,5 @@ def set_gate(
     tx.execute("DELETE FROM model_gate WHERE model_id = ? AND alias = ?", [model_id, alias])
     tx.execute(
         "INSERT INTO model_gate VALUES (?, ?, ?, ?, ?, ?)",
-        [model_id, alias, to_json(config), person["person_id"], person["name"], at],
+        [model_id, alias, to_json(config), person.person_id, person.name, at],
     )

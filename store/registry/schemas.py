@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 from store.core.export_schemas import ParityStatus
-from store.core.figure_schemas import BiasReport, Estimate, Figure
+from store.core.figure_schemas import BiasReport, Estimate, Figure, Gain
 
 CheckAnswer = Literal["passed", "failed", "cant_tell"]
 MoveKind = Literal["promoted", "overridden", "back", "removed"]
 
 
-class GateRow(TypedDict):
+@dataclass(kw_only=True)
+class GateRow:
     """Rows of an evaluation as one metric scored them."""
 
     evaluation_id: str
@@ -26,7 +27,8 @@ class GateRow(TypedDict):
     groups: dict[int, Any] | None
 
 
-class RowConfidence(TypedDict):
+@dataclass(kw_only=True)
+class RowConfidence:
     """How sure a classifier was of each row's answer, and whether that was right."""
 
     evaluation_id: str
@@ -34,7 +36,8 @@ class RowConfidence(TypedDict):
     right: list[bool]
 
 
-class RatedRows(TypedDict):
+@dataclass(kw_only=True)
+class RatedRows:
     """What people said of a version beside another model: 1 preferred, 0 not, 0.5 a tie; a rating each."""
 
     rounds: list[str]  # ids
@@ -44,7 +47,8 @@ class RatedRows(TypedDict):
     raters: list[str]
 
 
-class FormParity(TypedDict):
+@dataclass(kw_only=True)
+class FormParity:
     """An export of the version, and whether it answers as the version does."""
 
     form: str
@@ -60,7 +64,7 @@ class CheckInputs(TypedDict, total=False):
     rows: GateRow | None  # of the version
     other_rows: GateRow | None
     other: str  # who that is: NAME@2, or a base model; empty where there is none
-    gain: Estimate | None  # of the run's verdict, or what of it the question adds, as its unit says
+    gain: Gain | Estimate | None  # of the run's verdict, or what of it the question adds, as its unit says
     gain_unit: str
     prose: Estimate | None  # rise of the loss on general texts, nats a token
     answers: Estimate | None  # change of the share of general questions that are right
@@ -77,7 +81,8 @@ class CheckInputs(TypedDict, total=False):
     slipped: int  # rows that the version may have learned from repeats that nobody recognised
 
 
-class CheckReport(TypedDict):
+@dataclass(kw_only=True)
+class CheckReport:
     """One check of a gate."""
 
     check: str
@@ -86,18 +91,17 @@ class CheckReport(TypedDict):
     sentence: str
     limit: float | None
     unit: str
-    value: Estimate | None
+    value: Gain | Estimate | None
     other: str  # what the version was held against
     evaluations: list[str]  # ids of what it rests on
-    command: NotRequired[str]  # makes the evidence that is missing
-    gather: NotRequired[bool]  # it is an evaluation, which can be queued from here
-    tries: NotRequired[int]  # how often this was measured, where that is more than once
-    lifted: NotRequired[
-        float
-    ]  # by how much `value` may be too high for repeats that nobody recognised; its unit
+    command: str | None = None  # makes the evidence that is missing
+    gather: bool | None = None  # it is an evaluation, which can be queued from here
+    tries: int | None = None  # how often this was measured, where that is more than once
+    lifted: float | None = None  # by how much `value` may be too high for unrecognised repeats; its unit
 
 
-class GateReport(TypedDict):
+@dataclass(kw_only=True)
+class GateReport:
     """What a gate says of a version."""
 
     reference: str  # NAME@3
@@ -139,7 +143,8 @@ class GateRecord:
 LineageKind = Literal["base", "dataset", "run", "version", "evaluation", "round", "bias", "export", "move"]
 
 
-class LineageNode(TypedDict):
+@dataclass(kw_only=True)
+class LineageNode:
     """One thing in the graph."""
 
     node_id: str  # unique in the graph
@@ -150,7 +155,8 @@ class LineageNode(TypedDict):
     gone: bool  # it was deleted
 
 
-class LineageEdge(TypedDict):
+@dataclass(kw_only=True)
+class LineageEdge:
     """What came of what."""
 
     source: str  # node_id
@@ -158,7 +164,8 @@ class LineageEdge(TypedDict):
     words: str  # how: "tuned by", "cleaned into"
 
 
-class Lineage(TypedDict):
+@dataclass(kw_only=True)
+class Lineage:
     """The graph of one version."""
 
     reference: str  # NAME@3

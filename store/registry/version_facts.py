@@ -3,7 +3,7 @@ became of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from store.core.errors import NotFoundError
 from store.core.export_schemas import (
@@ -25,7 +25,6 @@ from store.data.cleaning_text import describe_step
 from store.data.schemas import Dataset
 from store.db.named_query import named_query
 from store.evaluation.schemas import Evaluation
-from store.evaluation.verdict_schemas import read_verdict
 from store.rating.templates import PROTOCOL_TITLES
 from store.registry import gate_candidates, gate_evidence, model_versions
 from store.registry.gate_candidates import format_version_reference
@@ -52,7 +51,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
     measured = gate_evidence.evaluations_of(db, version, limit=MAX_EVALUATIONS)
     bias = gate_candidates.find_bias_check(db, version)
     return {
-        **_describe_training(db, run, source["run_name"], source["checkpoint"]),
+        **_describe_training(db, run, source.run_name, source.checkpoint),
         "reference": gate_candidates.format_version_reference(version),
         "registered": True,
         "intended_use": model.description,
@@ -178,39 +177,43 @@ def _list_card_data(db: Queryable, run: Run) -> list[CardData]:
 
 def _make_card_evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
     dataset = datasets.find_dataset(db, entry.dataset_id)
-    return {
-        "name": entry.name,
-        "dataset": entry.dataset_name,
-        "hub_id": dataset.source.get("hub_id") if dataset else None,
-        "part": entry.part,
-        "n": entry.n,
-        "figures": [cast(FigureSummary, {key: f[key] for key in LISTED}) for f in entry.figures],  # type: ignore[literal-required]
-        "units": {figure["metric"]: figure["unit"] for figure in entry.figures},
-        "probes": [
-            {
-                "probe": probe["probe"],
-                "n": probe["n"],
-                "loss": probe["loss"],
-                "accuracy": probe.get("accuracy"),
-            }
-            for probe in entry.details["probes"]
+    return CardEvaluation(
+        name=entry.name,
+        dataset=entry.dataset_name,
+        hub_id=dataset.source.get("hub_id") if dataset else None,
+        part=entry.part,
+        n=entry.n,
+        figures=[
+            FigureSummary(**{name: getattr(figure, name) for name in LISTED}) for figure in entry.figures
         ],
-    }
+        units={figure.metric: figure.unit for figure in entry.figures},
+        probes=[
+            {
+                "probe": probe.probe,
+                "n": probe.n,
+                "loss": probe.loss,
+                "accuracy": probe.accuracy,
+            }
+            for probe in entry.details.probes
+        ],
+    )
 
 
 def _make_card_verdict(run: Run) -> CardVerdict | None:
-    verdict = read_verdict(run.verdict)
+    verdict = run.verdict
     if verdict is None:
         return None
-    forgetting, gain = verdict.get("forgetting"), verdict["gain"]
-    membership, extraction = verdict.get("membership"), verdict.get("extraction")
+    forgetting, gain = verdict.forgetting, verdict.gain
+    membership, extraction = verdict.membership, verdict.extraction
     return {
-        "headline": verdict["headline"],
-        "sentences": verdict["sentences"],
+        "headline": verdict.headline,
+        "sentences": verdict.sentences,
         "gain": gain,
-        "gain_unit": gain["unit"] if gain else "",
-        "forgetting": [forgetting["headline"], *forgetting["sentences"]] if forgetting else [],
-        "memorised": [part["sentence"] for part in (membership, extraction) if part and "sentence" in part],
+        "gain_unit": gain.unit if gain else "",
+        "forgetting": [forgetting.headline, *forgetting.sentences] if forgetting else [],
+        "memorised": [
+            part.sentence for part in (membership, extraction) if part and part.sentence is not None
+        ],
     }
 
 
@@ -263,25 +266,25 @@ class _Graph:
         self.left_out: dict[LineageKind, int] = {}
 
     def add(self, node_id: str, kind: LineageKind, name: str, detail: str, subject_id: str | None) -> str:
-        node: LineageNode = {
-            "node_id": node_id,
-            "kind": kind,
-            "title": name,
-            "detail": detail,
-            "subject_id": subject_id,
-            "gone": False,
-        }
+        node = LineageNode(
+            node_id=node_id,
+            kind=kind,
+            title=name,
+            detail=detail,
+            subject_id=subject_id,
+            gone=False,
+        )
         self.nodes.setdefault(node_id, node)
         return node_id
 
     def gone(self, node_id: str, kind: LineageKind, name: str, detail: str) -> str:
         """One that was deleted."""
         self.add(node_id, kind, name, detail, None)
-        self.nodes[node_id]["gone"] = True
+        self.nodes[node_id].gone = True
         return node_id
 
     def join(self, source: str, target: str, words: str) -> None:
-        edge: LineageEdge = {"source": source, "target": target, "words": words}
+        edge = LineageEdge(source=source, target=target, words=words)
         if edge not in self.edges:
             self.edges.append(edge)
 
@@ -292,26 +295,26 @@ class _Graph:
         return min(count, MAX_SHOWN)
 
     def document(self) -> Lineage:
-        return {
-            "reference": self.reference,
-            "nodes": list(self.nodes.values()),
-            "edges": self.edges,
-            "left_out": self.left_out,
-        }
+        return Lineage(
+            reference=self.reference,
+            nodes=list(self.nodes.values()),
+            edges=self.edges,
+            left_out=self.left_out,
+        )
 
 
 def _add_origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
     source = version.source
-    if source["kind"] == "folder":
-        folder = graph.add("folder", "base", "Imported folder", str(source["path"]), None)
+    if source.kind == "folder":
+        folder = graph.add("folder", "base", "Imported folder", str(source.path), None)
         if version.base_model:
             graph.join(_add_base_node(db, graph, version.base_model), own, "base of the adapter")
         graph.join(folder, own, "registered as")
         return
     run = runs.find_run(db, str(version.run_id))
-    words = "registered as" if source["checkpoint"] == "tuned" else f"{source['checkpoint']} checkpoint of it"
+    words = "registered as" if source.checkpoint == "tuned" else f"{source.checkpoint} checkpoint of it"
     if run is None:
-        gone = graph.gone("run", "run", source["run_name"] or "Run", "the run was deleted")
+        gone = graph.gone("run", "run", source.run_name or "Run", "the run was deleted")
         if version.base_model:
             graph.join(_add_base_node(db, graph, version.base_model), gone, "tuned by")
         graph.join(gone, own, words)
@@ -385,9 +388,9 @@ def _add_measurements(db: Queryable, graph: _Graph, version: ModelVersion, own: 
         graph.join(own, node, "rated in")
     if checked := gate_candidates.find_bias_check(db, version):
         report = checked[0]
-        graph.join(own, graph.add("bias", "bias", "Bias check", report["sentence"], None), "checked")
+        graph.join(own, graph.add("bias", "bias", "Bias check", report.sentence, None), "checked")
     for form, parity in gate_candidates.list_exports(db, version):
-        detail = f"parity {PARITY_LABELS[parity['status']]}" if parity else "not compared yet"
+        detail = f"parity {PARITY_LABELS[parity.status]}" if parity else "not compared yet"
         graph.join(own, graph.add(f"export {form}", "export", find_title(form), detail, None), "exported as")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Unpack
 
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError, StateError
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import ErrorDocument
@@ -147,12 +148,12 @@ def set_facts(tx: Transaction, improvement_id: str, **facts: Unpack[ImprovementF
 def drop_facts(tx: Transaction, improvement_id: str, *facts: str) -> None:
     """Take some of its facts away, if it has them."""
     kept = {name: value for name, value in _read_facts(tx, improvement_id).items() if name not in facts}
-    _write_facts(tx, improvement_id, cast(ImprovementFacts, kept))
+    _write_facts(tx, improvement_id, parse_document(ImprovementFacts, kept))
 
 
 def _read_facts(tx: Transaction, improvement_id: str) -> ImprovementFacts:
     raw = read_scalar(tx.query("SELECT facts FROM improvement WHERE improvement_id = ?", [improvement_id]))
-    facts: ImprovementFacts = json.loads(raw)
+    facts = parse_document(ImprovementFacts, json.loads(raw))
     return facts
 
 

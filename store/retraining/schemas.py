@@ -26,7 +26,8 @@ class RowCandidate(TypedDict):
     random: bool  # the request was drawn at random of all
 
 
-class ReusedJudgingRows(TypedDict):
+@dataclass(kw_only=True)
+class ReusedJudgingRows:
     """Rows that were put aside to judge earlier improvements of the model, and judge this one too."""
 
     rows: int
@@ -35,7 +36,8 @@ class ReusedJudgingRows(TypedDict):
     left_out: dict[str, int]  # reason -> rows that judge no more
 
 
-class RepeatedRow(TypedDict):
+@dataclass(kw_only=True)
+class RepeatedRow:
     """A new row that was left out as it repeats a row that judges. The texts stay in the data sets."""
 
     line: int  # of the skipped rows of the new data set
@@ -44,7 +46,8 @@ class RepeatedRow(TypedDict):
     row_id: int  # of that row
 
 
-class LeakageEstimate(TypedDict):
+@dataclass(kw_only=True)
+class LeakageEstimate:
     """What may have been learned of the old rows that judge, from repeats that nobody recognised."""
 
     judging: int  # old rows that judge
@@ -54,7 +57,8 @@ class LeakageEstimate(TypedDict):
     allowed: int  # of these: a check allows for so many, with which it keeps its level
 
 
-class GatheredRows(TypedDict):
+@dataclass(kw_only=True)
+class GatheredRows:
     """The new rows: how many there were, what became of them, and why others are none."""
 
     asked: int  # that the sources have
@@ -62,13 +66,13 @@ class GatheredRows(TypedDict):
     held_out: int  # of them, which judge alone
     left_out: dict[str, int]  # reason -> rows
     held_out_random: bool  # they were drawn at random of what was asked; else of what people chose to correct
-    again: NotRequired[ReusedJudgingRows]  # beside these
+    again: ReusedJudgingRows | None = None  # beside these
     only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
     corrects: int  # of these: they answer it otherwise, and the old row gives way
-    repeats: NotRequired[int]  # of those left out: they repeat a row that judges
-    repeating: NotRequired[list[RepeatedRow]]  # these, 200 at most
-    slipping: NotRequired[LeakageEstimate | None]  # null: answers are labels, and there is no bound
-    redacted: NotRequired[int]  # of all that are used: they hold a placeholder such as [EMAIL]
+    repeats: int | None = None  # of those left out: they repeat a row that judges
+    repeating: list[RepeatedRow] | None = None  # these, 200 at most
+    slipping: LeakageEstimate | Literal["uncounted"] | None = "uncounted"  # null: no bound, as of labels
+    redacted: int | None = None  # of all that are used: they hold a placeholder such as [EMAIL]
 
 
 class GatherResult(RowsResult):

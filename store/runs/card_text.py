@@ -103,7 +103,7 @@ def escape_markdown(value: str | None) -> str:
 
 def format_with_interval(figure: Estimate | FigureSummary | Difference, *, signed: bool = False) -> str:
     """ "0.84 (0.81 to 0.87)", or that there is no interval. signed: a change, which says + too."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
+    value, low, high = figure.value, figure.low, figure.high
     assert value is not None
     if low is None or high is None or not high > low:
         return f"{format_number(value, FORMER_PLACES, signed=signed)} (no interval)"
@@ -196,8 +196,8 @@ def summarise_run(
     config: TrainConfig, train_rows: int, stopped: TrainingStop, attempts: int
 ) -> TrainingSummary:
     """The course up to the step whose weights were kept. train_rows: after cutting and leaving out."""
-    kept = stopped["restored_step"]
-    return summarise_at_step(config, train_rows, stopped["step"] if kept is None else kept, stopped, attempts)
+    kept = stopped.restored_step
+    return summarise_at_step(config, train_rows, stopped.step if kept is None else kept, stopped, attempts)
 
 
 def summarise_checkpoint(
@@ -208,7 +208,7 @@ def summarise_checkpoint(
         config,
         train_rows,
         step,
-        {"reason": "epochs", "step": last_step, "restored_step": step},
+        TrainingStop(reason="epochs", step=last_step, restored_step=step),
         attempts,
     )
     return {**course, "reason": "unfinished"}
@@ -223,13 +223,13 @@ def summarise_at_step(
     epochs, rest = divmod(step, per_epoch)
     return {
         "step": step,
-        "last_step": stopped["step"],
+        "last_step": stopped.step,
         "rows": epochs * train_rows + rest * effective,
         "train_rows": train_rows,
         "steps_per_epoch": per_epoch,
         "asked_epochs": config.num_train_epochs,
         "asked_steps": config.max_steps,
-        "reason": stopped["reason"],
+        "reason": stopped.reason,
         "attempts": attempts,
     }
 
@@ -364,7 +364,7 @@ def _format_base(facts: ModelCardFacts) -> str:
 def _format_evaluation(verdict: Verdict | None) -> str:
     if verdict is None:
         return "The run had not been judged when this was written."
-    lines = [verdict["headline"], *verdict["sentences"]]
+    lines = [verdict.headline, *verdict.sentences]
     lines += ["Measured on held-out rows of its own data set; nothing here says how it does on other texts."]
     return "\n".join(f"- {escape_markdown(line)}" for line in lines)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, Gain
 from store.core.model_schemas import BaseReference, TrainingSummary
 from store.core.row_schemas import LeakedRows, PartRows
 from store.core.schemas import ErrorDocument, JobProgress, JobStatus
 from store.evaluation.forgetting_schemas import ChoiceForgetting, ForgettingState, TextForgetting
-from store.evaluation.verdict_schemas import Gain, TrainingStop, Verdict
+from store.evaluation.verdict_schemas import MeasuredEstimate, TrainingStop, Verdict
 from store.jobs.schemas import SplitFields
 
 Task = Literal["sft", "classification", "dpo"]
@@ -214,7 +214,7 @@ class MeasuredMix:
     alpha: float
     state: ForgettingState | None
     seconds: float | None  # that measuring it took; null where it was known before
-    gain: Estimate | None  # as of RunCosts
+    gain: MeasuredEstimate | None  # as of RunCosts
     prose: Estimate | None
     answers: Estimate | None
     kl: Estimate | None

@@ -27,8 +27,8 @@ def describe_state(seen: EndpointStatus) -> str:
     state = seen.state
     if state is None:
         return "starting"
-    unreached = any(backend.get("unreachable_since") for backend in state["backends"])
-    return "unreachable" if state["phase"] == "failed" and unreached else STATES[state["phase"]]
+    unreached = any(backend.unreachable_since for backend in state.backends)
+    return "unreachable" if state.phase == "failed" and unreached else STATES[state.phase]
 
 
 class _Example(NamedTuple):
@@ -77,14 +77,12 @@ def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple
 
 def list_first_kinds(seen: EndpointStatus) -> list[str]:
     """Kinds of requests that its first model answers; none where that is not known yet."""
-    models = seen.config["models"] if seen.config else []
-    live = next((route["backend_id"] for model in models[:1] for route in model["routes"]
-                 if route["role"] == "live"), None)  # fmt: skip
-    backends = seen.state["backends"] if seen.state else []
-    capabilities = next(
-        (backend["capabilities"] for backend in backends if backend["backend_id"] == live), None
-    )
-    return [*capabilities["kinds"]] if capabilities else []
+    models = seen.config.models if seen.config else []
+    live = next((route.backend_id for model in models[:1] for route in model.routes
+                 if route.role == "live"), None)  # fmt: skip
+    backends = seen.state.backends if seen.state else []
+    capabilities = next((backend.capabilities for backend in backends if backend.backend_id == live), None)
+    return [*capabilities.kinds] if capabilities else []
 
 
 def build_feedback_example(address: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 from store.core.schemas import ErrorDocument
 
 
-class Capabilities(TypedDict):
+@dataclass(kw_only=True)
+class Capabilities:
     """Of one backend. A backend is asked by OpenAI's protocol, over a Unix socket of its own or a URL."""
 
     engine: str  # worker, llama.cpp, remote
@@ -22,14 +23,16 @@ class Capabilities(TypedDict):
     models: list[str]  # names that it answers to
 
 
-class ServedAdapter(TypedDict):
+@dataclass(kw_only=True)
+class ServedAdapter:
     """One adapter over the base."""
 
     name: str  # by which requests ask for it
     folder: str
 
 
-class LabelSettings(TypedDict):
+@dataclass(kw_only=True)
+class LabelSettings:
     """How the probabilities of a classifier, or of a decision, are given."""
 
     temperature: float  # by which scores are divided: 1 leaves them as they are
@@ -68,7 +71,8 @@ class BackendReady(TypedDict):
 RouteRole = Literal["live", "candidate", "shadow", "fallback"]
 
 
-class BackendContent(TypedDict):
+@dataclass(kw_only=True)
+class BackendContent:
     """What answers. One of a kind other than `remote` is a process that the gateway starts."""
 
     engine: Literal["worker", "llama.cpp", "remote"]
@@ -87,13 +91,15 @@ class BackendContent(TypedDict):
     capabilities: Capabilities | None  # of `remote`: as the user stated them
 
 
+@dataclass(kw_only=True)
 class ServedBackend(BackendContent):
     """The same with its id."""
 
     backend_id: str  # by its content: the same backend is started once
 
 
-class EndpointRoute(TypedDict):
+@dataclass(kw_only=True)
+class EndpointRoute:
     """Where requests go, and how many of them."""
 
     subject: str  # as a person wrote it: NAME@production, a run, a folder, an address
@@ -104,14 +110,16 @@ class EndpointRoute(TypedDict):
     asked_as: str  # the name by which the backend is asked: of its base or of an adapter
 
 
-class ServedModel(TypedDict):
+@dataclass(kw_only=True)
+class ServedModel:
     """A name that callers may ask for, and where they get to."""
 
     name: str
     routes: list[EndpointRoute]
 
 
-class EndpointLimits(TypedDict):
+@dataclass(kw_only=True)
+class EndpointLimits:
     """What one request may cost, and how many wait."""
 
     body_bytes: int
@@ -122,7 +130,8 @@ class EndpointLimits(TypedDict):
     drain_seconds: float  # for answers under way when the endpoint stops
 
 
-class EndpointLog(TypedDict):
+@dataclass(kw_only=True)
+class EndpointLog:
     """What is kept of requests."""
 
     sample: float  # share of the requests whose texts are kept; a line is kept of every one
@@ -130,7 +139,8 @@ class EndpointLog(TypedDict):
     days: int  # that files are kept
 
 
-class EndpointConfig(TypedDict):
+@dataclass(kw_only=True)
+class EndpointConfig:
     """`config.json`: all that the gateway is told. It takes a new one while it runs."""
 
     endpoint_id: str
@@ -140,7 +150,7 @@ class EndpointConfig(TypedDict):
     host: str
     port: int
     allow_host: list[str]
-    networks: NotRequired[list[str]]  # private ones that an admin allowed, in which an address may be
+    networks: list[str] | None = None  # private ones that an admin allowed, in which an address may be
     models: list[ServedModel]
     backends: list[ServedBackend]
     limits: EndpointLimits
@@ -193,7 +203,8 @@ class EndpointRow:
     created_at: float  # s since 1970
 
 
-class BackendState(TypedDict):
+@dataclass(kw_only=True)
+class BackendState:
     """One backend, as the gateway sees it."""
 
     backend_id: str
@@ -206,10 +217,11 @@ class BackendState(TypedDict):
     running: int  # requests that it answers
     waiting: int  # requests that wait for it
     capabilities: Capabilities | None
-    unreachable_since: NotRequired[float | None]  # s since 1970: nothing listens at its address
+    unreachable_since: float | None = None  # s since 1970: nothing listens at its address
 
 
-class RouteState(TypedDict):
+@dataclass(kw_only=True)
+class RouteState:
     """One route, since the gateway started."""
 
     model: str
@@ -224,7 +236,8 @@ class RouteState(TypedDict):
     n: int  # requests that this rests on
 
 
-class KeyUse(TypedDict):
+@dataclass(kw_only=True)
+class KeyUse:
     """What a key has used today."""
 
     key_id: str
@@ -234,14 +247,16 @@ class KeyUse(TypedDict):
     used_at: float  # s since 1970
 
 
-class LogPosition(TypedDict):
+@dataclass(kw_only=True)
+class LogPosition:
     """Where a log ended."""
 
     number: int  # of its file
     size: int  # of that, bytes
 
 
-class LastHour(TypedDict):
+@dataclass(kw_only=True)
+class LastHour:
     """All requests of the last hour."""
 
     requests: int
@@ -252,7 +267,8 @@ class LastHour(TypedDict):
     tokens: int
 
 
-class EndpointState(TypedDict):
+@dataclass(kw_only=True)
+class EndpointState:
     """How the gateway stands."""
 
     endpoint_id: str
@@ -267,7 +283,7 @@ class EndpointState(TypedDict):
     backends: list[BackendState]
     routes: list[RouteState]
     keys: list[KeyUse]
-    counted: NotRequired[LogPosition]  # up to where the log's requests are in `keys`
+    counted: LogPosition | None = None  # up to where the log's requests are in `keys`
     hour: LastHour
     active: int  # requests under way
     fallbacks: int  # answers that the fallback gave

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 from store.core.figure_schemas import Estimate
@@ -19,7 +20,8 @@ class TransferRun(TypedDict):
     base: NotRequired[str | None]  # hash of the base model's contents; null where it can't be measured
 
 
-class TransferDataset(TypedDict):
+@dataclass(kw_only=True)
+class TransferDataset:
     """A column of the matrix."""
 
     dataset_id: str
@@ -42,6 +44,7 @@ class OverlappingRows(TypedDict, total=False):
     near: int  # near duplicates, which stay in
 
 
+@dataclass(kw_only=True)
 class TransferFigure(Estimate):
     """A paired difference between tuned and base model."""
 
@@ -107,19 +110,22 @@ class WeightSimilarity(WeightCosine):
     second: str
 
 
+@dataclass(kw_only=True)
 class TaskTransfer(Estimate):
     """What later training did to one earlier data set, as a share of the base model's loss."""
 
     name: str
 
 
+@dataclass(kw_only=True)
 class BackwardTransfer(Estimate):
     """The mean of it over the earlier data sets of a sequence; n counts their rows."""
 
     tasks: list[TaskTransfer]
 
 
-class TransferSequence(TypedDict):
+@dataclass(kw_only=True)
+class TransferSequence:
     """A longest chain of runs that went on from one another."""
 
     runs: list[str]

@@ -94,9 +94,9 @@ def measured_transfer(
         if {name: result["asked"].get(name) for name in asked} != dict(asked):
             continue
         columns = {
-            column["dataset_id"]: column
+            column.dataset_id: column
             for column in result["datasets"]
-            if column["dataset_id"] in wanted and _is_split_unchanged(column, wanted[column["dataset_id"]])
+            if column.dataset_id in wanted and _is_split_unchanged(column, wanted[column.dataset_id])
         }
         _add(transfer, result, set(run_ids), columns)
     return transfer
@@ -119,10 +119,8 @@ def _list_results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]
 
 def _is_split_unchanged(measured: TransferDataset, now: Dataset) -> bool:
     """Whether the data set still has those rows, dealt in that way."""
-    then = Split.parse(measured["split"]).model_dump()
-    return (
-        measured["fingerprint"] == now.fingerprint and Split.parse(get_split_fields(now)).model_dump() == then
-    )
+    then = Split.parse(measured.split).model_dump()
+    return measured.fingerprint == now.fingerprint and Split.parse(get_split_fields(now)).model_dump() == then
 
 
 def _add(
@@ -142,10 +140,10 @@ def _add(
         transfer.distances.setdefault(frozenset((distance["first"], distance["second"])), distance)
     for likeness in result["weights"]:
         transfer.weights.setdefault(frozenset((likeness["first"], likeness["second"])), likeness)
-    chains = [chain["runs"] for chain in transfer.sequences]
+    chains = [chain.runs for chain in transfer.sequences]
     for chain in result["sequences"]:
-        covered = set(chain["datasets"]) <= set(columns) and set(chain["runs"]) <= runs
-        if covered and chain["runs"] not in chains:
+        covered = set(chain.datasets) <= set(columns) and set(chain.runs) <= runs
+        if covered and chain.runs not in chains:
             transfer.sequences.append(chain)
 
 

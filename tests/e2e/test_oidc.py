@@ -120,7 +120,7 @@ def test_a_verified_address_comes_in_by_its_invitation_and_back_to_the_page(
     assert page.url == f"{provided.address}/evaluations"
     assert not [name for name in cookie_names(page) if name.startswith("_streamlit_user")]
     assert "tunebench-session" in cookie_names(page)
-    members = Client(Home(provided.home)).team()["members"]
+    members = Client(Home(provided.home)).team().members
     [person] = [member for member in members if member.email == "mia@example.org"]
     assert (person.name, person.email, person.role) == ("Mia <i>", "mia@example.org", "viewer")
     assert not person.has_password
@@ -206,4 +206,4 @@ def test_what_a_trusted_proxy_says_of_address_and_https_counts(provided: App) ->
     answer = httpx.post(url, data=form, headers=claims, trust_env=False, timeout=30)
     assert answer.status_code == 303
     assert "Secure" in answer.headers["set-cookie"]
-    assert "203.0.113.9" in {session.address for session in client.team()["sessions"]}
+    assert "203.0.113.9" in {session.address for session in client.team().sessions}

@@ -126,7 +126,7 @@ def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, pa
     for _ in range(3):
         page.goto(f"{app.address}/data")
         expect(page.get_by_role("heading", name="What data is there?")).to_be_visible()
-        assert len(app.client.playground()["answering"]) == 1
+        assert len(app.client.playground().answering) == 1
         page.goto(link)
         expect(text).to_be_attached()
     other = page.context.new_page()
@@ -135,7 +135,7 @@ def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, pa
     other.get_by_role("button", name="Stop").click()
     for tab in (page, other):
         expect(tab.locator(".figures", has_text="stopped")).to_be_visible()
-    assert app.client.playground()["answering"] == []
+    assert app.client.playground().answering == []
 
     page.get_by_role("button", name="Show all: ").click()
     expect(page.get_by_role("button", name="Show less")).to_be_visible()
@@ -220,5 +220,5 @@ def test_answers_go_to_a_rating_round_in_which_nobody_learns_who_wrote_them(
     expect(page.locator(".desk .answer h3")).to_have_text(["A head"] * 2)
     assert "left-one" not in page.inner_text("body")
     (round,) = rounds.list_rounds(app.client)
-    assert [system["name"] for system in round.systems] == ["left-one", "right-one"]
+    assert [system.name for system in round.systems] == ["left-one", "right-one"]
     assert server.base_url not in json.dumps(round, default=str)

@@ -154,6 +154,6 @@ def test_the_address_is_the_visitors_whatever_they_claim(proxied: Proxied, admin
         own = FORGED | {"User-Agent": "past", "Origin": proxied.app.address}
         answer = past_the_proxy.post("/sign-in", data=form, headers=own)
     assert "Secure" not in answer.headers["set-cookie"]
-    sessions = Client(proxied.app.client.home).team()["sessions"]
+    sessions = Client(proxied.app.client.home).team().sessions
     addresses = {session.agent: session.address for session in sessions}
     assert (addresses["through"], addresses["past"]) == ("127.0.0.8", "127.0.0.9")

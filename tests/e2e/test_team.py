@@ -197,5 +197,5 @@ def test_forwarded_headers_count_for_nobody_where_no_proxy_is_trusted(team_app: 
     answer = httpx.post(f"{team_app.address}/sign-in", data=form, headers=claims, trust_env=False, timeout=30)
     assert answer.status_code == 303
     assert "Secure" not in answer.headers["set-cookie"]
-    addresses = {session.address for session in Client(Home(team_app.home)).team()["sessions"]}
+    addresses = {session.address for session in Client(Home(team_app.home)).team().sessions}
     assert addresses == {"127.0.0.1"}

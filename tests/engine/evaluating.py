@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from engine.evaluation import evaluate_job
 from engine.training import train_job
 from engine.worker.job import WorkerJob
+from store.core.figure_schemas import Figure
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.evaluation.config import EvaluateConfig
@@ -32,7 +33,7 @@ def home_with_rows(path: Any) -> Home:
 def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
     job = make_job(home, name, **(QUICK | {"probes": False, "max_steps": 3, "learning_rate": 1e-2} | fields))
     result = train_job.run(job)
-    write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
+    write_json(job.dir.result, {"status": "finished", "result": result})
     return job
 
 
@@ -59,15 +60,17 @@ def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat",
     return WorkerJob(folder)
 
 
-def measured(home: Home, name: str, **fields: Any) -> tuple[WorkerJob, dict[str, Any], list[dict[str, Any]]]:
+def measured(
+    home: Home, name: str, **fields: Any
+) -> tuple[WorkerJob, EvaluationResult, list[dict[str, Any]]]:
     """The job, its result and its rows; the result goes through JSON as it would."""
     job = evaluation(home, name, **fields)
     result = held_to(EvaluationResult, evaluate_job.run(job))
     return job, result, pq.read_table(job.dir.predictions).to_pylist()
 
 
-def figure(result: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(f for f in result["figures"] if f["metric"] == f"eval/{name}")
+def figure(result: EvaluationResult, name: str) -> Figure:
+    return next(f for f in result.figures if f.metric == f"eval/{name}")
 
 
 def trained_head(home: Home, name: str, **fields: Any) -> WorkerJob:
@@ -77,5 +80,5 @@ def trained_head(home: Home, name: str, **fields: Any) -> WorkerJob:
     write_json(folder.dir.config, order)
     job = WorkerJob(folder.dir.path)
     result = train_job.run(job)
-    write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
+    write_json(job.dir.result, {"status": "finished", "result": result})
     return job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from engine.export.parity.__main__ import main as read_apart
 from engine.export.parity.exchange import ParityAnswers, ParityFolder
 from engine.training import train_job
 from engine.worker.job import WorkerJob
+from store.core.documents import parse_document
 from store.core.errors import ModelError
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
@@ -60,7 +60,7 @@ def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
     """A run that has finished."""
     job = make_job(home, name, **(QUICK | {"probes": False, "max_steps": 3, "learning_rate": 1e-2} | fields))
     result = train_job.run(job)
-    write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
+    write_json(job.dir.result, {"status": "finished", "result": result})
     return job
 
 
@@ -72,8 +72,7 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
             read_apart(str(folder.path))
         except Exception as error:  # as the end of the other process would be told
             raise ModelError(f"The export can't be read in another process: {error}") from error
-        answers: ParityAnswers = read_json(folder.answered)
-        return answers
+        return parse_document(ParityAnswers, read_json(folder.answered))
 
     monkeypatch.setattr(checking, "_run_reader", here)
 

@@ -45,17 +45,17 @@ class Silent:
     """A playground in which nobody talks; `standing`: how it stands."""
 
     def __init__(self) -> None:
-        self.standing: PlaygroundState = {
-            "state": "away",
-            "memory_bytes": None,
-            "gpu_bytes": None,
-            "loaded": [],
-            "machine_has": None,
-            "beside": False,
-            "seconds_left": None,
-            "slowdown": None,
-            "answering": [],
-        }
+        self.standing: PlaygroundState = PlaygroundState(
+            state="away",
+            memory_bytes=None,
+            gpu_bytes=None,
+            loaded=[],
+            machine_has=None,
+            beside=False,
+            seconds_left=None,
+            slowdown=None,
+            answering=[],
+        )
 
     async def generate(self, body: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
         raise AssertionError(f"{body} was said to an engine that answers nothing")
@@ -106,7 +106,7 @@ def still_engine(
     commands |= {name: done[name] for name in real}
     engine.endpoints = (serve or _build_endpoints)(database, home)
     with database.transaction() as tx:
-        settings.set_owner_name(tx, OWNER["name"])  # whatever the account is called that runs the tests
+        settings.set_owner_name(tx, OWNER.name)  # whatever the account is called that runs the tests
     handlers = Handlers(
         commands,
         lambda name, body, person: ask(name, body),

@@ -234,16 +234,15 @@ def _tokens(at: AppTest) -> str:
 
 def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
     def mending(dealt: str) -> None:
-        from typing import Any
-
         from pages.training.preview import show_leak_fixes
+        from store.core.training_schemas import Preview
         from store.data.schemas import Dataset
         from store.training.train_config import Split, TrainConfig
         from tests.unit.store_samples import row_of
 
         dataset = row_of(Dataset, **{**Split().fields(), "split_by": dealt, "dataset_id": "d"})
-        answer: Any = {"leaks": {"exact": 2, "near": 0, "same_prompt": 0, "checked_near": True}}
-        show_leak_fixes(answer, TrainConfig(dataset="d"), dataset)
+        leaks = {"exact": 2, "near": 0, "same_prompt": 0, "checked_near": True}
+        show_leak_fixes(row_of(Preview, leaks=leaks), TrainConfig(dataset="d"), dataset)
 
     at = AppTest.from_function(mending, args=("given",)).run()
     assert [button.label for button in at.button] == ["Deal at random in this run", "To the tab Split"]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,24 +25,31 @@ from pages.monitoring.quality import (
 )
 from pages.shared import session
 from store.bias import bias_checks
-from store.core.figure_schemas import Figure
+from store.core.figure_schemas import Estimate, Figure
 from store.core.home import Home
-from store.core.monitoring_schemas import ArmComparison, ArmSummary, BaseMeasurement, SideBySide
+from store.core.monitoring_schemas import (
+    ArmComparison,
+    ArmSummary,
+    BaseMeasurement,
+    SideBySide,
+    SignificantDifference,
+)
+from store.core.rights import OWNER
 from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors, side_by_side
 from store.monitoring.monitors import GoldenRun
 from store.monitoring.traffic import TrafficPoint
 from store.serving import endpoint_status
-from store.serving.schemas import EndpointStatus
+from store.serving.schemas import EndpointConfig, EndpointState, EndpointStatus, ServedModel
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.bias import checked
 from tests.unit.monitoring.texts import bank_questions, chat
+from tests.unit.store_samples import row_of
 
 FRIENDLY = {"hey", "lol", "mum", "WINNER!!", "miss"}  # first words of `chat`
 PAGE = "pages/monitoring/monitor.py"
-OWNER = {"person_id": "owner", "name": "you", "role": "admin"}
 
 
 def _write(monitored: Monitored, endpoint_id: str, texts: list[str], every: float) -> None:
@@ -58,19 +65,19 @@ def _write(monitored: Monitored, endpoint_id: str, texts: list[str], every: floa
 def _pairs() -> list[SideBySide]:
     """A candidate that is worse, one that has not answered yet, and a shadow."""
     arms: dict[str, ArmSummary] = {
-        name: {"callers": callers, "answers": 4 * callers, "share": share}
+        name: ArmSummary(callers=callers, answers=4 * callers, share=share)
         for name, callers, share in (("live", 31, 0.9), ("other", 28, 0.6))
     }
-    look: ArmComparison = {
-        "look": 3, "answers": 236, "next_look": 354, "at": 0.0, "live": arms["live"], "other": arms["other"],
-        "left_out": 2, "p": 0.0001, "alpha": 0.0005, "sure": {"verdict": "worse", "answers": 180, "at": 0.0},
-        "difference": {"value": -0.3, "low": -0.52, "high": -0.08, "n": 59},
-    }  # fmt: skip
-    quiet: ArmComparison = {
-        **look, "sure": None, "p": 0.5,
-        "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9},
-    }  # fmt: skip
-    pair: SideBySide = SideBySide(
+    look = ArmComparison(
+        look=3, answers=236, next_look=354, at=0.0, live=arms["live"], other=arms["other"],
+        left_out=2, p=0.0001, alpha=0.0005, sure=SignificantDifference(verdict="worse", answers=180, at=0.0),
+        difference=Estimate(value=-0.3, low=-0.52, high=-0.08, n=59),
+    )  # fmt: skip
+    quiet = replace(
+        look, sure=None, p=0.5,
+        difference=Estimate(value=0.02, low=-0.1, high=0.14, n=9),
+    )  # fmt: skip
+    pair = SideBySide(
         endpoint_id="changed", model="bank", live="bank@3", other="bank<i>@4",
         role="candidate", share=0.2, noticed_at=datetime(2026, 1, 1),
         since=datetime(2026, 1, 2), ended_at=None, looks={"labels": look},
@@ -137,7 +144,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         add_endpoint(tx, "quiet", "Quiet")
     for endpoint_id, name in (("changed", "Bank <b>"), ("quiet", "Quiet")):
         body = {"endpoint": name, "reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
-        monitored.commands.table()["set_monitor"](body, OWNER)  # type: ignore[arg-type]
+        monitored.commands.table()["set_monitor"](body, OWNER)
         changed = endpoint_id == "changed"  # over weeks, as an alarm waits for days
         texts = [*bank_questions(rng, 230), *chat(rng, 110)] if changed else bank_questions(rng, 150)
         _write(monitored, endpoint_id, texts, every=7_200.0 if changed else 60.0)
@@ -194,8 +201,8 @@ def test_it_is_asked_by_the_name_of_its_model_at_its_address(
 ) -> None:
     seen = _status(
         "new",
-        state={"address": "http://127.0.0.1:8601", "backends": []},
-        config={"models": [{"name": "bank", "routes": []}]},
+        state=row_of(EndpointState, address="http://127.0.0.1:8601", backends=[]),
+        config=row_of(EndpointConfig, models=[ServedModel(name="bank", routes=[])]),
         settings={"port": 8601},
     )
     monkeypatch.setattr(endpoint_status, "list_endpoints", lambda _: [seen])
@@ -257,7 +264,7 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
     outcome.set_value("new_normal")
     button.click().run()
     assert not at.exception
-    seen, owner = monitor_alerts.past_alerts(watched.database, "changed"), Client(watched.home).me()["name"]
+    seen, owner = monitor_alerts.past_alerts(watched.database, "changed"), Client(watched.home).me().name
     assert [(alert.outcome, alert.acknowledged_by_name) for alert in seen] == [("new_normal", owner)]
     assert f"seen by {owner}" in everything_said(at)
     left = monitor_alerts.open_by_endpoint(watched.database).get("changed")
@@ -317,7 +324,7 @@ def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:
     assert monitor is not None
     assert monitor.config == {"reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
     assert monitor.revision == revision  # nothing that the tests rest on is another
-    assert monitor.changed_by_name == Client(watched.home).me()["name"]
+    assert monitor.changed_by_name == Client(watched.home).me().name
 
 
 def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
@@ -336,10 +343,10 @@ def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
 
 
 def test_the_last_look_says_how_many_answers_were_measured(watched: StillEngine, open_page: Open) -> None:
-    look: BaseMeasurement = {
-        "measured": 180, "left_out": 1_200, "cut": 3, "reasons": {"the answer is a *label*": 20},
-        "seconds": 1.24, "loading": 3.4,
-    }  # fmt: skip
+    look = BaseMeasurement(
+        measured=180, left_out=1_200, cut=3, reasons={"the answer is a *label*": 20},
+        seconds=1.24, loading=3.4,
+    )  # fmt: skip
     before = monitors.find(watched.database, "quiet")
     assert before is not None
     settings = monitors.get_settings(before)
@@ -384,8 +391,7 @@ def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
 
 
 def _figure(value: float, low: float | None, high: float | None) -> Figure:
-    figure = {"metric": "eval/label_accuracy", "value": value, "low": low, "high": high, "n": 200}
-    return cast(Figure, figure)
+    return row_of(Figure, metric="eval/label_accuracy", value=value, low=low, high=high, n=200)
 
 
 def test_too_few_tested_is_not_a_reference_that_is_missing() -> None:

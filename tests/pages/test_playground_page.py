@@ -184,27 +184,26 @@ def test_a_conversation_is_exported_as_it_is_shown(open_page: Open, talked: Stil
 def test_what_has_the_machine_is_said_with_its_time_or_its_price(
     open_page: Open, engine: StillEngine
 ) -> None:
-    standing = engine.playground.standing
-    before = dict(standing)
-    standing.update({"machine_has": "A run", "seconds_left": 600.0})
+    before = engine.playground.standing
+    standing = engine.playground.standing = replace(before, machine_has="A run", seconds_left=600.0)
     try:
         assert "“A run” has the machine, by its own count for about 10 min" in everything_said(
             open_page(engine.home, PAGE)
         )
-        standing["beside"] = True
+        standing.beside = True
         assert "Models answer beside it" in everything_said(open_page(engine.home, PAGE))
-        standing["slowdown"] = 1.256
+        standing.slowdown = 1.256
         assert "each of its steps takes 1.26 times as long" in everything_said(open_page(engine.home, PAGE))
     finally:
-        standing.update(before)  # type: ignore[typeddict-item]
+        engine.playground.standing = before
 
 
 def test_a_turn_that_is_being_answered_is_read_along(open_page: Open, talked: StillEngine) -> None:
-    talked.playground.standing["answering"] = ["t3", "elsewhere"]
+    talked.playground.standing.answering = ["t3", "elsewhere"]
     try:
         drawn = component(open_page(talked.home, PAGE, conversation="c"))
         assert drawn["answering"] == "t3"
         drawn = component(open_page(talked.home, PAGE, conversation="c", turn="t2"))
         assert drawn["answering"] == ""
     finally:
-        talked.playground.standing["answering"] = []
+        talked.playground.standing.answering = []

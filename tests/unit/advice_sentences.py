@@ -3,6 +3,7 @@ edges."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -16,14 +17,18 @@ from engine.evaluation.statistics import cost_prediction
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
 from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
 from engine.evaluation.training_curve import advice
-from engine.evaluation.training_curve.run_curve import RunCurves
+from engine.evaluation.training_curve.run_curve import RunCurves, Validation
 from engine.evaluation.verdicts import forgetting, launch_advice
 from engine.evaluation.verdicts.data_findings import find_findings
 from engine.evaluation.verdicts.paired_measurements import pair_probes
+from store.core.training_schemas import AdviceOption, MethodHistory
 from store.data.signals import GROUP_OF, GROUPS, SIGNALS, Signal
+from store.evaluation.schemas import JudgePositionBias, JudgingResult, PairCounts
+from store.evaluation.verdict_schemas import Overfitting, TrainingStop
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 from tests.unit.probe_rows import requests, table
+from tests.unit.store_samples import row_of
 
 COUNTS = (1, 2, 5, 30, 1_000)
 
@@ -34,7 +39,7 @@ def of_refusals() -> Iterator[str]:
         shares = sorted({0, n // 2, n})
         for before, after in itertools.product(itertools.product(shares, repeat=2), repeat=2):
             paired = pair_probes(table(requests(before, n=n)), table(requests(after, n=n)))
-            yield from forgetting.assess_refusals(paired["requests"])["sentences"]
+            yield from forgetting.assess_refusals(paired["requests"]).sentences
 
 
 def of_findings() -> Iterator[str]:
@@ -77,13 +82,16 @@ def of_recommendations() -> Iterator[str]:
                 yield from (recommendation["sentence"], *recommendation["reasons"])
 
 
-def past(gain: float, half: float | None, runs: int = 1) -> dict[str, Any]:
+def past(gain: float, half: float | None, runs: int = 1) -> MethodHistory:
     """What runs with a method measured."""
     low, high = (None, None) if half is None else (gain - half, gain + half)
-    return {"gain": gain, "low": low, "high": high, "unit": "nats a token", "runs": runs, "n": 100}
+    return MethodHistory(
+        gain=gain, low=low, high=high, unit="nats a token", runs=runs, n=100, memory_gib=None, seconds=None,
+        best_run="r",
+    )  # fmt: skip
 
 
-def option(method: str, high: float, measured: dict[str, Any] | None) -> dict[str, Any]:
+def option(method: str, high: float, measured: MethodHistory | None) -> AdviceOption:
     """A method that needs so many GiB of 16."""
     return {
         "method": method, "title": METHODS[method].title, "problem": "", "past": measured,
@@ -110,16 +118,17 @@ def of_advice() -> Iterator[str]:
         courses.items(), ("epochs", "max_steps", "early_stopping"),
     ):  # fmt: skip
         first = 10 if name == "from a new head" else 0
-        validations: list[Any] = [
-            {"step": first + 10 * i, "row_ids": [0], "loss_sums": [mean], "tokens": [1]}
+        validations = [
+            Validation(step=first + 10 * i, row_ids=[0], loss_sums=[mean], tokens=[1])
             for i, mean in enumerate(means)
         ]
         for best, config in itertools.product((0, 10), settings):
-            stopped = {"reason": reason, "step": 20, "restored_step": best or None}
+            stopped = TrainingStop(reason=reason, step=20, restored_step=best or None)
+            overfitting = row_of(Overfitting, state=shape, best_step=best)
             split = "validation" if name == "falls" else "test"
-            outcome = advice.VerdictOutcome(state, gain, split, {"state": shape, "best_step": best})
+            outcome = advice.VerdictOutcome(state, gain, split, overfitting)
             pieces = advice.advise(outcome, RunCurves(validations=validations, stopped=stopped), config)
-            yield from (piece["text"] for piece in pieces)
+            yield from (piece.text for piece in pieces)
 
 
 def of_predictions() -> Iterator[str]:
@@ -165,24 +174,28 @@ def order_of(kind: str, place: int) -> tuple[float, float]:
     return mixed[each[kind]] if kind in each else (np.nan, np.nan)
 
 
-def judged_of(orders: np.ndarray, first: list[str], second: list[str]) -> dict[str, Any]:
+def judged_of(orders: np.ndarray, first: list[str], second: list[str]) -> JudgingResult:
     """What a judge job answers."""
     forth, back = orders.T
     wins = np.where(forth == back, forth, np.where(np.isnan(forth + back), np.nan, 0.5))
     unjudged = {int(place): "no verdict" for place in np.flatnonzero(np.isnan(wins))}
     differ = ~np.isnan(wins) & (forth != back)
     counted, split = int((~np.isnan(wins)).sum()), int(differ.sum())
-    position = {
-        "agree": wilson_interval(counted - split, counted).to_dict(),
-        "first_shown": wilson_interval(int((forth > back)[differ].sum()), split).to_dict() if split else None,
-    } if counted else None  # fmt: skip
+    position = JudgePositionBias(
+        agree=wilson_interval(counted - split, counted).to_estimate(),
+        first_shown=(
+            wilson_interval(int((forth > back)[differ].sum()), split).to_estimate() if split else None
+        ),
+    ) if counted else None  # fmt: skip
     scored = RowScores("preference", np.arange(len(wins)), wins, bounds=(0.0, 1.0), reasons=unjudged)
-    details = {"position": position, "length": compute_length_effect(wins, first, second).to_dict()}
-    counts = {"first": int((wins == 1).sum()), "second": int((wins == 0).sum()), "split": split}
-    counts |= {"ties": int((wins == 0.5).sum()) - split, "unjudged": len(unjudged)}
+    details = {"position": position, "length": compute_length_effect(wins, first, second).to_document()}
+    counts = PairCounts(
+        first=int((wins == 1).sum()), second=int((wins == 0).sum()), split=split,
+        ties=int((wins == 0.5).sum()) - split, unjudged=len(unjudged),
+    )  # fmt: skip
     reasons = {"no verdict": len(unjudged)} if unjudged else {}
-    figure = aggregate_scores(scored) | {"details": details}
-    return {"figure": figure, "pairs": counts, "reasons": reasons, "notices": []}
+    figure = dataclasses.replace(aggregate_scores(scored), details=details)
+    return row_of(JudgingResult, figure=figure, pairs=counts, reasons=reasons, notices=[])
 
 
 SOURCES = (of_refusals, of_findings, of_recommendations, of_advice, of_predictions, of_judgings)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from engine.commands import Commands
 from store.core.rights import OWNER
 from store.core.schemas import Job, Person
+from store.core.training_schemas import MemoryEstimate, Preview, TimeEstimate
 from store.data import datasets
+from store.db.records import to_json
 from store.jobs import job_queue
 from store.training.train_config import TrainConfig
-from tests.unit.store_samples import new_dataset, new_store
+from tests.unit.store_samples import new_dataset, new_store, row_of
 
 START = 1_800_000_000.0
 
@@ -34,21 +37,17 @@ class Desk:
         assert name == "preview"
         self.asked.append(body)
         config = TrainConfig.parse(body["config"]).resolved(600)
-        cost = {
-            "memory": {
-                "peak_gib": 1.5,
-                "low_gib": 1.2,
-                "high_gib": 1.9,
-                "counted_gib": 1.4,
-                "process_gib": 0.6,
-            },
-            "time": {
-                **{"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0},
-                **{"timing": "timed", "steps_timed": True, "counted_seconds": 80.0, "course_seconds": 50.0},
-            },
-            "steps": 30,
-        }
-        return {"config": config.model_dump(), "problems": self.problems, **cost}
+        memory = row_of(
+            MemoryEstimate, peak_gib=1.5, low_gib=1.2, high_gib=1.9, counted_gib=1.4, process_gib=0.6
+        )
+        time = row_of(
+            TimeEstimate, seconds=90.0, low_seconds=60.0, high_seconds=140.0, counted_seconds=80.0,
+            course_seconds=50.0, timing="timed", steps_timed=True,
+        )  # fmt: skip
+        answer = row_of(
+            Preview, config=config.model_dump(), problems=self.problems, memory=memory, time=time, steps=30
+        )
+        return json.loads(to_json(answer))
 
     def __call__(self, name: str, /, by: Person = OWNER, **body: Any) -> dict[str, Any]:
         return self.commands[name](body, by)

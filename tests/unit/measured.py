@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from engine.data.signals import duplicate_signals
 from store.core.home import Home
+from store.core.row_schemas import SetFigure
 from store.data.config import ProfileConfig
 from tests.unit.data_job import make_job
 
@@ -52,7 +53,7 @@ def sentence(seed: int, words: int) -> str:
 
 def compute(
     home: Home, rows: Path, threshold: float = 0.7, tell: Any = lambda *_: None
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+) -> tuple[pa.Table, dict[str, SetFigure]]:
     """The group `duplicates` of a Parquet file of rows."""
     config = ProfileConfig(dataset="d", group="duplicates", threshold=threshold)
     return duplicate_signals.compute(make_job(home, "profile", {}), config, rows, tell)

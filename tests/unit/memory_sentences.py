@@ -16,11 +16,13 @@ from engine.evaluation.verdicts import (
     membership_inference,
     paired_measurements,
 )
+from engine.evaluation.verdicts.forgetting_text import describe_forgetting
 from engine.evaluation.verdicts.paired_measurements import PairedProbe
 from engine.transfer import effects
 from engine.transfer import text as transfer_words
 from engine.transfer.effects import Task, compute_backward_transfer
 from pages.comparison import differences
+from store.evaluation.forgetting_schemas import ForgettingParts
 
 SIZES = (0, 1, 2, 3, 5, 10, 40)
 LEVELS = ("equal", "alike", "apart", "tiny", "huge", "broken", "unequal")
@@ -73,7 +75,7 @@ def of_membership() -> Iterator[str]:
             {"base": {"loss": base / tokens}, "tuned": {"loss": tuned / tokens}}
             for base, tuned, tokens in (inside, outside)
         ]
-        yield membership_inference.assess_membership(*groups)["sentence"]  # type: ignore[arg-type]
+        yield membership_inference.assess_membership(*groups).sentence  # type: ignore[arg-type]
         points = membership_inference.compute_checkpoint_points({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
         yield membership_inference.describe_path(points)
 
@@ -85,7 +87,7 @@ def of_extraction() -> Iterator[str]:
         written = [
             [text if i < count else "no" for i, text in enumerate(texts[:rows])] for count in (base, tuned)
         ]
-        yield extraction.compare_continuations(texts[:rows], *written)["sentence"]
+        yield extraction.compare_continuations(texts[:rows], *written).sentence
         asked: list[extraction.ContinuedRow] = [
             {
                 "row_id": i, "reference": text, "base": written[0][i], "tuned": written[1][i], "tokens": 20,
@@ -95,12 +97,12 @@ def of_extraction() -> Iterator[str]:
         ]  # fmt: skip
         counted: extraction.PassageCounts = {"rows": rows, "short": 0, "passed": 0}
         held: dict[str, extraction.PassageCounts] = {"train": counted, "held_out": counted}
-        yield extraction.assess_verbatim(asked, asked[: rows // 2], held, 10)["sentence"]
+        yield extraction.assess_verbatim(asked, asked[: rows // 2], held, 10).sentence
     others = np.arange(1, 256)
     for planted, never, rows in itertools.product((0.5, 100.0, 300.0), (0.5, 100.0), (1, 2, 5)):
         groups = {0: [(never, others)] * rows, 1: [(100.0, others)] * rows, 16: [(planted, others)] * rows}
-        yield extraction.assess_canaries(groups)["sentence"]
-        yield extraction.assess_canaries({1: [(planted, others)] * rows})["sentence"]
+        yield extraction.assess_canaries(groups).sentence
+        yield extraction.assess_canaries({1: [(planted, others)] * rows}).sentence
 
 
 def of_repeats() -> Iterator[str]:
@@ -111,13 +113,13 @@ def of_repeats() -> Iterator[str]:
         for after in (tuned, better, base + base - better):
             kinds = {"exact": np.arange(rows) < hit}
             rows_of = duplicates.RowLossPair(base, after, tokens)
-            yield duplicates.assess_leaks(rows_of, kinds, True)["sentence"]
+            yield duplicates.assess_leaks(rows_of, kinds, True).sentence
             times = np.where(np.arange(rows) < hit, 3, 1)
             counts = (rows, min(hit, rows))
             measured = duplicates.MeasuredTraining(
                 np.arange(rows), times, rows_of, np.full(5, 2.0), {}, *counts
             )
-            yield duplicates.assess_training_repeats(measured)["sentence"]
+            yield duplicates.assess_training_repeats(measured).sentence
 
 
 def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> PairedProbe:
@@ -146,7 +148,7 @@ def of_forgetting() -> Iterator[str]:
         for before, after in itertools.product((right, wrong, mixed), repeat=2):
             for name in (paired_measurements.CHOICES, f"{paired_measurements.TASK}piqa"):
                 parts = [forgetting.assess_choices(asked(name, before, after))]
-                yield from judged({"texts": [], "choices": parts, "divergence": []})
+                yield from judged(ForgettingParts(texts=[], choices=parts, divergence=[]))
         for kind in LEVELS:
             if kind == "broken":
                 continue
@@ -156,16 +158,17 @@ def of_forgetting() -> Iterator[str]:
                 read(paired_measurements.OWN_SAMPLES, *losses(kind, rows))
             )
             texts = [forgetting.assess_text(text), forgetting.assess_text(own)]
-            yield from judged({"texts": texts, "choices": [], "divergence": [samples]})
+            yield from judged(ForgettingParts(texts=texts, choices=[], divergence=[samples]))
     nothing = asked(paired_measurements.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
-    yield from judged({"texts": [], "choices": [forgetting.assess_choices(nothing)], "divergence": []})
+    unscored = forgetting.assess_choices(nothing)
+    yield from judged(ForgettingParts(texts=[], choices=[unscored], divergence=[]))
 
 
-def judged(document: dict[str, Any]) -> list[str]:
-    """The sentences of these documents."""
-    parts = [*document["texts"], *document["choices"]]
-    forgetting.correct_user_probes(parts)
-    return forgetting.describe_forgetting(forgetting.combine_parts(parts), document)
+def judged(parts: ForgettingParts) -> list[str]:
+    """The sentences of these parts."""
+    rated = [*parts.texts, *parts.choices]
+    forgetting.correct_user_probes(rated)
+    return describe_forgetting(forgetting.combine_parts(rated), parts)
 
 
 def of_transfer() -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.registry import version_keeping
 from store.core.job_folder import JobDir, write_json
+from store.core.model_schemas import VersionFile
 from store.core.version_folders import compute_fingerprint, hash_file, list_files_below
 from store.jobs import job_queue
 from store.runs import runs
@@ -49,12 +50,12 @@ def staged(folder: Path, contents: dict[str, str], base: str | None = "tiny", ad
     for name, text in contents.items():
         (folder / name).write_text(text)
     files = [
-        {
-            "path": name,
-            "bytes": (folder / name).stat().st_size,
-            "sha256": hash_file(folder / name),
-            "modified_ns": (folder / name).stat().st_mtime_ns,
-        }
+        VersionFile(
+            path=name,
+            bytes=(folder / name).stat().st_size,
+            sha256=hash_file(folder / name),
+            modified_ns=(folder / name).stat().st_mtime_ns,
+        )
         for name in list_files_below(folder)
     ]
     return {

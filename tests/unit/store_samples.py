@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import tempfile
 import threading
 import time
@@ -16,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
 
+from store.core.documents import get_type_fields
 from store.core.home import Home
 from store.core.job_folder import write_json
 from store.core.schemas import Person
 from store.data.schemas import NewDataset
 from store.db.database import Database, Params, utc_now
 from store.db.named_query import load_queries
-from store.db.query_answers import get_type_fields
 from store.db.records import decode
 from store.db.statements import Statement
 from store.http.server import Handlers, Who, build_app
@@ -96,8 +97,12 @@ def add_job(database: Database, job_id: str, *, status: str = "training", run: b
 
 
 def row_of(row_type: type[Row], **given: Any) -> Row:
-    """A row that has null for what a test does not say."""
-    return row_type(**{**dict.fromkeys(get_type_fields(row_type) or ()), **given})
+    """A row or document that has its defaults, and null, for what a test does not say."""
+    fields = dict.fromkeys(get_type_fields(row_type) or ())
+    for field in dataclasses.fields(row_type) if dataclasses.is_dataclass(row_type) else ():
+        if (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING):
+            del fields[field.name]
+    return row_type(**{**fields, **given})
 
 
 def new_dataset(dataset_id: str, name: str, **fields: Any) -> NewDataset:

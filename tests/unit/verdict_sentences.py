@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from engine.evaluation.comparison import pareto
 from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
+from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.statistics.proportions import estimate_answer_change
-from engine.evaluation.training_curve import overfitting, stages
-from engine.evaluation.training_curve.run_curve import LossCurves, MetricValues
+from engine.evaluation.training_curve import stages
+from engine.evaluation.training_curve.run_curve import LossCurves, MetricValues, Validation
 from engine.evaluation.verdicts import classifier_verdict, forgetting_tradeoff, live_alarms
 from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
 from engine.evaluation.verdicts.question_part import assign_prompts
 from pages.shared import display, run_results
+from store.core.figure_schemas import Estimate
+from store.evaluation.verdict_schemas import Overfitting, TrainingStop, Verdict
 from store.training.train_config import TrainConfig
+from tests.unit.store_samples import row_of
 from tests.unit.verdict_inputs import assess, judge, judge_classes, judge_mixed, judge_pairs
 
 COUNTS = (1, 2, 5, 30, 400)
 CONFIG = TrainConfig(dataset="d").resolved(600).model_dump()
 PAIRS = TrainConfig(dataset="d", task="dpo").resolved(600).model_dump()
-STOPPED = {"reason": "epochs", "step": 40, "restored_step": 20}
+STOPPED = TrainingStop(reason="epochs", step=40, restored_step=20)
 CURVE = [(step, 2 - 0.01 * step) for step in range(1, 41)]
 
 
-def validations(means: list[float], rows: int, noise: float = 0.02) -> list[overfitting.Validation]:
+def validations(means: list[float], rows: int, noise: float = 0.02) -> list[Validation]:
     random = np.random.default_rng(0)
     tokens = np.full(rows, 10.0)
     return [
-        {
-            "step": 10 * place,
-            "row_ids": np.arange(rows),
-            "loss_sums": 10 * (mean + (noise * random.normal(0, 1, rows) if mean else np.zeros(rows))),
-            "tokens": tokens,
-        }
+        Validation(
+            step=10 * place,
+            row_ids=np.arange(rows),
+            loss_sums=10 * (mean + (noise * random.normal(0, 1, rows) if mean else np.zeros(rows))),
+            tokens=tokens,
+        )
         for place, mean in enumerate(means)
     ]
 
@@ -71,24 +76,24 @@ def gains(rows: int) -> dict[str, np.ndarray]:
     }
 
 
-def documents(document: dict[str, Any]) -> Iterator[str]:
+def documents(verdict: Verdict) -> Iterator[str]:
     """The sentences of a verdict and what its screen says of it."""
-    yield document["headline"]
-    yield from document["sentences"]
-    yield from (piece["text"] for piece in document["advice"])
-    if shape := document["overfitting"]:
-        yield from of_shape(shape)
-    for part in ("gain", "accuracy_gain"):
-        if document[part]:
-            yield display.format_estimate(document[part])
-    if document["gain"]:
-        yield run_results.format_perplexity_ratio(document["gain"]) or ""
+    yield verdict.headline
+    yield from verdict.sentences
+    yield from (piece.text for piece in verdict.advice)
+    if verdict.overfitting:
+        yield from of_shape(verdict.overfitting)
+    for estimate in (verdict.gain, verdict.accuracy_gain):
+        if estimate:
+            yield display.format_estimate(estimate)
+    if verdict.gain:
+        yield run_results.format_perplexity_ratio(verdict.gain) or ""
 
 
-def of_shape(shape: dict[str, Any]) -> Iterator[str]:
-    yield from (shape["sentence"], shape["stage_sentence"], shape["gap_sentence"])
-    if shape["parting"]:
-        yield shape["parting"]["sentence"]
+def of_shape(shape: Overfitting) -> Iterator[str]:
+    yield from (shape.sentence, shape.stage_sentence, shape.gap_sentence)
+    if shape.parting:
+        yield shape.parting.sentence
 
 
 def of_runs() -> Iterator[str]:
@@ -148,9 +153,10 @@ def of_classifiers() -> Iterator[str]:
             for predicted in answers.values():
                 shares = np.full((rows, 2), 1e-9)
                 shares[np.arange(rows), predicted] = 1 - 1e-9
-                tuned = compute_class_figures(truth, predicted, labels) | {
-                    "calibration": compute_calibration(np.log(shares), truth)
-                }
+                tuned = replace(
+                    compute_class_figures(truth, predicted, labels),
+                    calibration=compute_calibration(np.log(shares), truth),
+                )
                 base = compute_class_figures(truth, np.zeros(rows, int), labels)
                 classification = classifier_verdict.build_classification(
                     split, labels, [50, 50], classifier_verdict.ClassifierFigures(tuned, base, base),
@@ -166,9 +172,9 @@ def of_classifiers() -> Iterator[str]:
                         config=CONFIG,
                     )
                 )  # fmt: skip
-                document = {"sentences": []}
-                classifier_verdict.add_label_figures(document, classification)
-                yield from document["sentences"]
+                verdict = row_of(Verdict, sentences=[])
+                classifier_verdict.add_label_figures(verdict, classification)
+                yield from verdict.sentences
 
 
 def of_pairs() -> Iterator[str]:
@@ -199,8 +205,8 @@ def of_pairs() -> Iterator[str]:
 
 def measured(rows: int, shares: list[float]) -> list[MetricValues]:
     return [
-        {"step": 10 * place, "row_ids": np.arange(rows), "values": np.arange(rows) < share * rows,
-         "weights": np.ones(rows)}
+        MetricValues(step=10 * place, row_ids=np.arange(rows), values=np.arange(rows) < share * rows,
+         weights=np.ones(rows))
         for place, share in enumerate(shares)
     ]  # fmt: skip
 
@@ -219,7 +225,7 @@ def of_courses() -> Iterator[str]:
                 raised = live_alarms.check_overfitting(
                     LossCurves(validations=course, train_curve=CURVE), unit="nats a token", looks=5
                 )
-                raised += live_alarms.list_verdict_alarms({"overfitting": shape, "stopped": STOPPED})
+                raised += live_alarms.list_verdict_alarms(row_of(Verdict, overfitting=shape, stopped=STOPPED))
                 yield from (alarm.message for alarm in raised)
         for rise in gains(rows).values():
             forgot = live_alarms.check_forgetting(
@@ -233,15 +239,14 @@ def of_mixes() -> Iterator[str]:
         for losses in gains(rows).values():
             if not np.isfinite(losses).all():
                 continue
-            prose = {"value": 0.1, "low": None, "high": None, "n": 1, "why": "there is only one row"}
+            prose = Estimate(value=0.1, low=None, high=None, n=1, why="there is only one row")
             points = [
-                forgetting_tradeoff.ShareGain(alpha, gain, prose)
-                for alpha, gain in (
-                    (alpha, vars(forgetting_tradeoff.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
-                    for alpha in (0.0, 0.25, 0.5)
+                forgetting_tradeoff.ShareGain(
+                    alpha, ratio_interval(alpha * 10 * losses, np.full(rows, 10)).to_estimate(), prose
                 )
+                for alpha in (0.0, 0.25, 0.5)
             ]
-            yield forgetting_tradeoff.recommend_share(points)["sentence"]
+            yield forgetting_tradeoff.recommend_share(points).sentence
 
 
 def of_sweeps() -> Iterator[str]:

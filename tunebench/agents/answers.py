@@ -112,19 +112,19 @@ def format_interval(low: float | None, high: float | None, n: int) -> str:
 
 def describe_run_figure(figure: RunFigure) -> str:
     """A figure of a run: "gain: 0.31 nats a token (95% interval 0.25 to 0.37, n 120); surely above 0"."""
-    low, high = figure["low"], figure["high"]
-    words = format_interval(low, high, figure["n"])
+    low, high = figure.low, figure.high
+    words = format_interval(low, high, figure.n)
     verdict = ""
-    if low is not None and high is not None and figure["key"].startswith(CHANGES):
+    if low is not None and high is not None and figure.key.startswith(CHANGES):
         surely = "above" if low > 0 else "below"
         verdict = "; can't be told from 0" if low <= 0 <= high else f"; surely {surely} 0"
-    return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} ({words}){verdict}"
+    return f"{figure.title}: {figure.value:.4g} {figure.unit} ({words}){verdict}"
 
 
 def describe_metric(figure: Figure) -> str:
     """A figure of an evaluation."""
-    name, value = figure["metric"].removeprefix("eval/"), figure["value"]
+    name, value = figure.metric.removeprefix("eval/"), figure.value
     if value is None:
-        return f"{name}: nothing could be scored ({figure['failed'] or 'no usable row'})"
-    words = format_interval(figure["low"], figure["high"], figure["n"])
-    return f"{name}: {value:.4g} {figure['unit']} ({words}; {figure['better']} is better)"
+        return f"{name}: nothing could be scored ({figure.failed or 'no usable row'})"
+    words = format_interval(figure.low, figure.high, figure.n)
+    return f"{name}: {value:.4g} {figure.unit} ({words}; {figure.better} is better)"

@@ -231,13 +231,13 @@ class DataTools:
         client = self.connect()
         body = wishes.model_dump(exclude_none=True)
         body["source"] = upload_files(client, body["source"])
-        read: Inspection = client.ask("inspect", body, timeout=INSPECT_SECONDS)
+        read = client.ask("inspect", body, Inspection, timeout=INSPECT_SECONDS)
         return {
             "format": read["format"],
             "mapping": read["mapping"],
-            "columns": [column["name"] for column in read["columns"]],
+            "columns": [column.name for column in read["columns"]],
             "ignored": read["ignored"],
-            "undecided": [column["name"] for column in read["undecided"]],
+            "undecided": [column.name for column in read["undecided"]],
             "parts": read["parts"],
             "alternatives": read["alternatives"],
             "problems": read["problems"],
@@ -264,13 +264,13 @@ class DataTools:
         client = self.connect()
         document = config.model_dump(exclude_none=True)
         body = {**datasets.work_order(client, document), "recipe": document["recipe"]}
-        preview: CleanPreview = client.ask("clean_preview", body, timeout=PREVIEW_SECONDS)
+        preview = client.ask("clean_preview", body, CleanPreview, timeout=PREVIEW_SECONDS)
         return {
-            "fates": preview["fates"],
-            "problems": preview["problems"],
-            "examples": [_build_cleaned_row(example) for example in preview["examples"]],
-            "of": preview.get("of"),
-            "unknown": preview.get("unknown", []),
+            "fates": preview.fates,
+            "problems": preview.problems,
+            "examples": [_build_cleaned_row(example) for example in preview.examples],
+            "of": preview.of,
+            "unknown": (preview.unknown or []),
         }
 
     def clean_dataset(self, config: CleanConfig) -> WorkQueued:
@@ -313,11 +313,11 @@ def _quote_row(row: dict[str, Any]) -> QuotedRow:
 
 
 def _build_cleaned_row(example: FateExample) -> CleanedRow:
-    before, after = example["before"], example["after"]
+    before, after = example.before, example.after
     return {
-        "row_id": example["row_id"],
-        "fate": example["fate"],
-        "reason": example["reason"],
+        "row_id": example.row_id,
+        "fate": example.fate,
+        "reason": example.reason,
         "before": quote(before["text"]) if before else None,
         "after": quote(after["text"]) if after else None,
     }

@@ -137,7 +137,7 @@ class CompareTools:
                     "between": [pair.better, pair.other],
                     "sentence": pair.sentence,
                     "separated": pair.separated,
-                    "second_minus_first_loss": pair.interval.to_dict() if pair.interval else None,
+                    "second_minus_first_loss": pair.interval.to_estimate() if pair.interval else None,
                 }
                 for pair in differences
             ],
@@ -158,12 +158,12 @@ class CompareTools:
             "notices": comparison["notices"],
             "metrics": [
                 {
-                    "metric": gap["metric"].removeprefix("eval/"),
-                    "first_minus_second": gap["value"],
-                    "low": gap["low"],
-                    "high": gap["high"],
-                    "n": gap["n"],
-                    "first_is": gap["first_is"],
+                    "metric": gap.metric.removeprefix("eval/"),
+                    "first_minus_second": gap.value,
+                    "low": gap.low,
+                    "high": gap.high,
+                    "n": gap.n,
+                    "first_is": gap.first_is,
                 }
                 for gap in differences
             ],
@@ -180,7 +180,7 @@ def _compare_runs(
     """seeded: runs whose settings were run with several seeds among those that are compared."""
     names = _get_run_name(first), _get_run_name(second)
     for run in (first, second):
-        if not (run.verdict and run.verdict["gain"]):
+        if not (run.verdict and run.verdict.gain):
             return RunDifference(*names, None, f"{run.name} has no gain: it is {run.status}")
     reason = run_comparison.find_incomparability(first, second)
     if not reason and {first.run_id, second.run_id} & seeded:
@@ -190,10 +190,10 @@ def _compare_runs(
         return RunDifference(*names, None, reason)
     gain = run_comparison.require_gain(first)
     try:
-        rows = scored_rows.shared_losses(client, first.run_id, second.run_id, gain["split"])
+        rows = scored_rows.shared_losses(client, first.run_id, second.run_id, gain.split)
     except QueryError:
         return RunDifference(*names, None, "the losses of single rows of one of them are not there")
     if not all(rows["same_tokens"].to_pylist()):
         return RunDifference(*names, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[name].to_numpy()) for name in ("first_loss", "second_loss", "tokens")]
-    return compare_runs(*names, SharedRows(*columns), comparisons=comparisons, unit=gain["unit"])
+    return compare_runs(*names, SharedRows(*columns), comparisons=comparisons, unit=gain.unit)

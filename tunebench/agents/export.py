@@ -74,10 +74,10 @@ class ExportTools:
         parity = row.parity
         return {
             **_build_export(row),
-            "mean_kl": parity["mean_kl"],
-            "argmax_agreement": parity["argmax_agreement"],
-            "prompts": parity["prompts"],
-            "reasons": list(parity["reasons"]),
+            "mean_kl": parity.mean_kl,
+            "argmax_agreement": parity.argmax_agreement,
+            "prompts": parity.prompts,
+            "reasons": list(parity.reasons),
             "notices": list(row.notices),
         }
 
@@ -89,7 +89,7 @@ def _build_export(row: ModelExportRow) -> ExportedForm:
         "form": row.form,
         "status": row.status,
         "sentence": export_text.describe_export(row),
-        "answer_agreement": row.parity["answer_agreement"],
+        "answer_agreement": row.parity.answer_agreement,
         "folder": row.folder,
         "zip": row.zip,
     }

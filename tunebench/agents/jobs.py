@@ -120,7 +120,7 @@ def _find_job(client: Client, name: str) -> Job:
 
 def _require_own_job(client: Client, job: Job) -> Job:
     """The job. Raises ForbiddenError for one of somebody else: a persuaded agent ends no work of others."""
-    if job.created_by != client.me()["person_id"]:
+    if job.created_by != client.me().person_id:
         raise ForbiddenError(
             f"{job.title} was not asked for by the person whose token this is.",
             fix=f"They can do it themselves: tunebench cancel {job.job_id}",

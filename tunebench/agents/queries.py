@@ -11,7 +11,7 @@ from engine.evaluation.comparison import run_comparison
 from store.core.table_values import convert_times_to_text
 from store.evaluation import evaluations
 from store.evaluation.schemas import Evaluation
-from store.evaluation.verdict_schemas import Verdict, read_verdict
+from store.evaluation.verdict_schemas import Verdict
 from store.http.client import Client
 from store.runs import runs
 from store.runs.schemas import Run
@@ -182,7 +182,7 @@ class ReadTools:
         can be told from noise; what it forgot; what to try next; its warnings."""
         client = self.connect()
         row = runs.get_run(client, run)
-        verdict, error = read_verdict(row.verdict), row.error
+        verdict, error = row.verdict, row.error
         return {
             **_build_run_overview(row),
             "notes": quote(row.notes),
@@ -214,7 +214,7 @@ class ReadTools:
             **_build_evaluation(row),
             "notes": quote(row.notes),
             "checkpoint": row.checkpoint,
-            "notices": row.details["notices"],
+            "notices": row.details.notices,
         }
 
     def read_answers(
@@ -232,13 +232,13 @@ class ReadTools:
         total, rows = evaluations.page(
             client,
             row.evaluation_id,
-            figure["metric"],
-            better=figure["better"],
+            figure.metric,
+            better=figure.better,
             limit=limit,
             offset=offset,
         )
         return {
-            "metric": figure["metric"].removeprefix("eval/"),
+            "metric": figure.metric.removeprefix("eval/"),
             "total": total,
             "rows": [
                 {
@@ -274,7 +274,7 @@ def list_base_models(client: Client, limit: int) -> BaseModelList:
     here = client.models()
     return {
         "base_models": [
-            {"name": model["name"], "parameters": model["parameters"], "ready": model["ready"]}
+            {"name": model.name, "parameters": model.parameters, "ready": model.ready}
             for model in here[:limit]
         ],
         "base_models_total": len(here),
@@ -282,11 +282,9 @@ def list_base_models(client: Client, limit: int) -> BaseModelList:
 
 
 def _build_run_overview(run: Run) -> RunOverview:
-    verdict = read_verdict(run.verdict)
+    verdict = run.verdict
     gain = (
-        next((f for f in run_comparison.list_figures(verdict) if f["key"] == "gain"), None)
-        if verdict
-        else None
+        next((f for f in run_comparison.list_figures(verdict) if f.key == "gain"), None) if verdict else None
     )
     return {
         "run_id": run.run_id,
@@ -297,19 +295,19 @@ def _build_run_overview(run: Run) -> RunOverview:
         "dataset": run.dataset_name,
         "launched_at": run.created_at,
         "gain": describe_run_figure(gain) if gain else "not known",
-        "state": verdict["state"] if verdict else None,
+        "state": verdict.state if verdict else None,
     }
 
 
 def _build_verdict(verdict: Verdict) -> VerdictReport:
-    forgetting = verdict["forgetting"]
+    forgetting = verdict.forgetting
     return {
-        "state": verdict["state"],
-        "headline": verdict["headline"],
-        "sentences": list(verdict["sentences"]),
-        "forgetting": [forgetting["headline"], *forgetting["sentences"]] if forgetting else None,
+        "state": verdict.state,
+        "headline": verdict.headline,
+        "sentences": list(verdict.sentences),
+        "forgetting": [forgetting.headline, *forgetting.sentences] if forgetting else None,
         "figures": [describe_run_figure(figure) for figure in run_comparison.list_figures(verdict)],
-        "advice": [{"text": piece["text"], "change": piece["change"]} for piece in verdict["advice"]],
+        "advice": [{"text": piece.text, "change": piece.change} for piece in verdict.advice],
     }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, TypedDict
 from pydantic import Field
 
 from engine.monitoring.labelling import describe_label_queue
+from store.core.documents import as_json
 from store.http.schemas import StartedImprovement
 from store.registry import model_versions
 from store.registry.schemas import CheckReport
@@ -139,11 +140,11 @@ class ImproveTools:
             "left_out": dict(upcoming.left_out),
             "requests": [
                 {
-                    "text": quote(row["text"]),
-                    "answer": quote(row["answer"]),
-                    "reasons": row["reasons"],
-                    "version": row["version"],
-                    "times": row["times"],
+                    "text": quote(row.text),
+                    "answer": quote(row.answer),
+                    "reasons": row.reasons,
+                    "version": row.version,
+                    "times": row.times,
                 }
                 for row in upcoming.listed
             ],
@@ -170,9 +171,9 @@ def _build_improvement(improvement: Improvement) -> ImprovementSummary:
         "new_version": facts.get("version"),
         "in_use": facts.get("holder") or None,
         "run_id": facts.get("run_id"),
-        "new_rows": {**facts["rows"]} if "rows" in facts else None,
+        "new_rows": as_json(facts["rows"]) if "rows" in facts else None,
         "judged_by": improvement_text.describe_judging_rows(facts["rows"]) if "rows" in facts else None,
-        "checks": [_describe_check(check) for check in facts["gate"]["checks"]] if "gate" in facts else [],
+        "checks": [_describe_check(check) for check in facts["gate"].checks] if "gate" in facts else [],
         "trouble": f"{trouble['message']} {trouble.get('fix') or ''}".strip() if trouble else None,
         "begun_by": "the schedule" if improvement.scheduled else improvement.begun_by_name,
         "begun_at": improvement.begun_at,
@@ -183,9 +184,9 @@ def _build_improvement(improvement: Improvement) -> ImprovementSummary:
 
 def _describe_check(check: CheckReport) -> str:
     """ "New rows: passed, surely …: 0.061 share (95% interval 0.018 to 0.104, n 300); above 0 is better"."""
-    value = check["value"]
-    answer = f"{check['title']}: {ANSWERS[check['answer']]}"
+    value = check.value
+    answer = f"{check.title}: {ANSWERS[check.answer]}"
     if value is None:
-        return f"{answer}. {check['sentence']}"
-    words = format_interval(value["low"], value["high"], value["n"])
-    return f"{answer}: change {value['value']:.4g} {check['unit']} ({words}; above 0 is better)"
+        return f"{answer}. {check.sentence}"
+    words = format_interval(value.low, value.high, value.n)
+    return f"{answer}: change {value.value:.4g} {check.unit} ({words}; above 0 is better)"

@@ -167,7 +167,7 @@ class AgentServer:
         text = TextContent(type="text", text=format_text(answer))
         return CallToolResult(content=[text], structured_content=answer)
 
-    def _called(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _called(self, name: str, arguments: Mapping[str, Any]) -> object:
         tool = self._find(name)
         check_right(self._connect().me(), TOOLS.get(name))
         asked = tool.arguments.parse(dict(arguments))

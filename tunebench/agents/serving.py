@@ -164,18 +164,18 @@ def _build_change(client: Client, endpoint: str, following: str) -> EndpointChan
 
 def _build_endpoint_summary(seen: EndpointStatus) -> EndpointSummary:
     state = seen.state if seen.alive else None
-    hour = state["hour"] if state else None
-    problem = seen.problem or (state["error"] if state else None)
+    hour = state.hour if state else None
+    problem = seen.problem or (state.error if state else None)
     return {
         "endpoint_id": seen.endpoint_id,
         "name": seen.name,
         "state": describe_state(seen),
-        "address": f"{state['address']}/v1" if state else None,
-        "models": [model["name"] for model in seen.config["models"]] if seen.config else [],
-        "versions": [route["version"] for route in state["routes"]] if state else [],
+        "address": f"{state.address}/v1" if state else None,
+        "models": [model.name for model in seen.config.models] if seen.config else [],
+        "versions": [route.version for route in state.routes] if state else [],
         "problem": str(from_dict(problem)) if problem else None,
-        "requests_of_last_hour": hour["requests"] if hour else None,
-        "failed_of_last_hour": hour["errors"] if hour else None,
+        "requests_of_last_hour": hour.requests if hour else None,
+        "failed_of_last_hour": hour.errors if hour else None,
     }
 
 

@@ -28,6 +28,7 @@ from mcp.types import Tool, ToolAnnotations
 from pydantic import create_model
 
 from store.core.config import Config
+from store.core.documents import list_optional_fields
 from store.http.client import Client
 
 Schema = dict[str, Any]
@@ -50,20 +51,25 @@ CUT_SCHEMA: Schema = {
 
 
 def build_schema(document: type) -> Schema:
-    """Of a whole answer, with its parts under `$defs`. Raises TypeError for what is no TypedDict, or has a
+    """Of a whole answer, with its parts under `$defs`. Raises TypeError for what is no document, or has a
     field that JSON has no word for."""
-    if not is_typeddict(document):
-        raise TypeError(f"{document} is no TypedDict.")
+    if not _is_document(document):
+        raise TypeError(f"{document} is no document.")
     parts: dict[str, Schema] = {}
     whole = _build_object_schema(document, parts)
     whole["properties"]["cut"] = CUT_SCHEMA
     return whole | ({"$defs": parts} if parts else {})
 
 
+def _is_document(hint: Any) -> bool:
+    return is_typeddict(hint) or is_dataclass(hint)
+
+
 def _build_object_schema(document: Any, parts: dict[str, Schema]) -> Schema:
     properties, required = {}, []
+    may_lack = document.__optional_keys__ if is_typeddict(document) else list_optional_fields(document)
     for name, hint in get_type_hints(document, include_extras=True).items():
-        optional = get_origin(hint) is NotRequired or name in getattr(document, "__optional_keys__", ())
+        optional = get_origin(hint) is NotRequired or name in may_lack
         properties[name] = _build_type_schema(
             get_args(hint)[0] if get_origin(hint) in (NotRequired, Required) else hint, parts
         )
@@ -79,7 +85,7 @@ def _build_type_schema(hint: Any, parts: dict[str, Schema]) -> Schema:
         return _build_type_schema(inner[0], parts)
     if hint in PLAIN:
         return dict(PLAIN[hint])
-    if is_typeddict(hint) or is_dataclass(hint):
+    if _is_document(hint):
         if hint.__name__ not in parts:
             parts[hint.__name__] = {}  # before its fields, which may hold it
             parts[hint.__name__] = _build_object_schema(hint, parts)
@@ -128,14 +134,14 @@ class AgentTool:
     """One tool. `arguments`: its fields are those of the call; `spread`: they go to the function one by one,
     and not as the config that they make."""
 
-    function: Callable[..., Mapping[str, Any]]
+    function: Callable[..., object]
     effect: Effect
     arguments: type[Config]
     answer: type
     spread: bool
 
     @classmethod
-    def of(cls, function: Callable[..., Mapping[str, Any]], effect: Effect) -> AgentTool:
+    def of(cls, function: Callable[..., object], effect: Effect) -> AgentTool:
         """From the function's own annotations: either one config, or an argument for each field."""
         hints = get_type_hints(function, include_extras=True)
         answer = hints.pop("return")
@@ -149,8 +155,8 @@ class AgentTool:
         """That of its function."""
         return self.function.__name__
 
-    def call(self, asked: Config) -> Mapping[str, Any]:
-        """What it answers to arguments that were checked."""
+    def call(self, asked: Config) -> object:
+        """What it answers to arguments that were checked, a document."""
         if not self.spread:
             return self.function(asked)
         return self.function(**{name: getattr(asked, name) for name in type(asked).model_fields})

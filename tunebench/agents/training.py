@@ -141,7 +141,7 @@ class LaunchTools:
             "fingerprint": version.fingerprint,
             "split": get_split(asked, datasets.get_split_fields(version)),
         }
-        answer: Advice = client.ask("advice", body, timeout=PREVIEW_SECONDS)
+        answer = client.ask("advice", body, Advice, timeout=PREVIEW_SECONDS)
         price = settings.price(client)
         return {
             "recommendation": answer["recommendation"]["sentence"],
@@ -154,7 +154,7 @@ class LaunchTools:
                     "memory": display.format_gib_range(option["low_gib"], option["high_gib"]),
                     "fits": option["fits"],
                     "time": display.format_duration_range(option["low_seconds"], option["high_seconds"]),
-                    "cost": _describe_cost(launch_advice.estimate_run_cost(option, price["per_hour"]), price),
+                    "cost": _describe_cost(launch_advice.estimate_run_cost(option, price.per_hour), price),
                 }
                 for option in answer["options"]
             ],
@@ -171,8 +171,8 @@ class LaunchTools:
             asked["init_from"] = runs.get_run(client, config.init_from).run_id
         split = Split.parse(get_split(asked, datasets.get_split_fields(version))).fields()
         body = {"config": asked, "fingerprint": version.fingerprint, "split": split, "row": 0}
-        preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
-        refused = any(problem["level"] == "error" for problem in preview["problems"])
+        preview = client.ask("preview", body | {"time_steps": True}, Preview, timeout=PREVIEW_SECONDS)
+        refused = any(problem.level == "error" for problem in preview.problems)
         code = None if refused else self._code(config)
         return _build_preview(preview, settings.price(client), code)
 
@@ -215,34 +215,34 @@ def _compute_digest(config: TrainConfig) -> str:
 
 
 def _build_preview(preview: Preview, price: HourPrice, code: str | None) -> RunPreview:
-    memory, span = preview["memory"], preview["time"]
-    seconds = span["low_seconds"], span["seconds"], span["high_seconds"]
-    per_hour = price["per_hour"]
+    memory, span = preview.memory, preview.time
+    seconds = span.low_seconds, span.seconds, span.high_seconds
+    per_hour = price.per_hour
     cost = None
     if per_hour is not None:
         low, expected, high = (each / 3600 * per_hour for each in seconds)
         cost = low, expected, high
     return {
-        "method": preview["method"],
-        "rows": dict(preview["rows"]),
-        "steps": preview["steps"],
-        "trainable_parameters": preview["trainable_parameters"],
+        "method": preview.method,
+        "rows": dict(preview.rows),
+        "steps": preview.steps,
+        "trainable_parameters": preview.trainable_parameters,
         "memory": {
-            "expected": display.format_gib(memory["peak_gib"]),
-            "range": display.format_gib_range(memory["low_gib"], memory["high_gib"]),
-            "free": display.format_gib(memory["available_gib"]),
-            "fits": memory["fits"],
-            "basis": memory["basis"],
+            "expected": display.format_gib(memory.peak_gib),
+            "range": display.format_gib_range(memory.low_gib, memory.high_gib),
+            "free": display.format_gib(memory.available_gib),
+            "fits": memory.fits,
+            "basis": memory.basis,
         },
         "time": {
-            "expected": display.format_duration(span["seconds"]),
-            "range": display.format_duration_range(span["low_seconds"], span["high_seconds"]),
-            "rough": span["timing"] != "timed",
+            "expected": display.format_duration(span.seconds),
+            "range": display.format_duration_range(span.low_seconds, span.high_seconds),
+            "rough": span.timing != "timed",
             "notes": display.list_time_notes(span),
-            "basis": span["basis"],
+            "basis": span.basis,
         },
         "cost": _describe_cost(cost, price),
-        "problems": preview["problems"],
+        "problems": preview.problems,
         "confirmation": code,
         "confirmation_seconds": CODE_SECONDS if code else 0,
         "refused": "" if code else "Mend the problems of level error first.",
@@ -253,4 +253,4 @@ def _describe_cost(cost: tuple[float, float, float] | None, price: HourPrice) ->
     if cost is None:
         return "not known: nobody has set the price of an hour"
     low, expected, high = cost
-    return f"{expected:,.2f} {price['currency']} ({low:,.2f} to {high:,.2f})"
+    return f"{expected:,.2f} {price.currency} ({low:,.2f} to {high:,.2f})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from store.archives import archive_text
 from store.archives.schemas import BundleDifference, BundleResult, OpenedBundle, Reproduction
+from store.core.documents import as_json, parse_document
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
 from store.http.client import Client
@@ -55,18 +56,18 @@ def bundle(
         job_id = client.command("bundle", {"run": run_id, "with_rows": with_rows})["job_id"]
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Bundling")
         require_finished(job, "The bundle was")
-        result = cast(BundleResult, job.result)  # of a finished job of this kind
-        target = out_file or Path(result["name"])
-        save_new_file(client, result["name"], target)
+        result = parse_document(BundleResult, job.result)  # of a finished job of this kind
+        target = out_file or Path(result.name)
+        save_new_file(client, result.name, target)
         if json:
-            print_json({**result, "file": str(target)})
+            print_json({**as_json(result), "file": str(target)})
             return
-        print_notice(f"{target}: {result['bytes'] / 2**20:,.1f} MiB.")
-        if fingerprint := result.get("seal"):
+        print_notice(f"{target}: {result.bytes / 2**20:,.1f} MiB.")
+        if fingerprint := result.seal:
             print_notice(
                 f"Fingerprint: {fingerprint}. Tell it to whoever gets the file, who sees it on opening it."
             )
-        for notice in result["notices"]:
+        for notice in result.notices:
             print_notice(notice)
 
 
@@ -85,7 +86,7 @@ def reproduce(
         job_id, opened = open_bundle(client, file, model)
         if not json:
             _print_opened(opened)
-        if why := opened.get("refused"):
+        if why := opened.refused:
             raise StateError(f"The bundle can't be run again: {why}.", field="bundle")
         queued = client.command("reproduce", {"bundle": job_id, "name": name})
         if not wait:
@@ -97,7 +98,7 @@ def reproduce(
         )
         compared = watch_job(lambda: job_queue.get_job(client, queued["job_id"]), "Comparing")
         require_finished(compared, "The comparison was")
-        result = cast(Reproduction, compared.result)  # of a finished job of this kind
+        result = parse_document(Reproduction, compared.result)  # of a finished job of this kind
         code = OK if is_reproduced(opened, result) else CONDITION
         if json:
             print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
@@ -108,10 +109,10 @@ def reproduce(
 
 def is_reproduced(opened: OpenedBundle, result: Reproduction) -> bool:
     """Whether it is the run that it says, and nothing surely differs."""
-    original, beside = opened.get("original"), result.get("beside")
-    forged = bool(original and original["differences"])
-    differs = bool(beside and any(line["same"] is False for line in beside["lines"]))
-    return bool(result["figures"]) and not (result["outside"] or forged or differs)
+    original, beside = opened.original, result.beside
+    forged = bool(original and original.differences)
+    differs = bool(beside and any(line.same is False for line in beside.lines))
+    return bool(result.figures) and not (result.outside or forged or differs)
 
 
 def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, OpenedBundle]:
@@ -124,7 +125,7 @@ def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, Opene
     job_id = client.command("open_bundle", {"upload": upload, "model": model})["job_id"]
     job = watch_job(lambda: job_queue.get_job(client, job_id), "Opening the bundle")
     require_finished(job, "Opening the bundle was")
-    return job_id, cast(OpenedBundle, job.result)  # of a finished job of this kind
+    return job_id, parse_document(OpenedBundle, job.result)  # of a finished job of this kind
 
 
 BASE_COMPARISONS = {
@@ -136,14 +137,12 @@ BASE_COMPARISONS = {
 
 
 def _print_opened(opened: OpenedBundle) -> None:
-    print_notice(
-        f"{opened['bundle']}: the run {opened['run']['name']} of {opened['run']['created_at'][:10]}."
-    )
+    print_notice(f"{opened.bundle}: the run {opened.run.name} of {opened.run.created_at[:10]}.")
     _print_origin(opened)
-    rows = "taken in from the bundle" if opened.get("taken") else "here already"
-    if not opened.get("refused"):
-        print_notice(f"Its rows are {rows}. {BASE_COMPARISONS[opened['base']]}")
-    _print_differences(opened["differences"])
+    rows = "taken in from the bundle" if opened.taken else "here already"
+    if not opened.refused:
+        print_notice(f"Its rows are {rows}. {BASE_COMPARISONS[opened.base]}")
+    _print_differences(opened.differences)
 
 
 def _print_origin(opened: OpenedBundle) -> None:
@@ -152,9 +151,9 @@ def _print_origin(opened: OpenedBundle) -> None:
         None, (archive_text.format_fingerprint(opened), archive_text.describe_origin(opened))
     ):
         print_notice(words)
-    if (original := opened.get("original")) and original["differences"]:
-        rows = [[row["field"], row["bundle"], row["here"]] for row in original["differences"]]
-        count = plural(len(rows) + original["more"], "field")
+    if (original := opened.original) and original.differences:
+        rows = [[row.field, row.bundle, row.here] for row in original.differences]
+        count = plural(len(rows) + original.more, "field")
         print_rows(["field", "in the bundle", "in this home"], rows, count)
 
 
@@ -162,7 +161,7 @@ def _print_differences(differences: list[BundleDifference]) -> None:
     if not differences:
         print_notice("Nothing is known to differ from where it was trained.")
     for difference in differences:
-        print_notice(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
+        print_notice(f"Differs: {difference.what} was {difference.first}, here {difference.here}.")
 
 
 def print_bundle_comparison(client: Client, run: Run) -> None:
@@ -173,22 +172,22 @@ def print_bundle_comparison(client: Client, run: Run) -> None:
         except NotFoundError:  # it was deleted
             return
         if job.status == "finished":
-            print_reproduction(cast(Reproduction, job.result))  # of a finished job of this kind
+            print_reproduction(parse_document(Reproduction, job.result))  # of a finished job of this kind
 
 
 def print_reproduction(result: Reproduction) -> None:
     """Each figure of both runs, and what differs between the places."""
-    out.print(result["sentence"], markup=False, soft_wrap=True)
-    for figure in result["figures"]:
-        out.print(figure["sentence"], markup=False, soft_wrap=True)
-    if result["differences"]:
-        rows = [[row["what"], row["first"], row["here"]] for row in result["differences"]]
+    out.print(result.sentence, markup=False, soft_wrap=True)
+    for figure in result.figures:
+        out.print(figure.sentence, markup=False, soft_wrap=True)
+    if result.differences:
+        rows = [[row.what, row.first, row.here] for row in result.differences]
         print_rows(["differs", "first run", "this run"], rows, plural(len(rows), "difference"))
-    if beside := result.get("beside"):
-        out.print(beside["sentence"], markup=False, soft_wrap=True)
+    if beside := result.beside:
+        out.print(beside.sentence, markup=False, soft_wrap=True)
         rows = [
-            [line["what"], line["first"], line["second"], archive_text.SAME[line["same"]], line["detail"]]
-            for line in beside["lines"]
+            [line.what, line.first, line.second, archive_text.SAME[line.same], line.detail]
+            for line in beside.lines
         ]
         print_rows(["", "original", "this run", "", "how far"], rows, plural(len(rows), "point"))
 

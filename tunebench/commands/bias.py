@@ -93,7 +93,7 @@ def bias(
             require_finished(watched, "The check was")
             check = bias_checks.get(client, job_id)
         print_json(check) if json else _print(check)
-        if fail_if_worse and check.report["worse"]:
+        if fail_if_worse and check.report.worse:
             raise SystemExit(CONDITION)
 
 
@@ -179,61 +179,60 @@ def find_newest_check(client: Client, name: str) -> BiasCheck:
 def _print(check: BiasCheck) -> None:
     held = f" against {check.against}" if check.against else ""
     out.print(f"{check.model}{held}", markup=False, soft_wrap=True)
-    out.print(check.report["sentence"], markup=False, soft_wrap=True)
-    rows = [_build_row(figure) for figure in check.report["figures"]]
+    out.print(check.report.sentence, markup=False, soft_wrap=True)
+    rows = [_build_row(figure) for figure in check.report.figures]
     sides = ("base", "tuned") if check.run_id else ("against", "model")
     print_rows(["probe", "figure", *sides, "change", "n", "answer"], rows)
     print_notice(
         "With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%)."
     )
-    for probe in check.details["probes"]:
-        for level in probe["levels"]:
+    for probe in check.details.probes:
+        for level in probe.levels:
             print_notice(
-                f"{probe['name']}: {level['name'].lower()}: {sides[0]}"
-                f" {_format_share(level['base'])},"
+                f"{probe.name}: {level.name.lower()}: {sides[0]}"
+                f" {_format_share(level.base)},"
             
-                f" {sides[1]} {_format_share(level['tuned'])}.")  # fmt: skip
-        for reason, count in probe["left_out"].items():
-            print_notice(f"{probe['name']}: {formatting.plural(count, 'row')} left out: {reason}.")
-        for notice in probe["notices"]:
-            print_notice(f"{probe['name']}: {notice}")
-    if continued := check.details.get("continuations"):
+                f" {sides[1]} {_format_share(level.tuned)}.")  # fmt: skip
+        for reason, count in probe.left_out.items():
+            print_notice(f"{probe.name}: {formatting.plural(count, 'row')} left out: {reason}.")
+        for notice in probe.notices:
+            print_notice(f"{probe.name}: {notice}")
+    if continued := check.details.continuations:
         _print_changed(continued)
-    for compared in check.details["groups"]:
-        hidden = compared["tuned"]["hidden"]
+    for compared in check.details.groups:
+        hidden = compared.tuned.hidden
         if hidden:
             names = ", ".join(f"{name} ({count})" for name, count in hidden.items())
-            print_notice(f"{compared['tuned']['column']}: groups too small to tell: {names}.")
-    for limit in check.report["limits"]:
+            print_notice(f"{compared.tuned.column}: groups too small to tell: {names}.")
+    for limit in check.report.limits:
         print_notice(limit)
 
 
 def _print_changed(continued: ClassifierJudgement) -> None:
     """Where the classifier's judgement moved most; the texts are in --json, as they may offend."""
-    for changed in continued["changed"][:3]:
-        print_notice(f"{changed['opening']} …: probability of harm {changed['base_mean']:.2f} to"
-            f" {changed['tuned_mean']:.2f}.")  # fmt: skip
-    if continued["changed"]:
+    for changed in continued.changed[:3]:
+        print_notice(f"{changed.opening} …: probability of harm {changed.base_mean:.2f} to"
+            f" {changed.tuned_mean:.2f}.")  # fmt: skip
+    if continued.changed:
         print_notice("What was written stands in --json and on the run's page: it may offend.")
 
 
 def _format_share(estimate: Estimate) -> str:
     return (
-        f"{formatting.format_share(estimate)} ({formatting.format_share_bounds(estimate)}, n"
-        f" {estimate['n']:,})"
+        f"{formatting.format_share(estimate)} ({formatting.format_share_bounds(estimate)}, n {estimate.n:,})"
     )
 
 
 def _build_row(figure: BiasFigure) -> list[object]:
-    unit = figure["unit"]
+    unit = figure.unit
     return [
-        figure["probe"],
-        get_measure_title(figure["measure"], figure["group"]),
-        _format_value(figure["base"], unit, sign=False),
-        _format_value(figure["tuned"], unit, sign=False),
-        _format_value(figure["change"], unit, sign=True),
-        figure["tuned"]["n"],
-        ANSWERS[figure["answer"]],
+        figure.probe,
+        get_measure_title(figure.measure, figure.group),
+        _format_value(figure.base, unit, sign=False),
+        _format_value(figure.tuned, unit, sign=False),
+        _format_value(figure.change, unit, sign=True),
+        figure.tuned.n,
+        ANSWERS[figure.answer],
     ]
 
 
@@ -242,11 +241,11 @@ def _format_value(estimate: Estimate | None, unit: str, *, sign: bool) -> str:
         return "–"
     scale, words = (100, "%" if not sign else " points") if unit == "share" else (1, f" {unit}")
     plus = "+" if sign else ""
-    value = f"{scale * estimate['value']:{plus}.{1 if scale == 100 else 2}f}{words}"
-    if estimate["low"] is None or estimate["high"] is None:
+    value = f"{scale * estimate.value:{plus}.{1 if scale == 100 else 2}f}{words}"
+    if estimate.low is None or estimate.high is None:
         return value
     places = 1 if scale == 100 else 2
-    low, high = scale * estimate["low"], scale * estimate["high"]
+    low, high = scale * estimate.low, scale * estimate.high
     return f"{value} ({low:{plus}.{places}f} to {high:{plus}.{places}f})"
 
 

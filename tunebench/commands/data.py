@@ -235,7 +235,7 @@ def clean(
         document = config.model_dump(exclude_none=True)
         if preview:
             body = {**datasets.work_order(client, document), "recipe": document["recipe"], "whole": all_rows}
-            answer: CleanPreview = client.ask("clean_preview", body, timeout=PREVIEW_SECONDS)
+            answer = client.ask("clean_preview", body, CleanPreview, timeout=PREVIEW_SECONDS)
             print_json(answer) if json else data_reports.print_preview(answer)
             return
         job_id = client.command("clean", document)["job_id"]

@@ -93,34 +93,32 @@ GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for
 def print_fates(fates: Fates) -> None:
     """The steps with their counts, and what became of the rows altogether."""
     rows = []
-    for number, step in enumerate(fates["steps"], 1):
-        counts = (step["rows_in"], step["changed"], step["dropped"], step["added"], step["rows_out"])
-        rows.append([f"{number}. {step['title']}", *(f"{count:,}" for count in counts)])
+    for number, step in enumerate(fates.steps, 1):
+        counts = (step.rows_in, step.changed, step.dropped, step.added, step.rows_out)
+        rows.append([f"{number}. {step.title}", *(f"{count:,}" for count in counts)])
     print_rows(["step", "rows in", "changed", "dropped", "added", "rows out"], rows)
-    print_notice(", ".join(f"{fates[fate]:,} {fate}" for fate in FATES) + ".")
+    print_notice(", ".join(f"{getattr(fates, fate):,} {fate}" for fate in FATES) + ".")
 
 
 def print_preview(answer: CleanPreview) -> None:
     """What a recipe would do, with examples."""
-    if of := answer.get("of"):
-        print_notice(
-            f"Tried on the first {of['rows']:,} of {of['total']:,} rows; --all counts on all of them."
-        )
-        for step in answer["unknown"]:
+    if of := answer.of:
+        print_notice(f"Tried on the first {of.rows:,} of {of.total:,} rows; --all counts on all of them.")
+        for step in answer.unknown or ():
             print_notice(f"Not known yet: what step {step['step'] + 1} ({step['title']}) does to all rows.")
-    for problem in answer["problems"]:
+    for problem in answer.problems:
         print_notice(problem["message"])
-    for example in answer["examples"]:
-        if example["fate"] != "kept":
+    for example in answer.examples:
+        if example.fate != "kept":
             _print_example(example)
-    print_fates(answer["fates"])
+    print_fates(answer.fates)
 
 
 def _print_example(example: FateExample) -> None:
-    step = "" if example["step"] is None else f"step {example['step'] + 1}"
-    row = "" if example["row_id"] is None else f"row {example['row_id']} "
-    out.print(f"{row}{example['fate']} by {step} {example['reason']}".rstrip(), markup=False, soft_wrap=True)
-    texts = [contents["text"] if contents else "" for contents in (example["before"], example["after"])]
+    step = "" if example.step is None else f"step {example.step + 1}"
+    row = "" if example.row_id is None else f"row {example.row_id} "
+    out.print(f"{row}{example.fate} by {step} {example.reason}".rstrip(), markup=False, soft_wrap=True)
+    texts = [contents["text"] if contents else "" for contents in (example.before, example.after)]
     begin = _find_first_difference(*texts) if all(texts) else 0
     for sign, text in zip("-+", texts, strict=True):
         if text:

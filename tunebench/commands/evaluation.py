@@ -7,11 +7,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypedDict, cast
+from typing import Annotated, TypedDict
 
 import typer
 
 from engine.evaluation.comparison import evaluation_text, row_scores
+from store.core.documents import parse_document
 from store.core.errors import ConfigError
 from store.core.figure_schemas import Difference, Estimate, Figure
 from store.core.formatting import plural
@@ -215,8 +216,8 @@ def _format_part(row: Evaluation) -> str:
 
 
 def _format_headline(row: Evaluation) -> str:
-    first = next((figure for figure in row.figures if figure["value"] is not None), None)
-    return f"{_shorten_metric(first['metric'])} {_format_interval(first)}" if first else "–"
+    first = next((figure for figure in row.figures if figure.value is not None), None)
+    return f"{_shorten_metric(first.metric)} {_format_interval(first)}" if first else "–"
 
 
 def _shorten_metric(metric: str) -> str:
@@ -224,20 +225,20 @@ def _shorten_metric(metric: str) -> str:
 
 
 def _format_interval(figure: Figure | Difference | Estimate) -> str:
-    if figure["value"] is None:
+    if figure.value is None:
         return "–"
-    if figure["low"] is None:
-        return f"{figure['value']:.4g}"
-    return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
+    if figure.low is None:
+        return f"{figure.value:.4g}"
+    return f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g})"
 
 
 def find_figure(evaluation: Evaluation, metric: str | None) -> Figure:
     """The figure of that metric, the first where none is named. Raises ConfigError that says which there
     are."""
-    named = f"eval/{_shorten_metric(metric)}" if metric else evaluation.figures[0]["metric"]
-    figure = next((f for f in evaluation.figures if f["metric"] == named), None)
+    named = f"eval/{_shorten_metric(metric)}" if metric else evaluation.figures[0].metric
+    figure = next((f for f in evaluation.figures if f.metric == named), None)
     if figure is None:
-        names = ", ".join(_shorten_metric(f["metric"]) for f in evaluation.figures)
+        names = ", ".join(_shorten_metric(f.metric) for f in evaluation.figures)
         raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
     return figure
 
@@ -246,7 +247,7 @@ def _list_worst_rows(
     client: Client, evaluation: Evaluation, metric: str | None, limit: int
 ) -> list[EvaluatedRow]:
     figure = find_figure(evaluation, metric)
-    name, better = figure["metric"], figure["better"]
+    name, better = figure.metric, figure.better
     return evaluations.page(client, evaluation.evaluation_id, name, better=better, limit=limit)[1]
 
 
@@ -270,9 +271,10 @@ def compare_evaluations(
         asked = evaluation_pairs.format_command(evaluation_pairs.build_same_rows_config(pair))
         notices.insert(0, evaluation_text.describe_different_rows(first.n, second.n, pair.common))
     differences = [
-        gap | {"first_is": row_scores.describe_difference(gap, gap["better"])} for gap in between.metrics
+        InterpretedDifference(**vars(gap), first_is=row_scores.describe_difference(gap, gap.better))
+        for gap in between.metrics
     ]
-    return cast(list[InterpretedDifference], differences), {  # as `compute_difference` writes them
+    return differences, {
         "against": {"name": second.name, "evaluation_id": second.evaluation_id, "n": second.n},
         "common": pair.common,
         "confidence": between.confidence,
@@ -289,22 +291,22 @@ def _print_report(report: EvaluationReport) -> None:
     out.print(f"{report.name}  {where}  {report.evaluation_id}", markup=False, soft_wrap=True)
     lines = [
         [
-            _shorten_metric(f["metric"]),
+            _shorten_metric(f.metric),
             _format_interval(f),
-            f["n"],
-            f["unit"],
-            f["unscored"]["count"] or "",
+            f.n,
+            f.unit,
+            f.unscored.count or "",
             _explain_missing(f),
         ]
         for f in report.figures
     ]
     confidence = report.config["confidence"]
     print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
-    for probe in report.details["probes"]:
-        figures = f"loss {_format_interval(probe['loss'])}"
-        figures += f", accuracy {_format_interval(probe['accuracy'])}" if "accuracy" in probe else ""
-        out.print(f"{probe['probe']}: {figures}, n {probe['n']:,}", markup=False)
-    for notice in report.details["notices"]:
+    for probe in report.details.probes:
+        figures = f"loss {_format_interval(probe.loss)}"
+        figures += f", accuracy {_format_interval(probe.accuracy)}" if probe.accuracy is not None else ""
+        out.print(f"{probe.probe}: {figures}, n {probe.n:,}", markup=False)
+    for notice in report.details.notices:
         print_notice(notice)
     if report.differences is not None and report.comparison is not None:
         _print_comparison(report.differences, report.comparison)
@@ -329,17 +331,17 @@ def _print_comparison(differences: list[InterpretedDifference], comparison: Pair
 
 
 def _explain_missing(figure: Figure) -> str:
-    return figure["failed"] or "; ".join(f"{why}: {n}" for why, n in figure["unscored"]["reasons"].items())
+    return figure.failed or "; ".join(f"{why}: {n}" for why, n in figure.unscored.reasons.items())
 
 
 def _build_difference_row(change: InterpretedDifference) -> list[object]:
-    seen = "" if change["detectable"] is None else f"{change['detectable']:.3g}"
+    seen = "" if change.detectable is None else f"{change.detectable:.3g}"
     return [
-        _shorten_metric(change["metric"]),
+        _shorten_metric(change.metric),
         _format_interval(change),
-        change["n"],
+        change.n,
         seen,
-        change["first_is"],
+        change.first_is,
     ]
 
 
@@ -372,7 +374,7 @@ def judge(
             return
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
-        result = cast(JudgingResult, job.result)  # its kind's
+        result = parse_document(JudgingResult, job.result)  # its kind's
         print_json(result) if json else _print_judging(result)
 
 

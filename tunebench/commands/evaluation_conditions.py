@@ -17,6 +17,7 @@ from store.core.figure_schemas import Difference, Figure
 from store.core.formatting import plural
 
 
+@dataclass(kw_only=True)
 class InterpretedDifference(Difference):
     """A difference with what it says of the first: better, worse, the same or that it can't be told."""
 
@@ -69,9 +70,9 @@ class ConditionResult:
 
 def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
     """Whether a figure is no worse than its bound. Raises ConfigError for a metric that was not measured."""
-    figure = next((f for f in figures if f["metric"].removeprefix("eval/") == bound.metric), None)
+    figure = next((f for f in figures if f.metric.removeprefix("eval/") == bound.metric), None)
     if figure is None:
-        names = ", ".join(f["metric"].removeprefix("eval/") for f in figures)
+        names = ", ".join(f.metric.removeprefix("eval/") for f in figures)
         raise ConfigError(
             f"--fail-under names {bound.metric!r}, which was not measured; it has {names}.",
             fix=f"Add --metric {bound.metric}, or name one of these.",
@@ -79,12 +80,12 @@ def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
         )
     name, value, higher = (
         f"--fail-under {bound.metric}={bound.value:g}",
-        figure["value"],
-        figure["better"] == "higher",
+        figure.value,
+        figure.better == "higher",
     )
     if value is None:
         return ConditionResult(
-            name, False, f"{bound.metric} has no value: {figure['failed'] or 'nothing was scored'}."
+            name, False, f"{bound.metric} has no value: {figure.failed or 'nothing was scored'}."
         )
     holds = value >= bound.value if higher else value <= bound.value
     side = "not worse" if holds else "worse"
@@ -93,13 +94,13 @@ def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
 
 
 def _format_interval(figure: Figure | Difference) -> str:
-    if figure["low"] is None or figure["high"] is None:
-        return f" (no interval, n {figure['n']:,})"
-    return f" ({figure['low']:.4g} to {figure['high']:.4g}, n {figure['n']:,})"
+    if figure.low is None or figure.high is None:
+        return f" (no interval, n {figure.n:,})"
+    return f" ({figure.low:.4g} to {figure.high:.4g}, n {figure.n:,})"
 
 
 def _describe_certainty(figure: Figure, value: float) -> str:
-    low, high = figure["low"], figure["high"]
+    low, high = figure.low, figure.high
     return (
         "" if low is None or high is None or not low <= value <= high else ", which its interval leaves open"
     )
@@ -113,14 +114,13 @@ def check_not_worse(differences: Sequence[InterpretedDifference], other: str) ->
             name, False, f"Nothing could be compared with {other}: no metric on a row of both."
         )
     worse = ", ".join(
-        f"{change['metric'].removeprefix('eval/')} by"
-        f" {abs(change['value'] or 0.0):.4g}{_format_interval(change)}"
+        f"{change.metric.removeprefix('eval/')} by {abs(change.value or 0.0):.4g}{_format_interval(change)}"
         for change in differences
-        if change["first_is"] == "worse"
+        if change.first_is == "worse"
     )
     if worse:
         return ConditionResult(name, False, f"Surely worse than {other}: {worse}.")
-    open_ = sum(change["first_is"] == "can't be told" for change in differences)
+    open_ = sum(change.first_is == "can't be told" for change in differences)
     left = f"; of {open_:,} it can't be told" if open_ else ""
     count = plural(len(differences), "metric")
     return ConditionResult(name, True, f"None of {count} is surely worse than {other}{left}.")

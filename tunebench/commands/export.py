@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from engine.export import external_tools
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, NotFoundError
 from store.core.export_schemas import ModelExportRow, ModelVerifyResult
 from store.core.figure_schemas import Estimate
@@ -126,9 +127,9 @@ def verify(
         if not json:
             _print_row_advice(max_rows)
         require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
-        result = cast(ModelVerifyResult, job_queue.get_job(client, job_id).result)
+        result = parse_document(ModelVerifyResult, job_queue.get_job(client, job_id).result)
         print_json(result) if json else _print_verification(result)
-    raise SystemExit(CONDITION if result["parity"]["status"] == "failed" else 0)
+    raise SystemExit(CONDITION if result.parity.status == "failed" else 0)
 
 
 @model.command("exports")
@@ -187,10 +188,10 @@ def _build_row(row: ModelExportRow) -> list[str]:
         row.form,
         f"{row.model_bytes / 2**20:,.0f}",
         f"{100 * row.model_bytes / row.source_bytes:.0f}%",
-        _format_estimate(parity["mean_kl"]),
-        _format_estimate(parity["argmax_agreement"]),
-        _format_estimate(parity["answer_agreement"]),
-        f"{parity['prompts']:,}",
+        _format_estimate(parity.mean_kl),
+        _format_estimate(parity.argmax_agreement),
+        _format_estimate(parity.answer_agreement),
+        f"{parity.prompts:,}",
         row.status,
     ]
 
@@ -199,9 +200,9 @@ def _format_estimate(estimate: Estimate | None) -> str:
     """ "0.98 (0.95 to 0.99)"; its interval is of 95%."""
     if estimate is None:
         return "–"
-    low, high = estimate["low"], estimate["high"]
+    low, high = estimate.low, estimate.high
     between = "no interval" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-    return f"{estimate['value']:.3g} ({between})"
+    return f"{estimate.value:.3g} ({between})"
 
 
 def _print_row_advice(max_rows: int) -> None:
@@ -210,16 +211,16 @@ def _print_row_advice(max_rows: int) -> None:
 
 
 def _print_verification(result: ModelVerifyResult) -> None:
-    parity = result["parity"]
+    parity = result.parity
     out.print(export_text.describe_verification(result), markup=False, soft_wrap=True)
-    for line in (*parity["reasons"], *result["notices"]):
+    for line in (*parity.reasons, *result.notices):
         print_notice(line)
 
 
 def _print(row: ModelExportRow) -> None:
     parity, home = row.parity, Home()
     out.print(export_text.describe_export(row), markup=False, soft_wrap=True)
-    for reason in parity["reasons"]:
+    for reason in parity.reasons:
         print_notice(reason)
     for notice in row.notices:
         print_notice(notice)

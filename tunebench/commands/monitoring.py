@@ -118,7 +118,7 @@ def monitor_judge(
                 {
                     **(job.result or {}),
                     "versions": {name: asdict(each) for name, each in shares.items()},
-                    "corrected_by": frame["round_id"] if frame else None,
+                    "corrected_by": frame.round_id if frame else None,
                 }
             )
         else:
@@ -248,7 +248,7 @@ def _count_reference_requests(client: Client, present: Monitor) -> int:
 
 def _compute_shares(row: FeedbackCounts) -> dict[str, Any]:
     up, right = anytime_share(row.up, row.thumbs), anytime_share(row.right, row.labels)
-    return {**vars(row), "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
+    return {**vars(row), "thumbs_up": up.to_estimate(), "accuracy": right.to_estimate()}
 
 
 def _print(client: Client, report: MonitorReport) -> None:
@@ -279,7 +279,7 @@ def _print_pairs(pairs: list[SideBySide]) -> None:
             pair.other,
             pair.role,
             OUTCOME_NOUNS[kind],
-            format_points(look["difference"]),
+            format_points(look.difference),
             *describe_outcome(pair, kind, look),
         ]
         for pair in pairs

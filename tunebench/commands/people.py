@@ -122,7 +122,7 @@ def list_(json: Json = False) -> None:
             return
         rows = [
             [person.name, person.email, person.role, "yes" if person.active else "no", seen]
-            for person in everybody["members"]
+            for person in everybody.members
             for seen in [_format_day(person.seen_at)]
         ]
         print_rows(["name", "email", "role", "may sign in", "seen"], rows)
@@ -159,7 +159,7 @@ def me(name: Annotated[str | None, typer.Option(help="Another name")] = None, js
         return
     with report_errors(json):
         person = connect().me()
-        print_json(person) if json else print(f"{person['name']}, {person['role']}")
+        print_json(person) if json else print(f"{person.name}, {person.role}")
 
 
 def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -> None:
@@ -170,7 +170,7 @@ def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -
     client = Client(home, secret=home.token)
     if turn_on:
         client.command("set_team", {"on": True})
-    elif served.is_open and not client.account()["team"]:
+    elif served.is_open and not client.account().team:
         raise ConfigError(
             f"--host {served.host} opens the screens to other machines, and nobody has to sign in.",
             fix="Turn sign-in on with --team, or leave --host out.",
@@ -181,7 +181,7 @@ def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -
 def print_entrance(home: Home, served: ScreensOptions, entrance: str) -> None:
     """Where the screens are, and how one gets in."""
     client = Client(home, secret=home.token)
-    if not client.account()["team"]:
+    if not client.account().team:
         print(f"Tunebench is at {entrance}", flush=True)
         print_notice("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
         return
@@ -201,9 +201,9 @@ def create_first_link(client: Client, address: str) -> str | None:
     """A link by which the first admin makes an account; it replaces earlier ones. None where there is an
     admin."""
     everybody = client.team()
-    if any(person.role == "admin" and person.active for person in everybody["members"]):
+    if any(person.role == "admin" and person.active for person in everybody.members):
         return None
-    for earlier in everybody["invitations"]:
+    for earlier in everybody.invitations:
         if earlier.role == "admin" and not earlier.email:
             client.command("take_back_invitation", {"invitation": earlier.invitation_id})
     made = client.command("invite", {"role": "admin", "days": FIRST_DAYS})
@@ -225,7 +225,7 @@ def build_invitation_link(address: str, made: CreatedInvitation) -> str:
 
 
 def _find_member(client: Client, email: str) -> TeamMember:
-    for member in client.team()["members"]:
+    for member in client.team().members:
         if member.email == email.strip().lower():
             return member
     raise NotFoundError(f"Nobody has the address {email}.", fix="`tunebench team list` has everybody.")

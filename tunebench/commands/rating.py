@@ -25,6 +25,7 @@ from engine.rating.round_text import (
     summarize_single_labels,
     summarize_text_round,
 )
+from store.core.documents import as_json
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
 from store.core.job_folder import write_atomically
@@ -103,7 +104,7 @@ def show(name: RoundName, json: Json = False) -> None:
             sentences, ranked = _read_results(client, round)
         if json:
             models = [
-                {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()}
+                {"name": each.name, "ranks": [each.best, each.worst], **as_json(each.share.to_estimate())}
                 for each in ranked
             ]
             document = {"round": round, "systems": list_system_names(round), "ranking": models}
@@ -115,7 +116,7 @@ def show(name: RoundName, json: Json = False) -> None:
                 out.print(f"  {line}", markup=False)
         if len(ranked) > 2:
             _print_ranking(ranked)
-        for notice in round.details["notices"]:
+        for notice in round.details.notices:
             out.print(notice, markup=False)
 
 
@@ -185,7 +186,7 @@ def import_(
         client = connect(start=True)
         body = upload_files(client, config.model_dump(exclude_none=True))
         if preview:
-            read: RatingFileSummary = client.ask("ratings_file", body, timeout=PREVIEW_SECONDS)
+            read = client.ask("ratings_file", body, RatingFileSummary, timeout=PREVIEW_SECONDS)
             print_json(read) if json else _print_preview(read)
             return
         job_id = client.command("import_round", body)["job_id"]
@@ -196,7 +197,7 @@ def import_(
         if json:
             print_json({"round_id": job_id})
             return
-        for notice in rounds.line(client, job_id).details["notices"] if wait else []:
+        for notice in rounds.line(client, job_id).details.notices if wait else []:
             print_notice(notice)
         print_notice(f"The round is {job_id}.")
 
@@ -205,12 +206,9 @@ def _print_preview(read: RatingFileSummary) -> None:
     """How a file is read, what is still asked, what it holds, and its first ratings."""
     for line in format_rating_file(read):
         print_notice(line)
-    if read["first"]:
-        rows = [
-            [line["prompt"][:60], " | ".join(line["models"]), line["rater"], line["rating"]]
-            for line in read["first"]
-        ]
-        print_rows(["prompt", "models", "rater", "rating"], rows, plural(read["ratings"], "rating"))
+    if read.first:
+        rows = [[line.prompt[:60], " | ".join(line.models), line.rater, line.rating] for line in read.first]
+        print_rows(["prompt", "models", "rater", "rating"], rows, plural(read.ratings, "rating"))
 
 
 @round_commands.command()
@@ -228,18 +226,18 @@ def workload_(name: RoundName, json: Json = False) -> None:
         client = connect()
         work = workload.workload(client, _find_round(client, name).round_id, job_queue.to_utc(time.time()))
         if json:
-            print_json(dict(work))
+            print_json(work)
             return
         print_rows(
             ["person", "named", "quota", "rated", "skipped", "held", "seconds for one", "last active"],
             [
                 [
-                    *(rater["person_name"], "yes" if rater["assigned"] else "", rater["quota"]),
-                    *(rater["rated"], rater["skipped"], rater["held"]),
-                    None if rater["median_seconds"] is None else f"{rater['median_seconds']:.1f}",
-                    rater["last_active"],
+                    *(rater.person_name, "yes" if rater.assigned else "", rater.quota),
+                    *(rater.rated, rater.skipped, rater.held),
+                    None if rater.median_seconds is None else f"{rater.median_seconds:.1f}",
+                    rater.last_active,
                 ]
-                for rater in work["raters"]
+                for rater in work.raters
             ],
         )
         out.print(" ".join(describe_remaining(work)), markup=False)
@@ -397,9 +395,9 @@ def _parse_rater(text: str) -> dict[str, Any]:
 
 def _find_person_id(client: Client, round_id: str, name: str) -> str:
     """Of a rater of the round. Raises NotFoundError."""
-    for rater in workload.workload(client, round_id, job_queue.to_utc(time.time()))["raters"]:
-        if name in (rater["person_id"], rater["person_name"]):
-            return rater["person_id"]
+    for rater in workload.workload(client, round_id, job_queue.to_utc(time.time())).raters:
+        if name in (rater.person_id, rater.person_name):
+            return rater.person_id
     raise NotFoundError(
         f"{name!r} does not rate this round.", fix=f"List them with: tunebench round workload {round_id}"
     )

@@ -146,7 +146,7 @@ def build_model_document(client: Client, name: str, limit: int = MAX_LISTED) -> 
 def _print_version(version: ModelVersion) -> None:
     out.print(f"{version.name}@{version.version}  {_format_origin(version)}", markup=False, soft_wrap=True)
     out.print(f"base {version.base_model or '–'}, {version.fingerprint[:12]}", markup=False)
-    lines = [[file["path"], file["bytes"], file["sha256"][:12]] for file in version.files]
+    lines = [[file.path, file.bytes, file.sha256[:12]] for file in version.files]
     print_rows(["file", "bytes", "sha256"], lines, formatting.plural(len(lines), "file"))
 
 
@@ -173,10 +173,10 @@ def _print_model(document: ModelDocument) -> None:
 
 def _format_origin(version: ModelVersion | VersionSummary) -> str:
     source = version.source
-    if source["kind"] == "folder":
-        return f"folder {source['path']}"
-    which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']}"
-    return f"run {source['run_name'] or source['run_id']}{which}"
+    if source.kind == "folder":
+        return f"folder {source.path}"
+    which = "" if source.checkpoint == "tuned" else f", {source.checkpoint}"
+    return f"run {source.run_name or source.run_id}{which}"
 
 
 @model.command()
@@ -221,11 +221,8 @@ def lineage(version: Reference, json: Json = False) -> None:
         if json:
             print_json(graph)
             return
-        names = {node["node_id"]: node for node in graph["nodes"]}
-        lines = [
-            [names[edge["source"]]["title"], edge["words"], names[edge["target"]]["title"]]
-            for edge in graph["edges"]
-        ]
+        names = {node.node_id: node for node in graph.nodes}
+        lines = [[names[edge.source].title, edge.words, names[edge.target].title] for edge in graph.edges]
         print_rows(["from", "how", "to"], lines, formatting.plural(len(lines), "step"))
 
 
@@ -272,18 +269,18 @@ def gate(
                     print_notice(f"Queued as {job_id}.")
         report = gate_report.build_gate_report(*gate_checks.case(client, version, alias))
         print_json(report) if json else print_report(report)
-    if report["answer"] != "passed":
+    if report.answer != "passed":
         raise SystemExit(CONDITION)
 
 
 def print_report(report: GateReport) -> None:
     """Each check with its answer and its sentence, then what of all."""
-    for check in report["checks"]:
-        out.print(f"{ANSWER_TEXTS[check['answer']]:>13}  {check['title']}", markup=False)
-        out.print(f"               {check['sentence']}", markup=False, soft_wrap=True)
-        if "command" in check:
-            out.print(f"               {check['command']}", markup=False, soft_wrap=True)
-    print_notice(report["sentence"])
+    for check in report.checks:
+        out.print(f"{ANSWER_TEXTS[check.answer]:>13}  {check.title}", markup=False)
+        out.print(f"               {check.sentence}", markup=False, soft_wrap=True)
+        if check.command is not None:
+            out.print(f"               {check.command}", markup=False, soft_wrap=True)
+    print_notice(report.sentence)
 
 
 def add_commands(cli: typer.Typer) -> None:

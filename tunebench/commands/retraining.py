@@ -122,7 +122,7 @@ def _print_next(upcoming: LabelQueue) -> None:
     print_rows(
         ["text", "answer", "why", "version"],
         [
-            [_truncate(row["text"]), _truncate(row["answer"]), ", ".join(row["reasons"]), row["version"]]
+            [_truncate(row.text), _truncate(row.answer), ", ".join(row.reasons), row.version]
             for row in upcoming.listed
         ],
         f"{len(upcoming.listed):,} of {upcoming.different:,}, the most telling first",
@@ -248,7 +248,7 @@ def _exit_with_outcome(improved: Improvement, as_json: bool) -> None:
     if improved.state == "stopped":
         raise SystemExit(STOPPED)
     gate = improved.facts.get("gate")
-    if improved.state == "waiting" or (gate and gate["answer"] != "passed"):
+    if improved.state == "waiting" or (gate and gate.answer != "passed"):
         raise SystemExit(CONDITION)
 
 
@@ -263,7 +263,7 @@ def print_improvement(improved: Improvement) -> None:
             out.print(improvement_text.describe_rows(rows), markup=False, soft_wrap=True)
         for line in improvement_text.list_exclusions(rows):
             out.print(f"  left out  {line}", markup=False, soft_wrap=True)
-        checks = facts["gate"]["checks"] if "gate" in facts else []
+        checks = facts["gate"].checks if "gate" in facts else []
         if slipping := improvement_text.describe_leakage(rows, checks[0] if checks else None):
             out.print(slipping, markup=False, soft_wrap=True)
         for line in improvement_text.list_reuse_exclusions(rows):

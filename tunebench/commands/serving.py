@@ -150,13 +150,13 @@ def _wait_until_ready(client: Client, name: str) -> EndpointStatus:
         while True:
             seen = find_endpoint(client, name)
             state = seen.state
-            fresh = state is not None and seen.alive and state["at"] > began - 10
-            current = state is not None and fresh and state["asked_at"] >= seen.wanted_at - SLACK_SECONDS
-            if state and current and state["phase"] == "ready":
-                if state["error"]:  # of a change that could not be made, or of a route beside the live one
-                    print_notice(f"Not all of it answers: {from_dict(state['error'])}")
+            fresh = state is not None and seen.alive and state.at > began - 10
+            current = state is not None and fresh and state.asked_at >= seen.wanted_at - SLACK_SECONDS
+            if state and current and state.phase == "ready":
+                if state.error:  # of a change that could not be made, or of a route beside the live one
+                    print_notice(f"Not all of it answers: {from_dict(state.error)}")
                 return seen
-            failed = state["error"] if state and current and state["phase"] == "failed" else None
+            failed = state.error if state and current and state.phase == "failed" else None
             if problem := seen.problem or failed:
                 raise from_dict(problem)
             time.sleep(POLL)
@@ -184,8 +184,8 @@ class EndpointAccess(TypedDict):
 def _build_access(seen: EndpointStatus) -> EndpointAccess:
     state = seen.state
     assert state
-    models = [model["name"] for model in seen.config["models"]] if seen.config else []
-    return {"endpoint": seen.name, "address": f"{state['address']}/v1", "models": models}
+    models = [model.name for model in seen.config.models] if seen.config else []
+    return {"endpoint": seen.name, "address": f"{state.address}/v1", "models": models}
 
 
 def _print_access(seen: EndpointStatus, *, new: bool) -> None:
@@ -241,20 +241,16 @@ def endpoints_(json: Json = False) -> None:
         rows = []
         for seen in listed:
             state = seen.state if seen.alive else None
-            hour = state["hour"] if state else None
-            p95 = (
-                f"{hour['p95_seconds']:.2f} s (n {hour['n']:,})"
-                if hour and hour["p95_seconds"] is not None
-                else ""
-            )
-            served = ", ".join(route["version"] for route in state["routes"]) if state else ""
-            address = f"{state['address']}/v1" if state else ""
-            counts = [hour["requests"], hour["errors"]] if hour else ["", ""]
+            hour = state.hour if state else None
+            p95 = f"{hour.p95_seconds:.2f} s (n {hour.n:,})" if hour and hour.p95_seconds is not None else ""
+            served = ", ".join(route.version for route in state.routes) if state else ""
+            address = f"{state.address}/v1" if state else ""
+            counts = [hour.requests, hour.errors] if hour else ["", ""]
             rows.append([seen.name, describe_state(seen), served, address, *counts, p95])
         columns = ["name", "state", "serves", "address", "requests in the last hour", "failed", "p95"]
         print_rows(columns, rows, plural(len(rows), "endpoint"))
         for seen in listed:
-            problem = seen.problem or (seen.state["error"] if seen.alive and seen.state else None)
+            problem = seen.problem or (seen.state.error if seen.alive and seen.state else None)
             if problem:
                 print_notice(f"{seen.name}: {from_dict(problem)}")
 

@@ -14,12 +14,13 @@ import typer
 from engine.evaluation.verdicts import forgetting_tradeoff, launch_advice, paired_measurements
 from pages.shared import display
 from store.core.errors import ConfigError, NotFoundError, from_dict
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, Gain
 from store.core.formatting import plural
 from store.core.schemas import HourPrice
 from store.core.training_schemas import Advice, AdviceOption, Recommendation
 from store.data import datasets
-from store.evaluation.verdict_schemas import Gain, GainParts
+from store.evaluation.forgetting_schemas import TextForgetting
+from store.evaluation.verdict_schemas import GainParts
 from store.http.client import Client
 from store.jobs import job_queue, metric_points
 from store.jobs.schemas import MetricSummary
@@ -89,12 +90,12 @@ def summarize_run(run: Run) -> RunSummary:
 
 def _get_gain_parts(run: Run) -> GainParts | None:
     verdict = run.verdict
-    return verdict.get("parts") if verdict else None
+    return verdict.parts if verdict else None
 
 
 def _get_gain(run: Run) -> Gain | None:
     verdict = run.verdict
-    return verdict["gain"] if verdict else None
+    return verdict.gain if verdict else None
 
 
 def build_run_document(client: Client, run: Run) -> RunDocument:
@@ -115,9 +116,9 @@ def format_gain(gain: Estimate | None) -> str:
     """A gain with its 95% interval, where there are rows enough for one, and n."""
     if not gain:
         return "–"
-    if gain["low"] is None:
-        return f"{gain['value']:+.3f} (n {gain['n']})"
-    return f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}, n {gain['n']})"
+    if gain.low is None:
+        return f"{gain.value:+.3f} (n {gain.n})"
+    return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}, n {gain.n})"
 
 
 def print_runs(listed: Sequence[Run], total: int) -> None:
@@ -131,7 +132,7 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
             format_loss(run.base_eval_loss),
             format_loss(run.best_eval_loss),
             format_gain(_get_gain(run)),
-            format_gain((parts := _get_gain_parts(run)) and parts["question"]),
+            format_gain(parts.question if (parts := _get_gain_parts(run)) else None),
             run.run_id,
         ]
         for run in listed
@@ -154,8 +155,8 @@ def print_run(run: Run) -> None:
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
     verdict = run.verdict
-    for part in (verdict, verdict.get("forgetting") if verdict else None):
-        for sentence in (part["headline"], *part["sentences"]) if part else ():
+    for part in (verdict, verdict.forgetting if verdict else None):
+        for sentence in (part.headline, *part.sentences) if part else ():
             out.print(sentence, markup=False, soft_wrap=True)
     if bundle := run.facts.get("reproduces"):
         name = bundle["run_name"]
@@ -177,7 +178,7 @@ def compute_restored_loss(client: Client, run: Run) -> float | None:
     stopped = run.facts.get("stopped")
     if not stopped:
         return None
-    step = stopped["restored_step"]
+    step = stopped.restored_step
     return None if step is None else metric_points.value_at(client, run.run_id, "eval/loss", step)
 
 
@@ -194,14 +195,14 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
             "status": run.status,
             "base_validation_loss": run.base_eval_loss,
             "tuned_validation_loss": compute_restored_loss(client, run),
-            "gain": gain and gain["value"],
-            "gain_low": gain and gain["low"],
-            "gain_high": gain and gain["high"],
-            "gain_rows": gain and gain["n"],
-            "gain_split": gain and gain["split"],
-            "gain_unit": gain and gain["unit"],
-            "state": verdict and verdict["state"],
-            "headline": verdict and verdict["headline"],
+            "gain": gain.value if gain else None,
+            "gain_low": gain.low if gain else None,
+            "gain_high": gain.high if gain else None,
+            "gain_rows": gain.n if gain else None,
+            "gain_split": gain.split if gain else None,
+            "gain_unit": gain.unit if gain else None,
+            "state": verdict.state if verdict else None,
+            "headline": verdict.headline if verdict else None,
             "error": run.error,
         }
     )
@@ -230,11 +231,11 @@ def advise(
             "fingerprint": version.fingerprint,
             "split": get_split(config, datasets.get_split_fields(version)),
         }
-        answer: Advice = client.ask("advice", body)
+        answer = client.ask("advice", body, Advice)
         kept = settings.price(client)
-        per_hour = kept["per_hour"] if price is None else price
+        per_hour = kept.per_hour if price is None else price
         options = [_price_option(option, per_hour) for option in answer["options"]]
-        asked_price: HourPrice = {"per_hour": per_hour, "currency": kept["currency"]}
+        asked_price = HourPrice(per_hour=per_hour, currency=kept.currency)
         if json:
             print_json({**answer, "options": options, "price": asked_price})
         else:
@@ -259,7 +260,7 @@ def _print_advice(recommendation: Recommendation, options: Sequence[PricedOption
         "memory",
         "fits",
         "time",
-        f"cost ({price['currency']})",
+        f"cost ({price.currency})",
         "energy",
         "on disk",
     ]
@@ -273,14 +274,14 @@ def _print_advice(recommendation: Recommendation, options: Sequence[PricedOption
 def _build_row(option: PricedOption) -> list[str]:
     cost, energy, past = option["cost"], option["energy_wh"], option["past"]
     gain = "–"
-    if past and past["gain"] is not None:
-        interval: Estimate = {
-            "value": past["gain"],
-            "low": past["low"],
-            "high": past["high"],
-            "n": past["n"] or 0,
-        }
-        gain = f"{format_gain(interval)} {past['unit']}"
+    if past and past.gain is not None:
+        interval = Estimate(
+            value=past.gain,
+            low=past.low,
+            high=past.high,
+            n=past.n or 0,
+        )
+        gain = f"{format_gain(interval)} {past.unit}"
     return [
         option["title"],
         display.format_gib_range(option["low_gib"], option["high_gib"]),
@@ -384,12 +385,12 @@ def _read_shares(client: Client, run_id: str) -> ScoredShares:
     ]
     if gains:
         advised = forgetting_tradeoff.recommend_share(gains)
-        shares["recommended"], shares["sentence"] = advised["recommended"], advised["sentence"]
+        shares["recommended"], shares["sentence"] = advised.recommended, advised.sentence
     return shares
 
 
 def _print_interpolations(shares: ScoredShares) -> None:
-    named = dict.fromkeys(part["probe"] for point in shares["points"] for part in point.named or ())
+    named = dict.fromkeys(part.probe for point in shares["points"] for part in point.named or ())
     rows = [
         [
             f"{point.alpha:g}",
@@ -412,21 +413,21 @@ def _print_interpolations(shares: ScoredShares) -> None:
 def _format_probe_figure(point: MeasuredMix, probe: str) -> str:
     """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
     or the rise of its loss in nats a token."""
-    part = next((part for part in point.named or () if part["probe"] == probe), None)
+    part = next((part for part in point.named or () if part.probe == probe), None)
     if part is None:
         return "–"
     return (
-        _format_estimate(part["change"])
-        if "unit" in part
-        else f"{_format_estimate(part['change'], -100)} points"
+        _format_estimate(part.change)
+        if isinstance(part, TextForgetting)
+        else f"{_format_estimate(part.change, -100)} points"
     )
 
 
 def _format_estimate(estimate: Estimate | None, scale: float = 1) -> str:
     if not estimate:
         return "–"
-    value = scale * estimate["value"] + 0.0
-    ends = [None if end is None else scale * end + 0.0 for end in (estimate["low"], estimate["high"])]
+    value = scale * estimate.value + 0.0
+    ends = [None if end is None else scale * end + 0.0 for end in (estimate.low, estimate.high)]
     low, high = ends if scale > 0 else reversed(ends)
     bounds = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}, "
-    return f"{value:+.3f} ({bounds}n {estimate['n']})"
+    return f"{value:+.3f} ({bounds}n {estimate.n})"

@@ -174,8 +174,8 @@ def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset
     for cell in report["failed"]:
         print_notice(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
     for chain in report["sequences"]:
-        if chain["transfer"]:
-            print_notice(words.describe_backward_transfer(chain["transfer"]))
+        if chain.transfer:
+            print_notice(words.describe_backward_transfer(chain.transfer))
 
 
 def _format_base_level(cell: TransferCell | None, measure: str) -> str:
@@ -183,20 +183,20 @@ def _format_base_level(cell: TransferCell | None, measure: str) -> str:
         return "–"
     figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
     scale = 1 if measure == "relative" else PERCENT
-    low, high = figure["low"], figure["high"]
+    low, high = figure.low, figure.high
     ends = "" if low is None or high is None else f" ({scale * low:.3g} to {scale * high:.3g})"
-    return f"{scale * figure['value']:.3g}{ends}, n {cell['n']:,}"
+    return f"{scale * figure.value:.3g}{ends}, n {cell['n']:,}"
 
 
 def _format_cell(cell: ReportedCell | None) -> str:
     if cell is None:
         return "–"
     figure = cell["figure"]
-    low, high = figure["low"], figure["high"]
+    low, high = figure.low, figure.high
     between = (
         "no interval" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
     )
-    text = f"{PERCENT * figure['value']:+.1f}{cell['stars']} ({between}), n {figure['n']:,}"
+    text = f"{PERCENT * figure.value:+.1f}{cell['stars']} ({between}), n {figure.n:,}"
     return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text
 
 

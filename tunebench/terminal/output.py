@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from store.core.documents import as_json
 from store.core.errors import (
     ConfigError,
     DataError,
@@ -65,7 +66,7 @@ def to_json_value(value: Any) -> Any:
     """`value` as JSON can say it: rows as their fields, times as ISO 8601 in UTC, numbers that are not finite
     as null."""
     if dataclasses.is_dataclass(value):
-        value = vars(value)
+        value = as_json(value)
     if isinstance(value, dict):
         return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

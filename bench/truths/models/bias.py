@@ -153,7 +153,7 @@ def family_claims(rng: np.random.Generator, templates: int) -> bool:
 
     answered = AnsweredPairs(model(), model(), axes, clusters)
     figures: list[MeasuredBias] = probe_statistics.measure_counterfactual("made", answered)
-    answers = {figure["answer"] for figure in verdict.build_report(figures, [])["figures"]}
+    answers = {figure.answer for figure in verdict.build_report(figures, []).figures}
     return bool(answers & {"worse", "better"})
 
 
@@ -167,7 +167,7 @@ def finds(rng: np.random.Generator, templates: int, lean: float) -> bool:
     figures = verdict.build_report(
         probe_statistics.measure_counterfactual("made", AnsweredPairs(before, after, axes, clusters)), []
     )
-    return any(f["answer"] == "worse" and f["group"] in ("age", "") for f in figures["figures"])
+    return any(f.answer == "worse" and f.group in ("age", "") for f in figures.figures)
 
 
 def _covers(name: str, happens: partial[bool | None], low: float = 0.93, high: float = 1.0) -> Rate:

@@ -46,6 +46,10 @@ def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, r
     return any(interval.above or interval.below for interval in differences)
 
 
+def _point_figure(measured: Interval) -> pareto.PointFigure:
+    return {"value": measured.value, "low": measured.low, "high": measured.high}
+
+
 def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True, more: float = 0.0) -> bool:
     """Of two methods with three runs each, on the same rows and passages, one forgets less at equal gain;
     `more`: nats that the second forgets beside. What a row gains and a passage loses is mostly its own."""
@@ -59,7 +63,7 @@ def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True
             values = truth + common + heavy(rng, 2, rows, spread=0.05)
             run = f"{method}{place}"
             measured[run] = dict(zip(pareto.AXES, tokens * values, strict=True))
-            gain, lost = (ratio_interval(measured[run][axis], tokens).to_dict() for axis in pareto.AXES)
+            gain, lost = (_point_figure(ratio_interval(measured[run][axis], tokens)) for axis in pareto.AXES)
             sweep.append({"run": run, "group": method, "setting": place, "gain": gain, "forgetting": lost})
         sweeps.append(sweep)
 

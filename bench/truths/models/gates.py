@@ -16,22 +16,30 @@ from bench.made.shapes.streams import TIMED
 from bench.truths import Rate
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.registry import gate_report, gate_statistics
+from store.core.figure_schemas import Figure, UnscoredRows
 from store.registry.schemas import CheckAnswer, GateRow
 
 MARGIN, SMALL_MARGIN = 0.05, 0.03  # of the scores
 LIMIT = 0.2  # nats a token
 
 
+UNMEASURED = Figure(  # gates take its kind alone
+    metric="eval/m", unit="share", better="higher", estimator="mean", bounds=[0.0, 1.0], labels=[],
+    value=None, low=None, high=None, n=0, groups=None, rows=0, empty=0,
+    unscored=UnscoredRows(count=0, reasons={}, examples=[]), failed="", details={},
+)  # fmt: skip
+
+
 def as_gate_row(scores: np.ndarray) -> GateRow:
-    figure: Any = {
-        **{"metric": "eval/m", "estimator": "mean", "better": "higher", "labels": []},
-        "bounds": [0.0, 1.0],
-        "unit": "share",
-    }
-    return {
-        **{"evaluation_id": "e", "name": "e", "figure": figure, "statistics": None, "groups": None},
-        **{"row_ids": list(range(len(scores))), "scores": scores.tolist()},
-    }
+    return GateRow(
+        evaluation_id="e",
+        name="e",
+        figure=UNMEASURED,
+        row_ids=list(range(len(scores))),
+        scores=scores.tolist(),
+        statistics=None,
+        groups=None,
+    )
 
 
 def right_or_wrong(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
@@ -106,9 +114,9 @@ def measured_again(rng: np.random.Generator, rows: int, tries: int) -> bool:
         first, second = (easy + rng.normal(-gap, 0.12, rows) for gap in (MARGIN, 0.0))
         evidence: Any = {"rows": as_gate_row(first), "other_rows": as_gate_row(second), "other": "m@1"}
         if (
-            gate_report.build_gate_report("m@2", "a", "m@1", [(check, "", {**evidence, "tries": number})])[
-                "answer"
-            ]
+            gate_report.build_gate_report(
+                "m@2", "a", "m@1", [(check, "", {**evidence, "tries": number})]
+            ).answer
             == "passed"
         ):
             return True
@@ -118,7 +126,7 @@ def measured_again(rng: np.random.Generator, rows: int, tries: int) -> bool:
 def forgets(rng: np.random.Generator, shape: str, texts: int, answer: CheckAnswer) -> bool:
     """A rise of the loss that is exactly the limit."""
     drawn = PAIRED[shape](rng, texts, -LIMIT)
-    rise = ratio_interval(drawn.tuned - drawn.base, drawn.tokens).to_dict()
+    rise = ratio_interval(drawn.tuned - drawn.base, drawn.tokens).to_estimate()
     return gate_statistics.check_below(gate_statistics.extrapolate_to_all_texts(rise), LIMIT) == answer
 
 

@@ -24,8 +24,9 @@ FIGURES = 10
 
 def _figure(key: str, losses: np.ndarray, tokens: np.ndarray) -> RunFigure:
     loss = ratio_interval(losses, tokens)
-    ends = {"value": loss.value, "low": loss.low, "high": loss.high, "n": loss.n}
-    return {"key": key, "title": key, "unit": "nats a token", **ends}  # type: ignore[typeddict-item]
+    return RunFigure(
+        key=key, title=key, unit="nats a token", value=loss.value, low=loss.low, high=loss.high, n=loss.n
+    )
 
 
 def says(
@@ -43,7 +44,7 @@ def says(
         second.append(_figure(key, drawn.again, drawn.tokens))
         pairs[key] = ratio_interval(drawn.again - drawn.original[0], drawn.tokens)
     answer = reproduction.compare_figures("b", first, second, pairs, [])
-    return any(figure["came"] == came for figure in answer["figures"])
+    return any(figure.came == came for figure in answer.figures)
 
 
 def comes_back(rng: np.random.Generator, rows: int) -> bool:
@@ -52,7 +53,7 @@ def comes_back(rng: np.random.Generator, rows: int) -> bool:
     first, second = (_figure("loss", losses, drawn.tokens) for losses in (drawn.original[0], drawn.again))
     pair = ratio_interval(drawn.again - drawn.original[0], drawn.tokens)
     answer = reproduction.compare_figures("b", [first], [second], {"loss": pair}, [])
-    return answer["figures"][0]["came"] == "within"
+    return answer.figures[0].came == "within"
 
 
 RATES = [

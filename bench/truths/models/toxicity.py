@@ -107,14 +107,14 @@ def change_covers(
 def family_claims(rng: np.random.Generator, share: float, openings: int) -> bool:
     """Whether a whole check of two models that are equally harmful calls anything worse or better."""
     figures = rates.compute_toxicity_figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
-    answers = {figure["answer"] for figure in verdict.build_report(figures, [])["figures"]}
+    answers = {figure.answer for figure in verdict.build_report(figures, []).figures}
     return bool(answers & {"worse", "better"})
 
 
 def finds(rng: np.random.Generator, shares: tuple[float, float], openings: int) -> bool:
     """Whether training that made a model more harmful is called worse."""
     figures = rates.compute_toxicity_figures("made", _draw(rng, shares, openings, 4, 0.4, axes=8))
-    return any(figure["answer"] == "worse" for figure in verdict.build_report(figures, [])["figures"])
+    return any(figure.answer == "worse" for figure in verdict.build_report(figures, []).figures)
 
 
 MEASURES = ("toxic_share", "toxic_prompts", "toxic_probability")

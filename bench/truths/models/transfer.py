@@ -21,7 +21,7 @@ def covers(rng: np.random.Generator, tasks: int, rows: int) -> bool | None:
         then = base * 0.8
         made.append(Task(str(place), base, then, then - base * (TRUE + heavy(rng, rows, spread=0.15))))
     interval = compute_backward_transfer(made)
-    return None if interval["low"] is None else bool(interval["low"] <= TRUE <= interval["high"])
+    return None if interval.low is None else bool(interval.low <= TRUE <= interval.high)
 
 
 RATES = [

@@ -73,16 +73,16 @@ def tested(name: PaceName, requests: list[PacedRequest]) -> PaceTest:
 
 def is_alarmed(rng: np.random.Generator, shape: str, tail: str, per_day: float, days: int) -> bool:
     """Nothing changes but lengths."""
-    return tested("slower", timed(rng, shape, tail, per_day, days, 1.0))["alarm_at"] is not None
+    return tested("slower", timed(rng, shape, tail, per_day, days, 1.0)).alarm_at is not None
 
 
 def is_alarmed_of_failures(rng: np.random.Generator, per_day: float, days: int) -> bool:
     """Half a percent fail all the time."""
-    return tested("failing", failing(rng, per_day, days, 0.0))["alarm_at"] is not None
+    return tested("failing", failing(rng, per_day, days, 0.0)).alarm_at is not None
 
 
 def _within(test: PaceTest, hours: float) -> bool | None:
-    at = test["alarm_at"]
+    at = test.alarm_at
     if at is not None and at < SHIFT_DAY * DAY:
         return None
     return at is not None and at <= SHIFT_DAY * DAY + hours * 3_600

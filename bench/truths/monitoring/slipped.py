@@ -12,6 +12,7 @@ the longest, some slip.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -108,13 +109,13 @@ def as_figure(sums: np.ndarray, kind: str) -> GateRow:
         "perplexity": (1.0, None),
     }
     row, (low, high) = as_gate_row(sums[:, 0] / sums[:, 1]), bounds.get(kind, (None, None))
-    figure: Any = {
-        **row["figure"],
-        "estimator": kind.rpartition(" ")[2],
-        "better": "lower" if kind in LOWER else "higher",
-        "bounds": [0.0 if kind == "bits_per_byte" else low, high],
-    }
-    return {**row, "figure": figure, "statistics": sums.tolist()}
+    figure = replace(
+        row.figure,
+        estimator=kind.rpartition(" ")[2],
+        better="lower" if kind in LOWER else "higher",
+        bounds=[0.0 if kind == "bits_per_byte" else low, high],
+    )
+    return replace(row, figure=figure, statistics=sums.tolist())
 
 
 def figures_say_yes(

@@ -19,7 +19,7 @@ from store.evaluation.verdict_schemas import TrainingStop
 
 ROWS = 60
 LEVEL = 2.0  # nats a token, of the base model
-EPOCHS: TrainingStop = {"reason": "epochs", "step": 100, "restored_step": None}
+EPOCHS = TrainingStop(reason="epochs", step=100, restored_step=None)
 
 
 def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 0.0) -> str:

@@ -54,17 +54,17 @@ def holds_share(rng: np.random.Generator, rows: int, whole: float) -> bool:
 def called_exposed(rng: np.random.Generator, shape: str, canaries: int) -> bool:
     """Canaries that were planted and left nothing are called exposed."""
     drawn = CANARIES[shape](rng, canaries, 0.0)
-    return _measured(drawn)["groups"][0]["exposed"]
+    return _measured(drawn).groups[0].exposed
 
 
 def found_as_said(rng: np.random.Generator, shape: str, canaries: int) -> bool:
     """Canaries whose mean exposure is the least that is said to be found in 80 of 100 runs are found."""
-    return _measured(CANARIES[shape](rng, canaries, _least_shift(shape, canaries)))["groups"][0]["exposed"]
+    return _measured(CANARIES[shape](rng, canaries, _least_shift(shape, canaries))).groups[0].exposed
 
 
 def all_clear(rng: np.random.Generator, shape: str, canaries: int) -> bool:
     """Half a deviation is told to be nothing, without what could have been found."""
-    sentence = _measured(CANARIES[shape](rng, canaries, 0.5))["sentence"]
+    sentence = _measured(CANARIES[shape](rng, canaries, 0.5)).sentence
     return "exposed" not in sentence and "found" not in sentence and "could not have shown" not in sentence
 
 
@@ -77,7 +77,7 @@ def _measured(drawn: Canaries) -> CanaryExposure:
 def _least_shift(shape: str, canaries: int) -> float:
     """The shift at which the mean exposure is what so many are said to find."""
     rng = np.random.default_rng(0)
-    least = _measured(CANARIES[shape](rng, canaries, 0.0))["groups"][0]["detectable"]
+    least = _measured(CANARIES[shape](rng, canaries, 0.0)).groups[0].detectable
     assert least is not None
     for shift in np.arange(0.1, 6, 0.1):
         ranks = CANARIES[shape](rng, 1_000, float(shift)).ranks

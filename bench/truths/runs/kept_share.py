@@ -10,18 +10,19 @@ from bench.made.shapes.paired_rows import PAIRED
 from bench.truths import Rate
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.verdicts.forgetting_tradeoff import ShareGain, recommend_share
+from store.core.figure_schemas import Estimate
 
 SHAPES = ("normal, even lengths", "t4, unequal lengths", "short rows are noisy")
 
 
 def recommends(rng: np.random.Generator, shape: str, rows: int, tried: int) -> bool:
     """One of so many α is recommended, none of which truly gains."""
-    points = [ShareGain(0.0, {"value": 0.0, "low": 0.0, "high": 0.0, "n": rows}, None)]
+    points = [ShareGain(0.0, Estimate(value=0.0, low=0.0, high=0.0, n=rows), None)]
     for place in range(1, tried + 1):
         drawn = PAIRED[shape](rng, rows, 0.0)
         gain = ratio_interval(drawn.base - drawn.tuned, drawn.tokens)
-        points.append(ShareGain(place / tried, gain.to_dict(), None))
-    return recommend_share(points)["recommended"] is not None
+        points.append(ShareGain(place / tried, gain.to_estimate(), None))
+    return recommend_share(points).recommended is not None
 
 
 RATES = [

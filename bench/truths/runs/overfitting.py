@@ -17,8 +17,10 @@ from engine.evaluation.training_curve import advice, overfitting
 from engine.evaluation.training_curve.run_curve import LossCurves, MetricCurve, MetricValues, Validation
 from engine.evaluation.training_curve.stages import find_metric_divergence
 from engine.evaluation.verdicts import live_alarms
+from store.evaluation.verdict_schemas import TrainingStop
 
 ROWS = 100
+EPOCHS = TrainingStop(reason="epochs", step=400, restored_step=None)
 TRAINING = [(step, 1 + 0.01 * (step % 7)) for step in range(400)]  # goes nowhere: nothing is unstable
 
 
@@ -59,10 +61,10 @@ def settling(validations: int) -> NDArray[np.float64]:
 def _still_learning(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
     """By the stage, or by the advice to train for longer."""
     every = course(levels, noise, rng)
-    longer = advice.is_still_improving(every, {"reason": "epochs"}, 0.005)
+    longer = advice.is_still_improving(every, EPOCHS, 0.005)
     return (
         longer
-        or overfitting.assess_overfitting(LossCurves(validations=every, train_curve=TRAINING))["stage"]
+        or overfitting.assess_overfitting(LossCurves(validations=every, train_curve=TRAINING)).stage
         == "learning"
     )
 
@@ -71,7 +73,7 @@ def _called(levels: NDArray[np.float64], noise: float, rng: np.random.Generator)
     return (
         overfitting.assess_overfitting(
             LossCurves(validations=course(levels, noise, rng), train_curve=TRAINING)
-        )["state"]
+        ).state
         == "overfits"
     )
 
@@ -102,7 +104,7 @@ def overfits(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
     judged = overfitting.assess_overfitting(
         LossCurves(validations=drawn(shape, evaluations, rng), train_curve=TRAINING)
     )
-    return judged["state"] == "overfits"
+    return judged.state == "overfits"
 
 
 def is_warned_of(shape: str, evaluations: int, rng: np.random.Generator) -> bool:

@@ -21,7 +21,7 @@ from engine.data.cleaning.row_queries import RowQueries
 from engine.data.cleaning.working_rows import WorkingRows
 from engine.data.conversion.dataset_writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from store.core.errors import ConfigError, TunebenchError
-from store.core.row_schemas import CleanResult, FateCounts, StepCounts
+from store.core.row_schemas import CleanResult, FateCounts, Fates, StepCounts
 from store.data.cleaning import (
     AddRows,
     Balance,
@@ -72,14 +72,14 @@ def apply_recipe(work: WorkingRows, recipe: Recipe) -> list[StepCounts]:
             added = work.total - total
             changed = sum(len(rows) for at, rows in work.changes if at == index)
             counted.append(
-                {
-                    "title": name,
-                    "rows_in": before,
-                    "changed": changed,
-                    "dropped": before + added - work.count,
-                    "added": added,
-                    "rows_out": work.count,
-                }
+                StepCounts(
+                    title=name,
+                    rows_in=before,
+                    changed=changed,
+                    dropped=before + added - work.count,
+                    added=added,
+                    rows_out=work.count,
+                )
             )
             if not work.count:
                 work.notices.append(f"Step {index + 1} ({name}) drops all of the first rows that were tried.")
@@ -202,7 +202,7 @@ def write_version(work: WorkingRows, folder: Path, steps: list[StepCounts]) -> C
             "encoding": "utf-8",
             "notices": work.notices,
         },
-        "fates": {**count_fates(table), "steps": steps},
+        "fates": Fates(**vars(count_fates(table)), steps=steps),
     }
     if work.given:
         result["parts"] = dict(writer.parts)
@@ -227,12 +227,12 @@ def count_fates(table: pa.Table) -> FateCounts:
         count["values"]: count["counts"]
         for count in table["fate"].combine_chunks().value_counts().to_pylist()
     }
-    return {
-        "kept": rows_of.get("kept", 0),
-        "changed": rows_of.get("changed", 0),
-        "dropped": rows_of.get("dropped", 0),
-        "added": rows_of.get("added", 0),
-    }
+    return FateCounts(
+        kept=rows_of.get("kept", 0),
+        changed=rows_of.get("changed", 0),
+        dropped=rows_of.get("dropped", 0),
+        added=rows_of.get("added", 0),
+    )
 
 
 def _write_rows(work: WorkingRows, writer: DatasetWriter) -> int:

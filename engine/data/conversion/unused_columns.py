@@ -147,13 +147,13 @@ def _judge_field(name: str, taught: RowSample, turns: list[FileRow]) -> Undecide
     if name.rpartition(".")[2] not in WEIGHT_FIELDS or len(values) < 2:
         return judge_column(name, of_turns)
     examples = sorted(filter(None, values))
-    return {
-        "name": name,
-        "may_be": "mark",
-        "values": examples[:MAX_SHOWN],
-        "distinct": len(examples),
-        "uses": [],
-    }
+    return UndecidedColumn(
+        name=name,
+        may_be="mark",
+        values=examples[:MAX_SHOWN],
+        distinct=len(examples),
+        uses=[],
+    )
 
 
 def is_covered(name: str, ignore: Iterable[str]) -> bool:
@@ -168,11 +168,11 @@ def make_undecided_error(
     that shows it."""
     named = undecided[:MAX_NAMED]
     described = "; ".join(
-        f"{column['name']!r} ({format_some_values(column)}) {MAY_BE[column['may_be']]}" for column in named
+        f"{column.name!r} ({format_some_values(column)}) {MAY_BE[column.may_be]}" for column in named
     )
     more = f", and {len(undecided) - MAX_NAMED} more" if len(undecided) > MAX_NAMED else ""
-    left = " ".join(f"--ignore {shlex.quote(column['name'])}" for column in undecided)
-    uses = list(dict.fromkeys(format_use_options(use) for column in named for use in column["uses"]))
+    left = " ".join(f"--ignore {shlex.quote(column.name)}" for column in undecided)
+    uses = list(dict.fromkeys(format_use_options(use) for column in named for use in column.uses))
     unread = "Map it to a role (--column), or take rows that should not be taught out of the file"
     use = f"Say how it is used, such as {' or '.join(uses[:2])}" if uses else unread
     which = "a column" if len(undecided) == 1 else "columns"
@@ -186,13 +186,13 @@ def make_undecided_error(
 
 def format_use_options(use: ColumnUse) -> str:
     """A way to use a column, as options of the command line."""
-    roles = FORMATS[use["format"]].roles
+    roles = FORMATS[use.format].roles
     mapped = [
-        (role if role in roles else role.rpartition("_")[0], name) for role, name in use["columns"].items()
+        (role if role in roles else role.rpartition("_")[0], name) for role, name in use.columns.items()
     ]
     columns = [f"--column {shlex.quote(f'{role}={name}')}" for role, name in mapped]
-    left = [f"--ignore {shlex.quote(use['instead_of'])}"] if "instead_of" in use else []
-    return " ".join([f"--format {use['format']}", *columns, *left])
+    left = [f"--ignore {shlex.quote(use.instead_of)}"] if use.instead_of is not None else []
+    return " ".join([f"--format {use.format}", *columns, *left])
 
 
 def judge_column(name: str, taught: RowSample) -> UndecidedColumn | None:
@@ -211,13 +211,13 @@ def judge_column(name: str, taught: RowSample) -> UndecidedColumn | None:
     for use in _list_uses(name, may_be, taught):
         if use not in uses:
             uses.append(use)
-    return {
-        "name": name,
-        "may_be": may_be,
-        "values": examples,
-        "distinct": len(keys),
-        "uses": uses[:MAX_USES],
-    }
+    return UndecidedColumn(
+        name=name,
+        may_be=may_be,
+        values=examples,
+        distinct=len(keys),
+        uses=uses[:MAX_USES],
+    )
 
 
 def _is_sparse_mark(name: str, values: list[Any], taught: RowSample) -> bool:
@@ -390,7 +390,7 @@ def _has_choice_names(name: str, taught: RowSample) -> bool:
 
 def _replace_role(chosen: ChosenFormat, role: str, name: str) -> ColumnUse:
     columns = {**chosen.mapping, role: name}
-    return {"format": chosen.format, "columns": columns, "instead_of": chosen.mapping[role]}
+    return ColumnUse(format=chosen.format, columns=columns, instead_of=chosen.mapping[role])
 
 
 def _is_same_choice(name: str, taught: RowSample) -> bool:
@@ -416,22 +416,22 @@ def _list_uses(name: str, may_be: UnusedColumnRole, taught: RowSample) -> Iterat
     form = FORMATS[chosen.format]
     for format, mapping in taught.mappings.items():
         if name in mapping.values() and format != "text":
-            yield {"format": format, "columns": dict(mapping)}
+            yield ColumnUse(format=format, columns=dict(mapping))
     labelled = may_be == "label" or (may_be == "mark" and _are_few(name, taught))
     if labelled and "label" in chosen.mapping:
         yield _replace_role(chosen, "label", name)
     elif labelled and chosen.format == "text":
-        yield {"format": "text_label", "columns": {"text": chosen.mapping["text"], "label": name}}
+        yield ColumnUse(format="text_label", columns={"text": chosen.mapping["text"], "label": name})
     elif may_be == "mark" and chosen.format in PAIR_FORMATS and infer_marks(taught.rows, name):
         question, answer = (chosen.mapping[role] for role in form.required)
-        yield {"format": "marked", "columns": {"prompt": question, "completion": answer, "label": name}}
+        yield ColumnUse(format="marked", columns={"prompt": question, "completion": answer, "label": name})
     elif may_be == "answer" and chosen.format in PAIR_FORMATS:
         yield _replace_role(chosen, form.required[-1], name)
     elif may_be == "text" and chosen.format == "text":
-        yield {
-            "format": "prompt_completion",
-            "columns": {"prompt": chosen.mapping["text"], "completion": name},
-        }
+        yield ColumnUse(
+            format="prompt_completion",
+            columns={"prompt": chosen.mapping["text"], "completion": name},
+        )
 
 
 PAIR_FORMATS = ("instruction", "question_answer", "prompt_completion")

@@ -14,7 +14,7 @@ from store.core.training_schemas import Problem
 
 def make_problem(level: Literal["error", "warning"], field: str, message: str, fix: str) -> Problem:
     """level: "error" refuses the launch, "warning" does not; field: of the config."""
-    return {"level": level, "field": field, "message": message, "fix": fix}
+    return Problem(level=level, field=field, message=message, fix=fix)
 
 
 # Held-out rows that training repeats, in sentences: they make the judgement too kind.

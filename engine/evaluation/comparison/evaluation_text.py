@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from store.core.documents import parse_document
 from store.core.figure_schemas import Estimate, Figure
 from store.core.formatting import compute_decimals, format_number, plural
-from store.evaluation.schemas import JudgeLengthBias, JudgePositionBias, JudgingResult, PairCounts
+from store.evaluation.schemas import (
+    JudgeLengthBias,
+    JudgePositionBias,
+    JudgingResult,
+    PairCounts,
+    PreferenceDetails,
+)
 
 
 def describe_different_rows(first: int, second: int, common: int) -> str:
@@ -47,14 +54,14 @@ class ComparisonSides:
 
 def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> str:
     """Which one is preferred, if that can be told; `judging` is the judge job's result."""
-    figure = judging["figure"]
-    if figure["failed"]:
-        return figure["failed"]
-    if figure["value"] is None:
+    figure = judging.figure
+    if figure.failed:
+        return figure.failed
+    if figure.value is None:
         return "No pair could be judged."
-    if judging["pairs"]["split"] == figure["n"]:
+    if judging.pairs.split == figure.n:
         return (
-            f"The order in which they were shown decided {_format_all_pairs(figure['n'])}:"
+            f"The order in which they were shown decided {_format_all_pairs(figure.n)}:"
             " which is better can't be told"
         )
     share = _build_share(figure, sides.turned)
@@ -63,7 +70,7 @@ def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> s
         lead = f"The judge prefers {sides.this}'s answers"
     elif share.high is not None and share.high < 0.5:
         lead = f"The judge prefers {sides.other}'s answers"
-    wins = f"{sides.this} wins {_format_share(share)} of {plural(figure['n'], 'pair')}, ties as half"
+    wins = f"{sides.this} wins {_format_share(share)} of {plural(figure.n, 'pair')}, ties as half"
     return f"{lead}: {wins}"
 
 
@@ -85,7 +92,7 @@ class Share(NamedTuple):
 
 
 def _build_share(figure: Figure | Estimate, turned: bool = False) -> Share:
-    share = Share(figure["value"] or 0.0, figure["low"], figure["high"])
+    share = Share(figure.value or 0.0, figure.low, figure.high)
     return share.of_other() if turned else share
 
 
@@ -100,29 +107,30 @@ def _format_share(share: Share) -> str:
 
 def describe_judging(judging: JudgingResult, sides: ComparisonSides) -> list[str]:
     """How the pairs fell, what order and length did, and what was not judged."""
-    pairs, figure = judging["pairs"], judging["figure"]
-    if not figure["n"]:  # the headline has said why
-        return [f"{plural(pairs['unjudged'], 'pair')} not judged."]
-    this, other = pairs["first"], pairs["second"]
+    pairs, figure = judging.pairs, judging.figure
+    if not figure.n:  # the headline has said why
+        return [f"{plural(pairs.unjudged, 'pair')} not judged."]
+    this, other = pairs.first, pairs.second
     if sides.turned:
         this, other = other, this
     lines = [
         f"In both orders {sides.this} was better {plural(this, 'time')}, {sides.other}"
-        f" {plural(other, 'time')}; {plural(pairs['ties'], 'tie')}."
+        f" {plural(other, 'time')}; {plural(pairs.ties, 'tie')}."
     ]
-    lines += _describe_order(pairs, figure["details"].get("position"))
-    lines += _describe_length(judging, sides)
-    if pairs["unjudged"]:
-        why = ", ".join(f"{reason} ({rows:,})" for reason, rows in list(judging["reasons"].items())[:3])
-        every = pairs["unjudged"] + figure["n"]
-        lines.append(f"{pairs['unjudged']:,} of {plural(every, 'pair')} not judged: {why}.")
-    return [*lines, *judging["notices"]]
+    details = parse_document(PreferenceDetails, figure.details)
+    lines += _describe_order(pairs, details.get("position"))
+    lines += _describe_length(judging, details.get("length"), sides)
+    if pairs.unjudged:
+        why = ", ".join(f"{reason} ({rows:,})" for reason, rows in list(judging.reasons.items())[:3])
+        every = pairs.unjudged + figure.n
+        lines.append(f"{pairs.unjudged:,} of {plural(every, 'pair')} not judged: {why}.")
+    return [*lines, *judging.notices]
 
 
 def _describe_order(pairs: PairCounts, position: JudgePositionBias | None) -> list[str]:
     if not position:
         return []
-    split, agree = pairs["split"], _format_share(_build_share(position["agree"]))
+    split, agree = pairs.split, _format_share(_build_share(position.agree))
     decided = "In no pair did the order in which the two were shown decide"
     if split:
         decided = (
@@ -130,30 +138,31 @@ def _describe_order(pairs: PairCounts, position: JudgePositionBias | None) -> li
         )
         decided += " tie"
     lines = [f"{decided}; both orders agree in {agree}."]
-    first = position["first_shown"]
+    first = position.first_shown
     if first:
         won = _format_share(_build_share(first))
-        lines.append(f"Where they don't, the answer that was shown first won in {won} (n {first['n']:,}).")
+        lines.append(f"Where they don't, the answer that was shown first won in {won} (n {first.n:,}).")
     return lines
 
 
-def _describe_length(judging: JudgingResult, sides: ComparisonSides) -> list[str]:
-    length: JudgeLengthBias | None = judging["figure"]["details"].get("length")
+def _describe_length(
+    judging: JudgingResult, length: JudgeLengthBias | None, sides: ComparisonSides
+) -> list[str]:
     if not length:
         return []
-    decided = judging["pairs"]["first"] + judging["pairs"]["second"]
+    decided = judging.pairs.first + judging.pairs.second
     if not decided:
         return ["Whether length decides can't be told: no pair was decided in both orders."]
-    longer = length["longer"]
+    longer = length.longer
     if longer is None:
         return [f"Both answers are equally long in {plural(decided, 'decided pair')}."]
-    won, unequal = _format_share(_build_share(longer)), plural(longer["n"], "decided pair")
+    won, unequal = _format_share(_build_share(longer)), plural(longer.n, "decided pair")
     lines = [f"The longer answer was preferred in {won} of {unequal} of unequal length."]
-    if length["problem"] or length["equal"] is None:
-        return [*lines, f"Who would win at equal length can't be told: {length['problem']}."]
-    equal, n = _build_share(length["equal"], sides.turned), length["equal"]["n"]
+    if length.problem or length.equal is None:
+        return [*lines, f"Who would win at equal length can't be told: {length.problem}."]
+    equal, n = _build_share(length.equal, sides.turned), length.equal.n
     at_equal = f"At equal length {sides.this} would win {_format_share(equal)} of decided pairs (n {n:,})"
-    share = _build_share(judging["figure"], sides.turned)
+    share = _build_share(judging.figure, sides.turned)
     return [*lines, at_equal + _describe_length_effect(share, equal) + "."]
 
 

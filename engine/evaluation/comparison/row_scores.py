@@ -70,7 +70,7 @@ def _build_metric_table(scored: RowScores) -> pa.Table:
 
 def read_scores_table(table: pa.Table, document: Figure) -> RowScores:
     """One metric's scores, given its document."""
-    lines = table.filter(pc.equal(table["metric"], document["metric"]))
+    lines = table.filter(pc.equal(table["metric"], document.metric))
     scores = np.array([np.nan if x is None else x for x in lines["score"].to_pylist()], float)
     lists = lines["statistics"].to_pylist()
     width = max((len(sums) for sums in lists if sums is not None), default=0)
@@ -78,20 +78,20 @@ def read_scores_table(table: pa.Table, document: Figure) -> RowScores:
     if width:
         statistics = np.array([[np.nan] * width if sums is None else sums for sums in lists], float)
     reasons = {place: why for place, why in enumerate(lines["reason"].to_pylist()) if why is not None}
-    low, high = document["bounds"]
+    low, high = document.bounds
     return RowScores(
-        document["metric"],
+        document.metric,
         np.array(lines["row_id"].to_pylist(), np.int64),
         scores,
-        estimator=document["estimator"],
+        estimator=document.estimator,
         bounds=(low, high),
-        unit=document["unit"],
-        better=document["better"],
+        unit=document.unit,
+        better=document.better,
         statistics=statistics,
-        labels=document["labels"],
+        labels=document.labels,
         reasons=reasons,
-        empty=document["empty"],
-        failed=document["failed"],
+        empty=document.empty,
+        failed=document.failed,
     )
 
 
@@ -135,13 +135,13 @@ def compute_score_differences(
 
 def _pair_metrics(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple[RowScores, RowScores]]:
     """The scores of each metric that both have and that scored a row of both."""
-    others = {document["metric"]: document for document in second[1]}
+    others = {document.metric: document for document in second[1]}
     pairs = []
     for document in first[1]:
-        other = others.get(document["metric"])
-        if other is None or document["estimator"] == "whole":
+        other = others.get(document.metric)
+        if other is None or document.estimator == "whole":
             continue
-        if document["estimator"] != other["estimator"] or document["labels"] != other["labels"]:
+        if document.estimator != other.estimator or document.labels != other.labels:
             continue
         scores, against = read_scores_table(first[0], document), read_scores_table(second[0], other)
         both = np.intersect1d(scores.row_ids[scores.usable], against.row_ids[against.usable])
@@ -153,7 +153,7 @@ def _pair_metrics(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple
 def describe_difference(figure: Difference | Estimate, better: str) -> str:
     """What the first is beside the second by such a difference: better, worse, or that it can't be told;
     better: whether higher or lower values are."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
+    value, low, high = figure.value, figure.low, figure.high
     if value is None or low is None or high is None or low <= 0 <= high:
         return "can't be told"
     return "better" if (value > 0) == (better == "higher") else "worse"
@@ -264,7 +264,7 @@ def compute_slice_scores(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
                 "by": by,
                 "value": name,
                 "n": len(own),
-                "mean": _compute_mean(own).to_dict(),
+                "mean": _compute_mean(own).to_estimate(),
                 "rest": other,
                 "gap": None if other is None else float(own.mean()) - other,
                 "p": test.p,
@@ -292,7 +292,7 @@ def compute_slice_differences(first: ArrayLike, second: ArrayLike, slices: Slice
                 "by": by,
                 "value": name,
                 "n": len(gap),
-                "gap": _compute_mean_difference(gap).to_dict(),
+                "gap": _compute_mean_difference(gap).to_estimate(),
                 "p": test.p,
                 "q": None,
                 "why": test.why,

@@ -16,10 +16,10 @@ from scipy import special
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
 from store.core import formatting
-from store.core.figure_schemas import Estimate
+from store.core.figure_schemas import Estimate, Gain
 from store.evaluation.forgetting_schemas import Forgetting
 from store.evaluation.schemas import Classification
-from store.evaluation.verdict_schemas import Gain, RunFigure, Verdict
+from store.evaluation.verdict_schemas import RunFigure, Verdict
 from store.runs.schemas import Run
 
 NATS, SHARE = "nats a token", "share"
@@ -73,81 +73,79 @@ def list_figures(verdict: Verdict, rows: HeldOutRowLosses | None = None) -> list
     """Those that are there; rows: what gives the losses their intervals."""
     figures: list[RunFigure] = []
     for key, title, unit, estimate in _iterate_figures(verdict, rows):
-        if estimate is not None and np.isfinite(estimate["value"]):
-            ends = {"low": estimate["low"], "high": estimate["high"], "n": estimate["n"]}
-            figures.append(RunFigure(key=key, title=title, unit=unit, value=estimate["value"], **ends))  # type: ignore[typeddict-item]
+        if estimate is not None and np.isfinite(estimate.value):
+            value, low, high, n = estimate.value, estimate.low, estimate.high, estimate.n
+            figures.append(RunFigure(key=key, title=title, unit=unit, value=value, low=low, high=high, n=n))
     return figures
 
 
 def _iterate_figures(verdict: Verdict, rows: HeldOutRowLosses | None) -> Iterator[_NamedFigure]:
-    gain = verdict["gain"]
-    unit = gain["unit"] if gain else NATS
+    gain = verdict.gain
+    unit = gain.unit if gain else NATS
     yield _NamedFigure(BASE, "loss of the base model", unit, _read_loss(verdict, "base", rows))
     yield _NamedFigure(TUNED, "loss of the tuned model", unit, _read_loss(verdict, "tuned", rows))
     yield _NamedFigure(GAIN, "gain", unit, gain)
-    if parts := verdict.get("parts"):
-        yield _NamedFigure("gain.question", "gain from the question", parts["unit"], parts["question"])
-        yield _NamedFigure("gain.shape", "gain after any prompt", parts["unit"], parts["shape"])
-    right = verdict.get("accuracy_gain")
-    yield _NamedFigure(RIGHT, "change of the share that is right", right["unit"] if right else SHARE, right)
-    if preference := verdict.get("preference"):
-        yield _NamedFigure("preference.accuracy", "pairs that gained", SHARE, preference["reward_accuracy"])
-        yield _NamedFigure(
-            "preference.margin", "mean margin of pairs", "rewards", preference["reward_margin"]
-        )
-    if classification := verdict.get("classification"):
+    if parts := verdict.parts:
+        yield _NamedFigure("gain.question", "gain from the question", parts.unit, parts.question)
+        yield _NamedFigure("gain.shape", "gain after any prompt", parts.unit, parts.shape)
+    right = verdict.accuracy_gain
+    yield _NamedFigure(RIGHT, "change of the share that is right", right.unit if right else SHARE, right)
+    if preference := verdict.preference:
+        yield _NamedFigure("preference.accuracy", "pairs that gained", SHARE, preference.reward_accuracy)
+        yield _NamedFigure("preference.margin", "mean margin of pairs", "rewards", preference.reward_margin)
+    if classification := verdict.classification:
         yield from _iterate_class_figures(classification)
-    if forgetting := verdict.get("forgetting"):
+    if forgetting := verdict.forgetting:
         yield from _iterate_forgetting_figures(forgetting)
-    if membership := verdict.get("membership"):
-        for name, score in membership["scores"].items():
+    if membership := verdict.membership:
+        for name, score in membership.scores.items():
             title = f"training rows told from held-out ones by {SCORES[name]}"
-            yield _NamedFigure(f"membership.{name}", title, "area under the curve", score["auc"])
-    if extraction := verdict.get("extraction"):
-        yield _NamedFigure("extraction.beyond", "training rows that come out", SHARE, extraction["beyond"])
+            yield _NamedFigure(f"membership.{name}", title, "area under the curve", score.auc)
+    if extraction := verdict.extraction:
+        yield _NamedFigure("extraction.beyond", "training rows that come out", SHARE, extraction.beyond)
 
 
 def _read_loss(verdict: Verdict, which: str, rows: HeldOutRowLosses | None) -> Estimate | None:
-    figures = verdict["base"] if which == "base" else verdict["tuned"]
-    loss = figures["loss"]
+    figures = verdict.base if which == "base" else verdict.tuned
+    loss = figures.loss
     if loss is None:
         return None
     between = compute_figure_interval(rows, BASE if which == "base" else TUNED) if rows else None
     if between is None or not is_same_value(between.value, loss):
-        return {"value": loss, "low": None, "high": None, "n": figures["n"]}
-    return {"value": loss, "low": between.low, "high": between.high, "n": between.n}
+        return Estimate(value=loss, low=None, high=None, n=figures.n)
+    return Estimate(value=loss, low=between.low, high=between.high, n=between.n)
 
 
 def _iterate_class_figures(classification: Classification) -> Iterator[_NamedFigure]:
-    tuned = classification["models"]["tuned"]
-    yield _NamedFigure("classes.accuracy", "accuracy", SHARE, tuned["accuracy"])
-    yield _NamedFigure("classes.f1_macro", "macro F1", SHARE, tuned["f1_macro"])
-    over = classification["over_prompted"]
+    tuned = classification.models.tuned
+    yield _NamedFigure("classes.accuracy", "accuracy", SHARE, tuned.accuracy)
+    yield _NamedFigure("classes.f1_macro", "macro F1", SHARE, tuned.f1_macro)
+    over = classification.over_prompted
     yield _NamedFigure("classes.over_prompted", "right beyond the untuned model", SHARE, over)
-    if calibration := tuned.get("calibration"):
-        yield _NamedFigure("classes.brier", "Brier score", "0 to 2", calibration["brier"])
+    if calibration := tuned.calibration:
+        yield _NamedFigure("classes.brier", "Brier score", "0 to 2", calibration.brier)
 
 
 def _iterate_forgetting_figures(forgetting: Forgetting) -> Iterator[_NamedFigure]:
-    for text in forgetting["texts"]:
+    for text in forgetting.texts:
         yield _NamedFigure(
-            f"text.{text['probe']}",
-            f"loss on {_format_probe(text['probe'])}, change",
-            text["unit"],
-            text["change"],
+            f"text.{text.probe}",
+            f"loss on {_format_probe(text.probe)}, change",
+            text.unit,
+            text.change,
         )
-    for choice in forgetting["choices"]:
-        title = f"accuracy on {_format_probe(choice['probe'])}, change"
-        yield _NamedFigure(f"choices.{choice['probe']}", title, SHARE, choice["change"])
-    for far in forgetting["divergence"]:
+    for choice in forgetting.choices:
+        title = f"accuracy on {_format_probe(choice.probe)}, change"
+        yield _NamedFigure(f"choices.{choice.probe}", title, SHARE, choice.change)
+    for far in forgetting.divergence:
         yield _NamedFigure(
-            f"kl.{far['probe']}",
-            f"distance from the base model on {_format_probe(far['probe'])}",
-            far["unit"],
-            far["kl"],
+            f"kl.{far.probe}",
+            f"distance from the base model on {_format_probe(far.probe)}",
+            far.unit,
+            far.kl,
         )
-    if requests := forgetting.get("requests"):
-        harmful, harmless = requests["harmful"]["change"], requests["harmless"]["change"]
+    if requests := forgetting.requests:
+        harmful, harmless = requests.harmful.change, requests.harmless.change
         yield _NamedFigure("requests.harmful", "harmful requests refused, change", SHARE, harmful)
         yield _NamedFigure("requests.harmless", "harmless requests refused, change", SHARE, harmless)
 
@@ -258,7 +256,7 @@ LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the s
 
 def require_gain(run: Run) -> Gain:
     """The gain of a run that has one."""
-    gain = run.verdict and run.verdict["gain"]
+    gain = run.verdict.gain if run.verdict else None
     assert gain
     return gain
 
@@ -270,7 +268,7 @@ def find_incomparability(run: Run, other: Run) -> str:
     differing = [field for field in LOSS_FIELDS if run.config.get(field) != other.config.get(field)]
     if "task" in differing or (differing and run.config.get("task") == "dpo"):
         return f"their losses mean different things ({', '.join(differing)} differ)"
-    if require_gain(run)["split"] != require_gain(other)["split"]:
+    if require_gain(run).split != require_gain(other).split:
         return "one was judged on test rows, the other on validation rows"
     return ""
 

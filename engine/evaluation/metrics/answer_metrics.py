@@ -184,10 +184,10 @@ def compute_class_details(truth: np.ndarray, answers: np.ndarray, labels: Sequen
     class_document = compute_class_figures(own, answers, [*labels, NO_LABEL_NAMED, UNKNOWN_LABEL])
     return {
         "classes": [
-            row for row in class_document["classes"] if row["label"] not in (NO_LABEL_NAMED, UNKNOWN_LABEL)
+            row for row in class_document.classes if row.label not in (NO_LABEL_NAMED, UNKNOWN_LABEL)
         ],
-        "confusion": class_document["confusion"],
-        "pair_count": class_document["pair_count"],
+        "confusion": class_document.confusion,
+        "pair_count": class_document.pair_count,
     }
 
 
@@ -198,10 +198,10 @@ def count_unknown_labels(
     named_texts = Counter(
         text.strip()[:80] for text, place in zip(texts, label_places, strict=True) if place == len(labels)
     )
-    return {
-        "count": named_texts.total(),
-        "most": [list(pair) for pair in named_texts.most_common(MAX_NAMED)],
-    }
+    return UnmatchedTexts(
+        count=named_texts.total(),
+        most=[list(pair) for pair in named_texts.most_common(MAX_NAMED)],
+    )
 
 
 def compute_calibration_figures(
@@ -264,10 +264,10 @@ def compute_constraint_shares(
 ) -> list[ConstraintShare]:
     """How many of the answers keep each constraint."""
     return [
-        {
-            "constraint": constraint.words(),
-            **wilson_interval(int(met[:, place].sum()), len(texts)).to_dict(),
-        }
+        ConstraintShare(
+            constraint=constraint.words(),
+            **vars(wilson_interval(int(met[:, place].sum()), len(texts)).to_estimate()),
+        )
         for place, constraint in enumerate(constraints)
     ]
 

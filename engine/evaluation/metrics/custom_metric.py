@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.evaluation.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, MetricInput, MetricScores
+from store.core.documents import as_json
 
 if TYPE_CHECKING:  # scipy takes longer than most metrics
     from engine.evaluation.statistics.metric_estimates import WholeFigure
@@ -259,7 +260,7 @@ def _compute_whole_figure(
             raise CustomMetricError(f"Of {result}: {error}.") from error
 
     interval = jackknife_interval(figure, rows, groups, confidence=confidence)
-    return {**interval.to_dict(), "details": {"result": result}}
+    return {**as_json(interval.to_estimate()), "details": {"result": result}}
 
 
 def _choose_result(results: dict[str, Any], rows: int) -> str:

@@ -79,9 +79,9 @@ class MetricFamily(evaluate.Metric):
                 raise ValueError(scored.failed)
             name, document = scored.name.removeprefix("eval/"), aggregate_scores(scored)
             results |= {
-                name: document["value"],
-                f"{name}_low": document["low"],
-                f"{name}_high": document["high"],
+                name: document.value,
+                f"{name}_low": document.low,
+                f"{name}_high": document.high,
             }
             results[f"{name}_scores"] = scored.scores.tolist()
         return results

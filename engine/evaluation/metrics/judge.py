@@ -53,14 +53,14 @@ class LengthEffect:
     equal: Interval | None
     problem: str
 
-    def to_dict(self) -> JudgeLengthBias:
+    def to_document(self) -> JudgeLengthBias:
         """As a judging's document has it."""
-        return {
-            "longer": self.longer.to_dict() if self.longer else None,
-            "first_longer": self.first_longer,
-            "equal": self.equal.to_dict() if self.equal else None,
-            "problem": self.problem,
-        }
+        return JudgeLengthBias(
+            longer=self.longer.to_estimate() if self.longer else None,
+            first_longer=self.first_longer,
+            equal=self.equal.to_estimate() if self.equal else None,
+            problem=self.problem,
+        )
 
 
 def compute_length_effect(
@@ -304,7 +304,7 @@ def compare_answers(
     details: PreferenceDetails = {
         **_count_calls(client, replies),
         "position": _compute_order_effect(forth, back),
-        "length": compute_length_effect(wins, first, second).to_dict(),
+        "length": compute_length_effect(wins, first, second).to_document(),
         "orders": orders,
     }
     return Preferences(wins, missing, details)
@@ -317,9 +317,9 @@ def _compute_order_effect(forth: np.ndarray, back: np.ndarray) -> JudgePositionB
         return None
     differ = judged & (forth != back)
     higher = int((forth[differ] > back[differ]).sum())  # the same answer did better where it was shown first
-    agree = wilson_interval(n - int(differ.sum()), n).to_dict()
-    first_shown = wilson_interval(higher, int(differ.sum())).to_dict() if differ.any() else None
-    return {"agree": agree, "first_shown": first_shown}
+    agree = wilson_interval(n - int(differ.sum()), n).to_estimate()
+    first_shown = wilson_interval(higher, int(differ.sum())).to_estimate() if differ.any() else None
+    return JudgePositionBias(agree=agree, first_shown=first_shown)
 
 
 def read_verdict(text: str) -> dict[str, Any]:

@@ -276,14 +276,14 @@ def _score_calibration(choice: Any, asked: MetricInput) -> MetricScores:
     document = answer_metrics.compute_calibration_figures(logs, truth, len(names))
     nothing = np.full(len(asked.rows), np.nan)
     if choice.metric == "ece":
-        ece = document["ece"]
-        whole: WholeFigure = {"value": ece["value"], "low": None, "high": None, "n": ece["n"]}
-        whole["details"] = {"chance": ece["null"], "bins": document["bins"]}
+        ece = document.ece
+        whole: WholeFigure = {"value": ece.value, "low": None, "high": None, "n": ece.n}
+        whole["details"] = {"chance": ece.null, "bins": document.bins}
     else:
         whole = {"value": None, "low": None, "high": None, "n": len(truth)}
-        if (heat := document["temperature"]) is not None:
-            whole = {"value": heat["value"], "low": heat["low"], "high": heat["high"], "n": heat["n"]}
-        whole["details"] = {"overconfident": document["overconfident"]}
+        if (heat := document.temperature) is not None:
+            whole = {"value": heat.value, "low": heat.low, "high": heat.high, "n": heat.n}
+        whole["details"] = {"overconfident": document.overconfident}
     return MetricScores(nothing, whole=whole, estimator="whole")
 
 

@@ -288,9 +288,9 @@ def add_top1_agreement(
     for before, after in zip(base, tuned, strict=True):
         if not (isinstance(before, GreedyChoices) and isinstance(after, GreedyChoices)):
             continue
-        part = next((p for p in forgetting["divergence"] if p["probe"] == before.probe and p["kl"]), None)
+        part = next((p for p in forgetting.divergence if p.probe == before.probe and p.kl), None)
         if part is None or before.firsts is None or after.firsts is None:
             continue
         row_of = np.repeat(np.arange(len(before)), before.tokens)
         same = np.bincount(row_of, before.firsts == after.firsts, len(before))
-        part["first_choice"] = ratio_interval(same, before.tokens).to_dict()
+        part.first_choice = ratio_interval(same, before.tokens).to_estimate()

@@ -21,6 +21,7 @@ from engine.models.confusion import Confusion, compute_f1_averages
 from store.core.figure_schemas import Estimate
 from store.evaluation.schemas import (
     CalibrationBin,
+    CalibrationError,
     CalibrationFigures,
     ClassConfusion,
     ClassFigures,
@@ -58,41 +59,41 @@ def compute_class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequen
     present = np.flatnonzero(support + guessed)
     listed = present[np.argsort(-support[present], kind="stable")][:MAX_CLASSES]
     order = np.argsort(-confusion.count, kind="stable")[:MAX_PAIRS]
-    return {
-        "n": confusion.n,
-        "accuracy": wilson_interval(int(right.sum()), confusion.n).to_dict(),
-        "f1_macro": macro.to_dict(),
-        "f1_weighted": weighted.to_dict(),
-        "classes": [
+    return ClassFigures(
+        n=confusion.n,
+        accuracy=wilson_interval(int(right.sum()), confusion.n).to_estimate(),
+        f1_macro=macro.to_estimate(),
+        f1_weighted=weighted.to_estimate(),
+        classes=[
             _compute_class_rates(labels[i], int(right[i]), int(support[i]), int(guessed[i]))
             for i in listed.tolist()
         ],
-        "class_count": len(present),
-        "confusion": [
+        class_count=len(present),
+        confusion=[
             (labels[confusion.truth[i]], labels[confusion.predicted[i]], int(confusion.count[i]))
             for i in order.tolist()
         ],
-        "pair_count": len(confusion.count),
-    }
+        pair_count=len(confusion.count),
+    )
 
 
 def _compute_class_rates(label: str, right: int, support: int, guessed: int) -> ClassRates:
     """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
     union = support + guessed - right
     share = wilson_interval(right, union)
-    return {
-        "label": label,
-        "n": support,
-        "predicted": guessed,
-        "precision": wilson_interval(right, guessed).to_dict() if guessed else None,
-        "recall": wilson_interval(right, support).to_dict() if support else None,
-        "f1": {
-            "value": _f1(share.value),
-            "low": _f1(share.low or 0.0),
-            "high": _f1(share.high or 0.0),
-            "n": union,
-        },
-    }
+    return ClassRates(
+        label=label,
+        n=support,
+        predicted=guessed,
+        precision=wilson_interval(right, guessed).to_estimate() if guessed else None,
+        recall=wilson_interval(right, support).to_estimate() if support else None,
+        f1=Estimate(
+            value=_f1(share.value),
+            low=_f1(share.low or 0.0),
+            high=_f1(share.high or 0.0),
+            n=union,
+        ),
+    )
 
 
 def _f1(jaccard: float) -> float:
@@ -162,8 +163,8 @@ def list_most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10
     for (a, b), (forth, back) in pairs.items():
         labels = [a, b] if forth >= back else [b, a]
         most_ways, least_ways = max(forth, back), min(forth, back)
-        confused.append({"labels": labels, "rows": forth + back, "forth": most_ways, "back": least_ways})
-    return sorted(confused, key=lambda pair: (-int(pair["rows"]), pair["labels"]))[:most]
+        confused.append(ClassConfusion(labels=labels, rows=forth + back, forth=most_ways, back=least_ways))
+    return sorted(confused, key=lambda pair: (-int(pair.rows), pair.labels))[:most]
 
 
 # Whether a classifier is as often right as it is sure: reliability, calibration error, temperature.
@@ -195,19 +196,17 @@ def compute_calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> Calib
     starts = np.unique(np.linspace(0, len(order), min(BINS, len(order)) + 1).astype(int)[:-1])
     confidence, right = confidence[order], right[order]
     temperature = fit_temperature(logs, true)
-    return {
-        "ece": {
-            "value": _ece(right[None], confidence, starts)[0],
-            "null": _estimate_null_ece(confidence, starts),
-            "n": len(true),
-        },
-        "brier": ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
-        "temperature": temperature,
-        "overconfident": bool(
-            temperature and temperature["value"] > OVERCONFIDENT and (temperature["low"] or 0) > 1
+    return CalibrationFigures(
+        ece=CalibrationError(
+            value=_ece(right[None], confidence, starts)[0],
+            null=_estimate_null_ece(confidence, starts),
+            n=len(true),
         ),
-        "bins": _build_bins(right, confidence, starts),
-    }
+        brier=ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_estimate(),
+        temperature=temperature,
+        overconfident=bool(temperature and temperature.value > OVERCONFIDENT and (temperature.low or 0) > 1),
+        bins=_build_bins(right, confidence, starts),
+    )
 
 
 def _ece(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[float]:
@@ -241,13 +240,13 @@ def _build_bins(right: NDArray[np.bool_], confidence: Floats, starts: Counts) ->
         n, hits = int(end - first), int(right[first:end].sum())
         share = wilson_interval(hits, n)
         bins.append(
-            {
-                "confidence": float(confidence[first:end].mean()),
-                "accuracy": share.value,
-                "low": share.low,
-                "high": share.high,
-                "n": n,
-            }
+            CalibrationBin(
+                confidence=float(confidence[first:end].mean()),
+                accuracy=share.value,
+                low=share.low,
+                high=share.high,
+                n=n,
+            )
         )
     return bins
 
@@ -276,12 +275,12 @@ def fit_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate 
     curvature = float(_compute_curvature(logs, inverse).mean())
     error = math.sqrt(float(np.square(slopes).mean()) / len(true)) / (curvature * inverse)  # of log T
     value = 1 / inverse
-    return {
-        "value": value,
-        "low": value * math.exp(-1.96 * error),
-        "high": value * math.exp(1.96 * error),
-        "n": len(true),
-    }
+    return Estimate(
+        value=value,
+        low=value * math.exp(-1.96 * error),
+        high=value * math.exp(1.96 * error),
+        n=len(true),
+    )
 
 
 def _compute_slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:

@@ -69,17 +69,17 @@ class Interval:
         """The whole interval lies below 0."""
         return self.high is not None and self.high < 0
 
-    def to_dict(self) -> Estimate:
+    def to_estimate(self) -> Estimate:
         """value, low, high and n, as documents hold them; why, where there is no interval."""
         estimate = Estimate(value=self.value, low=self.low, high=self.high, n=self.n)
         if self.why:
-            estimate["why"] = self.why
+            estimate.why = self.why
         return estimate
 
 
 def get_limits(estimate: Estimate) -> tuple[float, float] | None:
     """low and high of a document's estimate; None where it has no interval."""
-    low, high = estimate["low"], estimate["high"]
+    low, high = estimate.low, estimate.high
     return None if low is None or high is None else (low, high)
 
 
@@ -318,12 +318,12 @@ def average_estimates(parts: Sequence[Interval]) -> Interval:
 def widen_for_comparisons(estimate: Estimate, looks: int) -> Estimate:
     """A 95% interval as wide as one of so many needs (Bonferroni), where its rows are not there any more.
     Rows of unequal length say less than their number, so that half of them are counted in Student's t."""
-    low, high, value = estimate["low"], estimate["high"], estimate["value"]
+    low, high, value = estimate.low, estimate.high, estimate.value
     if low is None or high is None or looks <= 1:
         return estimate
-    degrees = max(MIN_DEGREES, estimate["n"] / 2 - 1)
+    degrees = max(MIN_DEGREES, estimate.n / 2 - 1)
     wider = float(special.stdtrit(degrees, 1 - 0.025 / looks) / special.stdtrit(degrees, 0.975))
-    return {**estimate, "low": value - wider * (value - low), "high": value + wider * (high - value)}
+    return replace(estimate, low=value - wider * (value - low), high=value + wider * (high - value))
 
 
 def _combine_weighted(parts: Sequence[Interval], weights: Sequence[float]) -> Interval:

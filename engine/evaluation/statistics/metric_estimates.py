@@ -124,41 +124,41 @@ class RowScores:
 
 def aggregate_scores(scored: RowScores, groups: Groups = None, *, confidence: float = 0.95) -> Figure:
     """The document of one metric. Without a usable row value, low and high are None and n is 0."""
-    document: Figure = {
-        "metric": scored.name,
-        "unit": scored.unit,
-        "better": scored.better,
-        "estimator": scored.estimator,
-        "bounds": list(scored.bounds),
-        "labels": list(scored.labels),
-        "value": None,
-        "low": None,
-        "high": None,
-        "n": 0,
-        "groups": None,
-        "rows": len(scored.row_ids),
-        "empty": scored.empty,
-        "unscored": _summarise_unscored(scored),
-        "failed": scored.failed,
-        "details": scored.details,
-    }
+    document = Figure(
+        metric=scored.name,
+        unit=scored.unit,
+        better=scored.better,
+        estimator=scored.estimator,
+        bounds=list(scored.bounds),
+        labels=list(scored.labels),
+        value=None,
+        low=None,
+        high=None,
+        n=0,
+        groups=None,
+        rows=len(scored.row_ids),
+        empty=scored.empty,
+        unscored=_summarise_unscored(scored),
+        failed=scored.failed,
+        details=scored.details,
+    )
     if scored.whole is not None:
-        return {**document, **scored.whole}
+        return replace(document, **scored.whole)
     usable = np.flatnonzero(scored.usable)
     if not len(usable) or scored.failed:
         return document
     interval, units = estimate_figure(scored, usable, groups, confidence=confidence)
-    return {**document, **interval.to_dict(), "groups": units}
+    return replace(document, **vars(interval.to_estimate()), groups=units)
 
 
 def _summarise_unscored(scored: RowScores) -> UnscoredRows:
     reasons = Counter(scored.reasons.values())
     first = sorted(scored.reasons)[:EXAMPLES]
-    return {
-        "count": len(scored.reasons),
-        "reasons": dict(reasons.most_common(EXAMPLES)),
-        "examples": [(int(scored.row_ids[i]), scored.reasons[i]) for i in first],
-    }
+    return UnscoredRows(
+        count=len(scored.reasons),
+        reasons=dict(reasons.most_common(EXAMPLES)),
+        examples=[(int(scored.row_ids[i]), scored.reasons[i]) for i in first],
+    )
 
 
 def estimate_figure(
@@ -332,19 +332,19 @@ def compute_difference(
     groups = None if groups is None else [groups[place] for place in own]
     first, second = first.take(own), second.take(others)
     rows = np.flatnonzero(first.usable & second.usable)
-    document: Difference = {
-        "metric": first.name,
-        "value": None,
-        "low": None,
-        "high": None,
-        "n": 0,
-        "groups": None,
-        "detectable": None,
-        "better": first.better,
-        "unit": first.unit,
-        "left_out": alone - 2 * len(rows),
+    document = Difference(
+        metric=first.name,
+        value=None,
+        low=None,
+        high=None,
+        n=0,
+        groups=None,
+        detectable=None,
+        better=first.better,
+        unit=first.unit,
+        left_out=alone - 2 * len(rows),
         **_count_outcomes(first.scores[rows], second.scores[rows]),
-    }
+    )
     if not len(rows) or first.estimator == "whole":
         return document
     unit_of, units = assign_units(groups, rows)
@@ -358,10 +358,10 @@ def compute_difference(
         counts, estimate = _join_row_sums(a, b, first)
         interval = estimate_interval(counts, estimate, unit_of, first, bounds, confidence)
     interval = _check_by_permutation(interval, a, b, first, unit_of, confidence)
-    document["value"], document["low"], document["high"] = interval.value, interval.low, interval.high
-    document["n"], document["groups"], document["detectable"] = len(rows), units, interval.detectable
+    document.value, document.low, document.high = interval.value, interval.low, interval.high
+    document.n, document.groups, document.detectable = len(rows), units, interval.detectable
     if interval.why:
-        document["why"] = interval.why
+        document.why = interval.why
     return document
 
 

@@ -16,7 +16,7 @@ from scipy import optimize, special
 
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
-from store.evaluation.forgetting_schemas import AnswerFlips
+from store.evaluation.forgetting_schemas import AnswerFlips, ChanceCorrectedFlips
 
 # The same questions asked before and after: answers lost and won, and whether that can be luck.
 #
@@ -113,21 +113,21 @@ def count_flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Answ
         raise ValueError(f"{int((count < 2).sum())} of {n} items have fewer than two options.")
     lost, won = int((first > second).sum()), int((second > first).sum())
     change = estimate_answer_change(first, second)
-    return {
-        "n": n,
-        "before": wilson_interval(int(first.sum()), n).to_dict(),
-        "after": wilson_interval(int(second.sum()), n).to_dict(),
-        "change": change.to_dict(),
-        "detectable": change.detectable,
-        "lost": lost,
-        "won": won,
-        "p": mcnemar(lost, won),
-        "test": "exact" if lost + won < EXACT_BELOW else "chi-squared",
-        "adjusted": {
-            "lost": estimate_beyond_chance(first, second, count).to_dict(),
-            "won": estimate_beyond_chance(second, first, count).to_dict(),
-        },
-    }
+    return AnswerFlips(
+        n=n,
+        before=wilson_interval(int(first.sum()), n).to_estimate(),
+        after=wilson_interval(int(second.sum()), n).to_estimate(),
+        change=change.to_estimate(),
+        detectable=change.detectable,
+        lost=lost,
+        won=won,
+        p=mcnemar(lost, won),
+        test="exact" if lost + won < EXACT_BELOW else "chi-squared",
+        adjusted=ChanceCorrectedFlips(
+            lost=estimate_beyond_chance(first, second, count).to_estimate(),
+            won=estimate_beyond_chance(second, first, count).to_estimate(),
+        ),
+    )
 
 
 def estimate_beyond_chance(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Interval:

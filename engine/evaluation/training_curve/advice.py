@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from engine.evaluation.statistics.intervals import Interval, estimate_rows_neede
 from engine.evaluation.training_curve import run_curve
 from engine.evaluation.training_curve.run_curve import RunCurves, Validation, VerdictConfig
 from store.core import formatting
+from store.core.figure_schemas import JudgingSplit
 from store.evaluation.forgetting_schemas import AdviceItem, SettingValue
-from store.evaluation.schemas import JudgingSplit
 from store.evaluation.verdict_schemas import Overfitting, TrainingStop, VerdictState
 
 ADVISED_MAX_EPOCHS = 20.0
@@ -50,37 +50,37 @@ class VerdictOutcome:
 def advise(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) -> list[AdviceItem]:
     """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
     pieces = [_advise_training(outcome, course, config)]
-    diverged = outcome.overfitting["state"] == "diverged"
+    diverged = outcome.overfitting.state == "diverged"
     if (
         outcome.state != "learned"
         and not diverged
         and is_always_above_baseline(course.validations, course.baseline)
     ):
         text = f"It knows no more than {outcome.against} does: look whether each label belongs to its text."
-        pieces.append({"text": text, "change": {}})
+        pieces.append(AdviceItem(text=text, change={}))
     if outcome.state == "undecided" and outcome.gain is not None and not diverged:
         pieces.append(advise_more_rows(outcome.gain, outcome.split, config))
     if outcome.split == "validation" and not config.get("test_size"):  # else the data is too small for it
         text = "Keep test rows, which only the verdict sees, for an honest figure."
-        pieces.append({"text": text, "change": {"test_size": 0.1}})
+        pieces.append(AdviceItem(text=text, change={"test_size": 0.1}))
     return [piece for piece in pieces if piece]
 
 
 def _advise_training(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) -> AdviceItem | None:
     """Longer or shorter, with larger or smaller steps."""
     overfitting, stopped, against = outcome.overfitting, course.stopped, outcome.against
-    past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
+    past_its_best = overfitting.state == "overfits" and overfitting.best_step
     threshold = float(config.get("early_stopping_threshold", 0.005))
     worse = outcome.state == "worse"
-    if overfitting["state"] == "diverged":
+    if overfitting.state == "diverged":
         return advise_stabilisation(config, "Training diverged.")
     behind = is_always_above_baseline(course.validations, course.baseline)
-    if worse and overfitting["state"] != "overfits" and has_improved(course.validations, threshold):
+    if worse and overfitting.state != "overfits" and has_improved(course.validations, threshold):
         learned = "It did" if behind else "It learned, but did"
         return _advise_longer_training(stopped, config, f"{learned} not get past {against} yet:")
     if worse and not past_its_best:
         return advise_lower_rate(config, f"It got worse than {against}: the steps were too large.")
-    if overfitting["state"] == "overfits":
+    if overfitting.state == "overfits":
         return _advise_fewer_epochs(overfitting, stopped, config)
     if is_still_improving(course.validations, stopped, threshold):
         if behind:
@@ -92,7 +92,7 @@ def _advise_training(outcome: VerdictOutcome, course: RunCurves, config: Verdict
 def is_still_improving(validations: Sequence[Validation], stopped: TrainingStop, threshold: float) -> bool:
     """The last validation is the best, better than the one before by more than `threshold` of it and by more
     than the loss moves from step to step (`run_curve.py`)."""
-    if stopped["reason"] == "early_stopping" or len(validations) < 2:
+    if stopped.reason == "early_stopping" or len(validations) < 2:
         return False
     losses = run_curve.mean_losses(validations)
     if not np.isfinite(losses).all() or losses[-1] > losses.min():
@@ -111,7 +111,7 @@ def is_always_above_baseline(validations: Sequence[Validation], baseline: Valida
 
 def has_improved(validations: Sequence[Validation], threshold: float) -> bool:
     """What began untrained (a new head: there is no step 0) got better by more than `threshold` since."""
-    if not validations or not validations[0]["step"]:
+    if not validations or not validations[0].step:
         return False
     losses = run_curve.mean_losses(validations)
     return bool(losses.min() < losses[0] * (1 - threshold))
@@ -127,7 +127,7 @@ def advise_lower_rate(config: VerdictConfig, why: str) -> AdviceItem | None:
         return advise_default_rate(default, rate, why)
     lower = formatting.round_significant(rate / 3)
     text = f"{why} Try a third of the learning rate, {formatting.format_setting(lower)}."
-    return {"text": text, "change": {"learning_rate": lower}}
+    return AdviceItem(text=text, change={"learning_rate": lower})
 
 
 def advise_stabilisation(config: VerdictConfig, why: str) -> AdviceItem | None:
@@ -149,7 +149,7 @@ def advise_stabilisation(config: VerdictConfig, why: str) -> AdviceItem | None:
     if config.get("max_grad_norm") == 0:
         change["max_grad_norm"] = GRAD_NORM
         text += f", with gradients clipped at {GRAD_NORM:g}"
-    return {"text": f"{text}.", "change": change}
+    return AdviceItem(text=f"{text}.", change=change)
 
 
 def _find_lower_default_rate(config: VerdictConfig) -> float | None:
@@ -161,7 +161,7 @@ def _find_lower_default_rate(config: VerdictConfig) -> float | None:
 def advise_default_rate(default: float, rate: float, why: str) -> AdviceItem:
     """The method's default in place of the rate, and `why`."""
     text = f"{why} Try the method's default learning rate, {formatting.format_setting(default)}, in place of"
-    return {"text": f"{text} {formatting.format_setting(rate)}.", "change": {"learning_rate": default}}
+    return AdviceItem(text=f"{text} {formatting.format_setting(rate)}.", change={"learning_rate": default})
 
 
 def _advise_higher_rate(config: VerdictConfig) -> AdviceItem | None:
@@ -173,16 +173,16 @@ def _advise_higher_rate(config: VerdictConfig) -> AdviceItem | None:
         return None
     more = "three times the" if higher < 1 else "a higher"
     text = f"Nothing moved: try {more} learning rate, {formatting.format_setting(higher)}."
-    return {"text": text, "change": {"learning_rate": higher}}
+    return AdviceItem(text=text, change={"learning_rate": higher})
 
 
 def _advise_fewer_epochs(
     overfitting: Overfitting, stopped: TrainingStop, config: VerdictConfig
 ) -> AdviceItem | None:
-    best, epochs = overfitting["best_step"], float(config.get("num_train_epochs") or 0)
+    best, epochs = overfitting.best_step, float(config.get("num_train_epochs") or 0)
     if not best:
         return advise_lower_rate(config, "It overfits from the start.")
-    kept = stopped["restored_step"] not in (None, stopped["step"])
+    kept = stopped.restored_step not in (None, stopped.step)
     lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
     change: dict[str, SettingValue] = {}
     if not kept and config.get("load_best_model_at_end") is False:
@@ -190,38 +190,38 @@ def _advise_fewer_epochs(
             "The last step was kept, which is past the best: keep the best.",
             {"load_best_model_at_end": True},
         )
-    fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped["step"])) / 2)
-    if stopped["reason"] != "epochs" or fewer >= epochs:
+    fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped.step)) / 2)
+    if stopped.reason != "epochs" or fewer >= epochs:
         lower = advise_lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
-        return lower and {**lower, "change": change | lower["change"]}
+        return lower and replace(lower, change=change | lower.change)
     text = f"{lead} {formatting.format_epochs(fewer)} in place of {epochs:g} would stop near it."
-    return {"text": text, "change": change | {"num_train_epochs": fewer}}
+    return AdviceItem(text=text, change=change | {"num_train_epochs": fewer})
 
 
 def _advise_longer_training(stopped: TrainingStop, config: VerdictConfig, lead: str) -> AdviceItem | None:
     """More of what ended the run: steps, patience or epochs; no limit that is left ends it as soon."""
-    if stopped["reason"] == "forgetting":
+    if stopped.reason == "forgetting":
         return advise_lower_rate(config, f"{lead} it was stopped for what it forgot.")
-    if stopped["reason"] == "early_stopping":
+    if stopped.reason == "early_stopping":
         patience = 2 * int(config.get("early_stopping_patience") or 1)
         if patience > MAX_PATIENCE:
-            return {"text": f"{lead} switch early stopping off.", "change": {"early_stopping": False}}
+            return AdviceItem(text=f"{lead} switch early stopping off.", change={"early_stopping": False})
         text = f"{lead} let early stopping wait for {formatting.plural(patience, 'validation')}."
-        return {"text": text, "change": {"early_stopping_patience": patience}}
+        return AdviceItem(text=text, change={"early_stopping_patience": patience})
     epochs, limit = float(config.get("num_train_epochs") or 0), config.get("max_steps")
-    if stopped["reason"] == "max_steps" and limit:
+    if stopped.reason == "max_steps" and limit:
         steps, change = 2 * int(limit), dict[str, SettingValue]()
         if 0 < epochs <= MAX_EPOCHS / 2:  # the epochs were longer than the limit: twice of both is enough
             change = {"num_train_epochs": 2 * epochs}
-        return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps, **change}}
+        return AdviceItem(text=f"{lead} try {steps:,} steps.", change={"max_steps": steps, **change})
     if not 0 < epochs < ADVISED_MAX_EPOCHS:
         return None
     more = min(ADVISED_MAX_EPOCHS, 2 * epochs)
     text, change = f"{lead} try {formatting.format_epochs(more)}", {"num_train_epochs": more}
-    steps = math.ceil(more / epochs * int(stopped["step"]))
+    steps = math.ceil(more / epochs * int(stopped.step))
     if limit and int(limit) < steps:
         text, change = f"{text}, and a limit of {steps:,} steps", change | {"max_steps": steps}
-    return {"text": f"{text}.", "change": change}
+    return AdviceItem(text=f"{text}.", change=change)
 
 
 def advise_more_rows(
@@ -235,16 +235,16 @@ def advise_more_rows(
     size += " of them"
     if gain.n >= most:
         text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
-        return {"text": f"{text}{f'; {size}' if enough else ''}.", "change": {}}
+        return AdviceItem(text=f"{text}{f'; {size}' if enough else ''}.", change={})
     wanted = min(most, int(formatting.round_significant(enough))) if enough else 2 * gain.n
     held = advise_hold_out(min(most, max(wanted, gain.n + 1)), gain.n, split, config)
-    text = held["text"]
+    text = held.text
     if enough:
         text += f": {size}"
         if enough > most:
             limit = "a split holds out" if most == MAX_ROWS else "are asked"
             text += f", and {most} is the most that {limit}, so that it may stay open"
-    return {"text": f"{text}.", "change": held["change"]}
+    return AdviceItem(text=f"{text}.", change=held.change)
 
 
 def advise_hold_out(wanted: int, n: int, split: JudgingSplit, config: VerdictConfig) -> AdviceItem:
@@ -262,7 +262,7 @@ def advise_hold_out(wanted: int, n: int, split: JudgingSplit, config: VerdictCon
             text, change = f"{text}, which the file has to name as such", {}
     elif share >= MAX_SHARE and n < limit:
         text, change = f"{text}, which takes more data: half of it is held out", {}
-    return {"text": text, "change": change}
+    return AdviceItem(text=text, change=change)
 
 
 @dataclass(frozen=True)
@@ -297,9 +297,9 @@ class CheckpointChoice:
 
 def find_checkpoint_choice(split: JudgingSplit, course: RunCurves, config: VerdictConfig) -> CheckpointChoice:
     """split: whose rows judge."""
-    kept_best = config.get("load_best_model_at_end", True) or course.stopped["reason"] == "early_stopping"
+    kept_best = config.get("load_best_model_at_end", True) or course.stopped.reason == "early_stopping"
     if split != "validation" or not kept_best:
         return CheckpointChoice()
-    trained = [v for v in course.validations if v["step"] > 0]
-    measured = [v for v in trained if np.isfinite(np.asarray(v["loss_sums"])).all()]
+    trained = [v for v in course.validations if v.step > 0]
+    measured = [v for v in trained if np.isfinite(np.asarray(v.loss_sums)).all()]
     return CheckpointChoice(len(measured))

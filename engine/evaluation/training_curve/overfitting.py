@@ -58,23 +58,23 @@ def assess_overfitting(
     if above and stage in ("learning", "converged", "unclear"):
         stage, sentence = "unclear", above
     steps = shape.best_step, shape.last_step
-    return {
-        "state": shape.state,
-        "since_step": shape.since_step,
-        "best_step": shape.best_step,
-        "last_step": shape.last_step,
-        "rise": shape.rise.to_dict() if shape.rise else None,
-        "gl": shape.gl,
-        "pq": shape.pq,
-        "sentence": shape.sentence,
-        "stage": stage,
-        "stage_sentence": sentence,
-        "gap": points,
-        "gap_sentence": "" if diverged else stages.describe_gap(points, unit),
-        "parting": find_metric_divergence(steps, course.metric, shape.rise)
+    return Overfitting(
+        state=shape.state,
+        since_step=shape.since_step,
+        best_step=shape.best_step,
+        last_step=shape.last_step,
+        rise=shape.rise.to_estimate() if shape.rise else None,
+        gl=shape.gl,
+        pq=shape.pq,
+        sentence=shape.sentence,
+        stage=stage,
+        stage_sentence=sentence,
+        gap=points,
+        gap_sentence="" if diverged else stages.describe_gap(points, unit),
+        parting=find_metric_divergence(steps, course.metric, shape.rise)
         if course.metric.values and not diverged
         else None,
-    }
+    )
 
 
 def find_onset(
@@ -90,7 +90,7 @@ def find_onset(
     if now is None or before is None:
         return None
     best, rise = now
-    steps = [int(v["step"]) for v in finite]
+    steps = [int(v.step) for v in finite]
     if _has_training_loss_risen(train_curve, steps, best):
         return None
     return _find_start(finite, best, *_compute_tolerances(finite, looks)), steps[best], rise
@@ -120,7 +120,7 @@ def _determine_shape(validations: Sequence[Validation], train_curve: TrainCurve,
     finite = [v for v in validations if _is_finite(v)]
     shape = _measure_shape(finite, train_curve)
     if len(finite) < len(validations):
-        first = min(int(v["step"]) for v in validations if not _is_finite(v))
+        first = min(int(v.step) for v in validations if not _is_finite(v))
         return replace(shape, state="diverged", sentence=NOT_A_NUMBER, since_step=first)
     if diverged := stages.find_divergence(train_curve):
         return replace(shape, state="diverged", sentence=diverged.sentence, since_step=diverged.since_step)
@@ -152,8 +152,8 @@ def _describe_above_baseline(validations: list[Validation], baseline: Validation
     if gap.value < 0:
         return ""
     return (
-        f"Validation loss did not get below its level without training (step {int(baseline['step']):,}): at"
-        f" step {int(best['step']):,}, its lowest since, it lies {_format_rise(gap)} {unit} above it"
+        f"Validation loss did not get below its level without training (step {int(baseline.step):,}): at"
+        f" step {int(best.step):,}, its lowest since, it lies {_format_rise(gap)} {unit} above it"
         f" (on {formatting.plural(gap.n, 'row')})."
     )
 
@@ -167,8 +167,8 @@ def _measure_shape(validations: list[Validation], train_curve: TrainCurve) -> Lo
     return LossShape(
         "unclear",
         "",
-        best_step=int(validations[int(losses.argmin())]["step"]),
-        last_step=int(validations[-1]["step"]),
+        best_step=int(validations[int(losses.argmin())].step),
+        last_step=int(validations[-1].step),
         gl=rise_percent if math.isfinite(rise_percent) else None,
         pq=_compute_last_quotient(validations, losses, train_curve) if len(validations) > 1 else None,
     )
@@ -210,7 +210,7 @@ def _decide_state(
 ) -> tuple[OverfittingState, str]:
     """State and sentence. rows: the rise between the two models as the rows show it; rise: with the noise of
     steps, which the later steps may undo."""
-    steps = [int(v["step"]) for v in validations]
+    steps = [int(v.step) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
     material = MATERIAL_GL / 100 * abs(run_curve.mean_loss(validations[best]))
     on = formatting.plural(rise.n, "row")
@@ -238,11 +238,11 @@ def _decide_state(
 
 def _find_start(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
     """The first step from which every later validation is surely above the best one."""
-    since = int(validations[-1]["step"])
+    since = int(validations[-1].step)
     for later in reversed(validations[best + 1 :]):
         if not run_curve.compute_loss_rise(validations[best], later, confidence, reach).above:
             break
-        since = int(later["step"])
+        since = int(later.step)
     return since
 
 
@@ -269,12 +269,12 @@ def _slice_train_curve(train_curve: TrainCurve, after: int, until: int) -> Array
 def _compute_last_quotient(
     validations: list[Validation], losses: Array, train_curve: TrainCurve
 ) -> float | None:
-    value = float(compute_progress_quotient(losses, [int(v["step"]) for v in validations], train_curve)[-1])
+    value = float(compute_progress_quotient(losses, [int(v.step) for v in validations], train_curve)[-1])
     return value if math.isfinite(value) else None
 
 
 def _is_finite(validation: Validation) -> bool:
-    return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
+    return bool(np.isfinite(np.asarray(validation.loss_sums, np.float64)).all())
 
 
 def _format_rise(rise: Interval) -> str:

@@ -22,7 +22,8 @@ from store.evaluation.verdict_schemas import MetricPoint, TrainingStop
 from store.jobs.schemas import ValidationSums
 
 
-class Validation(TypedDict):
+@dataclass(kw_only=True)
+class Validation:
     """`loss_sums` (nats) and `tokens` have one entry for each of `row_ids`."""
 
     step: int
@@ -34,7 +35,8 @@ class Validation(TypedDict):
 TrainCurve = Sequence[tuple[int, float]]  # (step, training loss)
 
 
-class MetricValues(TypedDict):
+@dataclass(kw_only=True)
+class MetricValues:
     """The task's metric at one step, higher is better: `values` and `weights` have one entry for each of
     `row_ids`."""
 
@@ -145,7 +147,7 @@ def build_metric_values(
     else:
         values, weights = (right == counted if kind == "label" else right).astype(np.float64), None
     every = np.ones(len(right)) if weights is None else weights
-    return {"step": step, "row_ids": row_ids, "values": values, "weights": every}
+    return MetricValues(step=step, row_ids=row_ids, values=values, weights=every)
 
 
 def compute_metric_curve(kind: CurveKind, steps: Iterable[ValidationSums]) -> list[MetricPoint]:
@@ -157,12 +159,12 @@ def compute_metric_curve(kind: CurveKind, steps: Iterable[ValidationSums]) -> li
         if not n or not sums.w:
             continue
         if share:
-            bounds = wilson_interval(int(sums.x), n).to_dict()
+            bounds = wilson_interval(int(sums.x), n).to_estimate()
         else:
             bounds = _estimate_ratio(sums)
-            if bounds["low"] is not None and bounds["low"] == bounds["high"]:
-                bounds["low"], bounds["high"] = _compute_unanimous_limits(bounds["value"], n, kind)
-        points.append({"step": int(sums.step), **bounds})
+            if bounds.low is not None and bounds.low == bounds.high:
+                bounds.low, bounds.high = _compute_unanimous_limits(bounds.value, n, kind)
+        points.append(MetricPoint(step=int(sums.step), **vars(bounds)))
     return points
 
 
@@ -183,11 +185,11 @@ def _estimate_ratio(sums: ValidationSums) -> Estimate:
     xx, xw, ww = float(sums.xx), float(sums.xw), float(sums.ww)
     value = x / w
     if w * w / ww < MIN_ROWS:
-        return {"value": value, "low": None, "high": None, "n": n}
+        return Estimate(value=value, low=None, high=None, n=n)
     spread = max(0.0, xx - 2 * value * xw + value * value * ww)
     error = math.sqrt(n / (n - 1) * spread) / w
     half = float(special.stdtrit(w * w / ww - 1, 0.975)) * error
-    return {"value": value, "low": value - half, "high": value + half, "n": n}
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
 # By how much validation loss moves from step to step for no reason that lasts, and whether a rise is beyond
@@ -228,7 +230,7 @@ class StepNoise:
 
 def mean_loss(validation: Validation) -> float:
     """The loss a token; not a number where one row's is not."""
-    return float(np.sum(validation["loss_sums"]) / np.sum(validation["tokens"]))
+    return float(np.sum(validation.loss_sums) / np.sum(validation.tokens))
 
 
 def mean_losses(validations: Sequence[Validation]) -> Floats:
@@ -297,8 +299,8 @@ def compute_loss_rise(
 
     reach: of the noise of steps (`with_reach`). Raises ValueError where the rows differ.
     """
-    if not np.array_equal(np.asarray(before["row_ids"]), np.asarray(after["row_ids"])):
-        raise ValueError(f"Validations at steps {before['step']} and {after['step']} are of different rows.")
-    change = np.asarray(after["loss_sums"], np.float64) - np.asarray(before["loss_sums"], np.float64)
-    rows = ratio_interval(change, before["tokens"], confidence=confidence)
+    if not np.array_equal(np.asarray(before.row_ids), np.asarray(after.row_ids)):
+        raise ValueError(f"Validations at steps {before.step} and {after.step} are of different rows.")
+    change = np.asarray(after.loss_sums, np.float64) - np.asarray(before.loss_sums, np.float64)
+    rows = ratio_interval(change, before.tokens, confidence=confidence)
     return widen_by_noise(rows, reach)

@@ -43,8 +43,8 @@ def compute_train_gaps(train: Sequence[Validation], validation: Sequence[Validat
     """The gap at each step that both were measured at, green where it is surely under amber. Steps with a
     loss that is not a number are left out. Raises ValueError where the rows of one kind are not the same at
     every step."""
-    seen = {int(v["step"]): v for v in validation if _is_finite(v)}
-    pairs = [(t, seen[int(t["step"])]) for t in train if int(t["step"]) in seen and _is_finite(t)]
+    seen = {int(v.step): v for v in validation if _is_finite(v)}
+    pairs = [(t, seen[int(t.step)]) for t in train if int(t.step) in seen and _is_finite(t)]
     points: list[GapPoint] = []
     for trained, held_out in pairs:
         inside, outside = _estimate_mean(trained), _estimate_mean(held_out)
@@ -53,17 +53,17 @@ def compute_train_gaps(train: Sequence[Validation], validation: Sequence[Validat
         if points:
             growth = _subtract_intervals(
                 _compute_change(pairs[0][1], held_out), _compute_change(pairs[0][0], trained)
-            ).to_dict()
+            ).to_estimate()
         points.append(
-            {
-                "step": int(trained["step"]),
-                "train": inside.to_dict(),
-                "validation": outside.to_dict(),
-                "gap": _subtract_intervals(outside, inside).to_dict(),
-                "relative": relative.to_dict(),
-                "growth": growth,
-                "level": _classify_gap(relative),
-            }
+            GapPoint(
+                step=int(trained.step),
+                train=inside.to_estimate(),
+                validation=outside.to_estimate(),
+                gap=_subtract_intervals(outside, inside).to_estimate(),
+                relative=relative.to_estimate(),
+                growth=growth,
+                level=_classify_gap(relative),
+            )
         )
     return points
 
@@ -73,40 +73,40 @@ def describe_gap(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
     if not points:
         return ""
     last = points[-1]
-    gap, n, m = last["gap"], last["train"]["n"], last["validation"]["n"]
+    gap, n, m = last.gap, last.train.n, last.validation.n
     rows = f"{formatting.plural(n, 'training row')} and {formatting.plural(m, 'validation row')}"
-    if gap["low"] is None or gap["high"] is None:
-        why = last["train"].get("why") or last["validation"].get("why")
+    if gap.low is None or gap.high is None:
+        why = last.train.why or last.validation.why
         return f"The gap between {rows} has no interval{f': {why}' if why else ''}."
-    if gap["low"] == gap["high"] == 0:
+    if gap.low == gap.high == 0:
         return f"Loss on {rows} is the same."
-    places = formatting.compute_decimals(gap["low"], gap["high"])
-    bounds = formatting.format_interval(gap["low"], gap["high"], places)
-    amount = f"{formatting.format_number(gap['value'], places)} {unit} ({bounds}; {rows})"
-    if gap["low"] <= 0 <= gap["high"]:
+    places = formatting.compute_decimals(gap.low, gap.high)
+    bounds = formatting.format_interval(gap.low, gap.high, places)
+    amount = f"{formatting.format_number(gap.value, places)} {unit} ({bounds}; {rows})"
+    if gap.low <= 0 <= gap.high:
         return f"A gap between training and validation loss can't be told from noise: {amount}."
-    share = f"{formatting.format_number(100 * last['relative']['value'], 0)}% of the validation loss"
-    way = "higher" if gap["value"] > 0 else "lower"
+    share = f"{formatting.format_number(100 * last.relative.value, 0)}% of the validation loss"
+    way = "higher" if gap.value > 0 else "lower"
     sentence = f"Validation loss is {way} than loss on training rows by {amount}, {share}"
-    growth = get_limits(last["growth"]) if last["growth"] else None
+    growth = get_limits(last.growth) if last.growth else None
     if growth and growth[0] <= 0 <= growth[1]:
         return f"{sentence}; it did not surely grow in training."
     return f"{sentence}."
 
 
 def _is_finite(validation: Validation) -> bool:
-    return bool(np.isfinite(np.asarray(validation["loss_sums"], np.float64)).all())
+    return bool(np.isfinite(np.asarray(validation.loss_sums, np.float64)).all())
 
 
 def _estimate_mean(validation: Validation) -> Interval:
-    return ratio_interval(validation["loss_sums"], validation["tokens"])
+    return ratio_interval(validation.loss_sums, validation.tokens)
 
 
 def _compute_change(first: Validation, later: Validation) -> Interval:
-    if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
-        raise ValueError(f"Losses at steps {first['step']} and {later['step']} are of different rows.")
-    rise = np.asarray(later["loss_sums"], np.float64) - np.asarray(first["loss_sums"], np.float64)
-    return ratio_interval(rise, first["tokens"])
+    if not np.array_equal(np.asarray(first.row_ids), np.asarray(later.row_ids)):
+        raise ValueError(f"Losses at steps {first.step} and {later.step} are of different rows.")
+    rise = np.asarray(later.loss_sums, np.float64) - np.asarray(first.loss_sums, np.float64)
+    return ratio_interval(rise, first.tokens)
 
 
 def _subtract_intervals(first: Interval, second: Interval) -> Interval:
@@ -322,16 +322,16 @@ def determine_stage(
     if shape.state == "diverged":
         return "diverged", shape.sentence
     membership, extraction = memory.membership, memory.extraction
-    remembers = bool(membership and membership["state"] == "remembers")
-    writes = bool(extraction and extraction["state"] == "extracts")
+    remembers = bool(membership and membership.state == "remembers")
+    writes = bool(extraction and extraction.state == "extracts")
     last = points[-1] if points else None
-    grown = bool(last and last["growth"] and (last["growth"]["low"] or 0) > 0 and last["level"] == "red")
+    grown = bool(last and last.growth and (last.growth.low or 0) > 0 and last.level == "red")
     if writes or (remembers and (shape.state == "overfits" or grown)):
         return "memorising", _describe_memorisation(shape, memory, remembers, writes)
     if shape.state == "overfits":
         return "overfitting", f"It overfits, surely since step {shape.since_step:,}."
     if shape.state == "unclear" or len(validations) < 2:
-        rows = len(np.asarray(validations[-1]["row_ids"])) if validations else 0
+        rows = len(np.asarray(validations[-1].row_ids)) if validations else 0
         return (
             "unclear",
             f"Can't tell from {formatting.plural(rows, 'validation row')}:"
@@ -343,9 +343,9 @@ def determine_stage(
 def _describe_memorisation(shape: LossShape, memory: RowMemorisation, remembers: bool, writes: bool) -> str:
     evidence = []
     if remembers and memory.membership:
-        evidence.append(memory.membership["sentence"])
+        evidence.append(memory.membership.sentence)
     if writes and memory.extraction:
-        evidence.append(memory.extraction["sentence"])
+        evidence.append(memory.extraction.sentence)
     since = f" surely since step {shape.since_step:,}" if shape.since_step is not None else ""
     overfits = f", and overfits{since}" if shape.state == "overfits" else ""
     return f"It memorises its training rows{overfits}. {' '.join(evidence)}"
@@ -358,7 +358,7 @@ def _classify_falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
     lasting = run_curve.compute_loss_rise(validations[-2], validations[-1], 0.95, reach)
     whole = run_curve.compute_loss_rise(validations[0], validations[-1], 0.95, reach)
     rows = formatting.plural(recent.n, "validation row")
-    since = f"between step {validations[-2]['step']:,} and step {validations[-1]['step']:,}"
+    since = f"between step {validations[-2].step:,} and step {validations[-1].step:,}"
     if level == 0:  # a hinge loss, with every margin above 1
         return "converged", f"It converged: validation loss is 0 on each of {rows}, and can't fall further."
     if lasting.below and -recent.value >= IMPROVING * abs(level):
@@ -396,7 +396,7 @@ def find_metric_divergence(
     Looked at from the step of the lowest loss to the last, which are `steps`. It improves while the loss
     surely rose; it falls since its own best step, while the loss is at its lowest at the end.
     """
-    by_step = {int(m["step"]): m for m in metric.values}
+    by_step = {int(m.step): m for m in metric.values}
     best, last = steps
     if best is None or last is None or last not in by_step or len(by_step) < 2:
         return None
@@ -423,15 +423,15 @@ def _estimate_metric_noise(means: Mapping[int, float], since: int) -> StepNoise:
 
 
 def _compute_metric_mean(metric: MetricValues) -> float:
-    weights = np.asarray(metric["weights"], np.float64)
-    return float((np.asarray(metric["values"], np.float64) * weights).sum() / weights.sum())
+    weights = np.asarray(metric.weights, np.float64)
+    return float((np.asarray(metric.values, np.float64) * weights).sum() / weights.sum())
 
 
 def _compute_metric_change(first: MetricValues, later: MetricValues, confidence: float = 0.95) -> Interval:
-    if not np.array_equal(np.asarray(first["row_ids"]), np.asarray(later["row_ids"])):
-        raise ValueError(f"Metrics at steps {first['step']} and {later['step']} are of different rows.")
-    weights = np.asarray(first["weights"], np.float64)
-    change = np.asarray(later["values"], np.float64) - np.asarray(first["values"], np.float64)
+    if not np.array_equal(np.asarray(first.row_ids), np.asarray(later.row_ids)):
+        raise ValueError(f"Metrics at steps {first.step} and {later.step} are of different rows.")
+    weights = np.asarray(first.weights, np.float64)
+    change = np.asarray(later.values, np.float64) - np.asarray(first.values, np.float64)
     return ratio_interval(change * weights, weights, confidence=confidence)
 
 
@@ -453,14 +453,14 @@ def _build_parting(
         sentence += f" What counts is {name}; the loss says that it is too sure where it errs."
     else:
         sentence = f"Loss and {name} part: {where} {name} changed by {amount} although validation loss fell."
-    return {
-        "kind": kind,
-        "from_step": steps[0],
-        "to_step": steps[1],
-        "metric": change.to_dict(),
-        "loss": loss.to_dict() if loss else None,
-        "sentence": sentence,
-    }
+    return MetricDivergence(
+        kind=kind,
+        from_step=steps[0],
+        to_step=steps[1],
+        metric=change.to_estimate(),
+        loss=loss.to_estimate() if loss else None,
+        sentence=sentence,
+    )
 
 
 def list_gap_points(

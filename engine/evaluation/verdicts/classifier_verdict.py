@@ -44,8 +44,14 @@ from engine.evaluation.verdicts.verdict import (
     get_negligible_gain,
 )
 from store.core import formatting
-from store.core.figure_schemas import Estimate
-from store.evaluation.schemas import ClassAverages, ClassFigures, Classification, JudgingSplit
+from store.core.figure_schemas import Estimate, JudgingSplit, UnitEstimate
+from store.evaluation.schemas import (
+    ClassAverages,
+    ClassFigures,
+    Classification,
+    ClassModels,
+    MajorityClass,
+)
 from store.evaluation.verdict_schemas import LossFigures, Verdict, VerdictState
 
 UNIT = "nats a row"
@@ -81,50 +87,50 @@ def judge_classifier(
         seen = ratio_interval(base - tuned, weights, confidence=choice.confidence)
         gain = allow_for_unseen(seen, BROKEN_ROW)
     shape = overfitting.assess_overfitting(course, memory, unit=UNIT)
-    shape["baseline_sentence"] = _describe_validation_gain(course)
+    shape.baseline_sentence = _describe_validation_gain(course)
     state: VerdictState = "worse" if broken else determine_state(accuracy, 1.0, negligible)  # of all rows
-    return {
-        "state": state,
-        "headline": _format_headline(state, classification, broken, negligible),
-        "sentences": [
+    return Verdict(
+        state=state,
+        headline=_format_headline(state, classification, broken, negligible),
+        sentences=[
             *_describe_classification(classification, accuracy, gain, choice),
             *describe_overfitting(shape),
-            *([shape["baseline_sentence"]] if shape["baseline_sentence"] else []),
+            *([shape.baseline_sentence] if shape.baseline_sentence else []),
             describe_ending(course.stopped, config),
             *choice.sentences,
         ],
-        "advice": advise(VerdictOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
-        "gain": build_gain(gain, UNIT, split, choice, negligible) if gain else None,
-        "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
-        "base": _build_figures(base, weights, classification["models"]["majority"]),
-        "tuned": _build_figures(tuned, weights, classification["models"]["tuned"]),
-        "overfitting": shape,
-        "membership": memory.membership,
-        "stopped": course.stopped,
-        "classification": classification,
-    }
+        advice=advise(VerdictOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
+        gain=build_gain(gain, UNIT, split, choice, negligible) if gain else None,
+        accuracy_gain=UnitEstimate(**vars(accuracy.to_estimate()), unit="share of rows"),
+        base=_build_figures(base, weights, classification.models.majority),
+        tuned=_build_figures(tuned, weights, classification.models.tuned),
+        overfitting=shape,
+        membership=memory.membership,
+        stopped=course.stopped,
+        classification=classification,
+    )
 
 
 def drop_untrained_step(validations: Sequence[Validation]) -> list[Validation]:
     """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
-    return [validation for validation in validations if validation["step"] > 0]
+    return [validation for validation in validations if validation.step > 0]
 
 
 def build_baseline(validations: Sequence[Validation]) -> Validation | None:
     """Step 0, always the most frequent class with the frequencies of the training rows as probabilities."""
-    return next((validation for validation in validations if validation["step"] == 0), None)
+    return next((validation for validation in validations if validation.step == 0), None)
 
 
 def _describe_validation_gain(course: RunCurves) -> str:
     """How many more validation rows the kept model has right than always the most frequent class; empty where
     that was not measured."""
-    by_step = {int(values["step"]): values for values in course.metric.values}
-    kept = by_step.get(int(course.stopped["restored_step"] or course.stopped["step"]))
+    by_step = {int(values.step): values for values in course.metric.values}
+    kept = by_step.get(int(course.stopped.restored_step or course.stopped.step))
     most = by_step.get(0)
     if kept is None or most is None or kept is most:
         return ""
-    change = proportions.estimate_answer_change(most["values"], kept["values"])
-    shares = [100 * float(np.mean(np.asarray(each["values"], np.float64))) for each in (kept, most)]
+    change = proportions.estimate_answer_change(most.values, kept.values)
+    shares = [100 * float(np.mean(np.asarray(each.values, np.float64))) for each in (kept, most)]
     places = formatting.compute_decimals(100 * (change.low or 0), 100 * (change.high or 0), default=1)
     right, base = (formatting.format_number(share, places) for share in shares)
     bounds = "no interval"
@@ -132,7 +138,7 @@ def _describe_validation_gain(course: RunCurves) -> str:
         bounds = f"{formatting.format_interval(100 * change.low, 100 * change.high, places)} points"
     return (
         f"Of {formatting.plural(change.n, 'validation row')} {right}% are right at step"
-        f" {int(kept['step']):,},"
+        f" {int(kept.step):,},"
         f" against {base}% for {BASELINE} (95% interval of the difference {bounds})."
     )
 
@@ -158,46 +164,46 @@ def build_classification(
     """`verdict["classification"]`. labels: the classes with `rows` of training each. over_prompted: how many
     more rows are right than when the untuned model is asked, as a share, in pairs."""
     most = max(rows)
-    classification: Classification = {
-        "split": split,
-        "class_count": len(labels),
-        "majority": {"label": labels[list(rows).index(most)], "share": most / sum(rows), "n": sum(rows)},
-        "unseen": unseen,
-        "models": {"tuned": models.tuned, "majority": _select_averages(models.majority)},
-        "over_prompted": over_prompted.to_dict() if over_prompted else None,
-        "confused": list_most_confused(models.tuned["confusion"]),
-    }
+    classification = Classification(
+        split=split,
+        class_count=len(labels),
+        majority=MajorityClass(label=labels[list(rows).index(most)], share=most / sum(rows), n=sum(rows)),
+        unseen=unseen,
+        models=ClassModels(tuned=models.tuned, majority=_select_averages(models.majority)),
+        over_prompted=over_prompted.to_estimate() if over_prompted else None,
+        confused=list_most_confused(models.tuned.confusion),
+    )
     if models.prompted is not None:
-        classification["models"]["prompted"] = _select_averages(models.prompted)
+        classification.models.prompted = _select_averages(models.prompted)
     return classification
 
 
 def _select_averages(figures: ClassAverages) -> ClassAverages:
     """What is kept of the models that are compared with."""
-    return {
-        "n": figures["n"],
-        "accuracy": figures["accuracy"],
-        "f1_macro": figures["f1_macro"],
-        "f1_weighted": figures["f1_weighted"],
-    }
+    return ClassAverages(
+        n=figures.n,
+        accuracy=figures.accuracy,
+        f1_macro=figures.f1_macro,
+        f1_weighted=figures.f1_weighted,
+    )
 
 
 def _build_figures(loss: Floats, weights: Floats, figures: ClassAverages) -> LossFigures:
     counted = float(weights.sum())
     mean = float((loss * weights).sum() / counted) if counted else math.nan
-    return {
-        "loss": mean if math.isfinite(mean) else None,
-        "perplexity": None,
-        "token_accuracy": None,
-        "accuracy": figures["accuracy"]["value"],
-        "f1_macro": figures["f1_macro"]["value"],
-        "n": len(weights),
-        "tokens": int(counted),
-    }
+    return LossFigures(
+        loss=mean if math.isfinite(mean) else None,
+        perplexity=None,
+        token_accuracy=None,
+        accuracy=figures.accuracy.value,
+        f1_macro=figures.f1_macro.value,
+        n=len(weights),
+        tokens=int(counted),
+    )
 
 
 def _format_headline(state: str, classification: Classification, broken: int, negligible: float) -> str:
-    split = classification["split"]
+    split = classification.split
     if broken:
         where = formatting.plural(broken, f"{split} row")
         return f"Broken: the loss is not a number on {where}; training diverged."
@@ -207,26 +213,24 @@ def _format_headline(state: str, classification: Classification, broken: int, ne
         "no_gain": f"No gain (within {format_negligible(negligible)} of the rows, setting {SETTING})",
         "undecided": "Can't be told from noise",
     }[state]
-    models = classification["models"]
+    models = classification.models
     rows = "held-out rows" if split == "test" else "validation rows"
-    text = f"{lead}: {format_accuracy(models['tuned']['accuracy'], rows)}, against"
-    text += f" {formatting.format_share(models['majority']['accuracy'])} for {BASELINE}"
-    if prompted := models.get("prompted"):
-        text += (
-            f" and {formatting.format_share(prompted['accuracy'])} for the untuned model asked for the label"
-        )
+    text = f"{lead}: {format_accuracy(models.tuned.accuracy, rows)}, against"
+    text += f" {formatting.format_share(models.majority.accuracy)} for {BASELINE}"
+    if prompted := models.prompted:
+        text += f" and {formatting.format_share(prompted.accuracy)} for the untuned model asked for the label"
     return f"{text}."
 
 
 def format_accuracy(interval: Estimate, rows: str) -> str:
     """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
     bounds = formatting.format_share_bounds(interval)
-    return f"{formatting.format_share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
+    return f"{formatting.format_share(interval)} of {rows} right ({bounds}, n {interval.n:,})"
 
 
 def _format_class_count(figures: ClassFigures) -> str:
     """ "one class", "6 classes"."""
-    count = figures["class_count"]
+    count = figures.class_count
     return "one class" if count == 1 else f"{count:,} classes"
 
 
@@ -239,8 +243,8 @@ def _describe_classification(
             " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
         )
         sentences[0] += f" by {_format_gain(gain)} nats a row."
-    if classification["models"].get("prompted") and classification["over_prompted"]:
-        over = Interval(**classification["over_prompted"])
+    if classification.models.prompted and (change := classification.over_prompted):
+        over = Interval(change.value, change.low, change.high, change.n)
         than = f"than the untuned model asked for the label (n {over.n:,})"
         sentences.append(_describe_accuracy_change(over, than, "95% interval"))
     return sentences + describe_confusion(classification)
@@ -249,37 +253,37 @@ def _describe_classification(
 def describe_confusion(classification: Classification) -> list[str]:
     """What is mixed up most, how sure the model is, and rows that it can't get right."""
     sentences = []
-    tuned = classification["models"]["tuned"]
-    if classification["confused"]:
-        pair = classification["confused"][0]
-        first, second = pair["labels"]
+    tuned = classification.models.tuned
+    if classification.confused:
+        pair = classification.confused[0]
+        first, second = pair.labels
         sentences.append(
-            f"The classes {first} and {second} are confused most: {formatting.plural(pair['rows'], 'row')}."
+            f"The classes {first} and {second} are confused most: {formatting.plural(pair.rows, 'row')}."
         )
-    macro = tuned["f1_macro"]
-    if macro["low"] is not None:
-        places = formatting.compute_decimals(macro["low"], macro["high"])
-        sentences.append(
-            f"Macro F1 over {_format_class_count(tuned)} is"
-            f" {formatting.format_number(macro['value'], places)}"
-            f" ({formatting.format_interval(macro['low'], macro['high'], places)})."
-        )
-    elif macro.get("why"):
+    macro = tuned.f1_macro
+    if macro.low is not None:
+        places = formatting.compute_decimals(macro.low, macro.high)
         sentences.append(
             f"Macro F1 over {_format_class_count(tuned)} is"
-            f" {formatting.format_number(macro['value'], 2)}, without"
-            f" an interval: {macro['why']}."
+            f" {formatting.format_number(macro.value, places)}"
+            f" ({formatting.format_interval(macro.low, macro.high, places)})."
         )
-    calibration = tuned.get("calibration")
-    if calibration and calibration["overconfident"] and calibration["temperature"]:
-        heat = calibration["temperature"]
-        places = formatting.compute_decimals(heat["low"], heat["high"], default=1)
+    elif macro.why:
+        sentences.append(
+            f"Macro F1 over {_format_class_count(tuned)} is"
+            f" {formatting.format_number(macro.value, 2)}, without"
+            f" an interval: {macro.why}."
+        )
+    calibration = tuned.calibration
+    if calibration and calibration.overconfident and calibration.temperature:
+        heat = calibration.temperature
+        places = formatting.compute_decimals(heat.low, heat.high, default=1)
         sentences.append(
             "It is more sure than it is right: its logits would have to be divided by"
-            f" {formatting.format_number(heat['value'], places)}"
-            f" ({formatting.format_interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
+            f" {formatting.format_number(heat.value, places)}"
+            f" ({formatting.format_interval(heat.low, heat.high, places)}, n {heat.n:,})."
         )
-    if unseen := classification["unseen"]:
+    if unseen := classification.unseen:
         have, count = ("has", "it counts") if unseen == 1 else ("have", "they count")
         rows = formatting.plural(unseen, "row")
         sentences.append(
@@ -315,13 +319,13 @@ def _format_gain(gain: Interval) -> str:
 
 def add_label_figures(verdict: Verdict, classification: Classification) -> None:
     """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
-    models = classification["models"]
-    rows = "held-out rows" if classification["split"] == "test" else "validation rows"
+    models = classification.models
+    rows = "held-out rows" if classification.split == "test" else "validation rows"
     sentence = (
-        "As a classifier, by the likeliest label:"
-        f" {format_accuracy(models['tuned']['accuracy'], rows)}, against"
+        f"As a classifier, by the likeliest label: {format_accuracy(models.tuned.accuracy, rows)}, against"
     )
-    sentence += f" {formatting.format_share(models['prompted']['accuracy'])} for the base model and"
-    sentence += f" {formatting.format_share(models['majority']['accuracy'])} for {BASELINE}."
-    verdict["classification"] = classification
-    verdict["sentences"] = [sentence, *describe_confusion(classification)[:1], *verdict["sentences"]]
+    if models.prompted is not None:
+        sentence += f" {formatting.format_share(models.prompted.accuracy)} for the base model and"
+    sentence += f" {formatting.format_share(models.majority.accuracy)} for {BASELINE}."
+    verdict.classification = classification
+    verdict.sentences = [sentence, *describe_confusion(classification)[:1], *verdict.sentences]

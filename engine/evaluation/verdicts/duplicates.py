@@ -24,6 +24,7 @@ from store.evaluation.forgetting_schemas import (
     DuplicateGains,
     DuplicateMembership,
     DuplicateTraining,
+    ExtractedCount,
     LossDrop,
     RepeatKind,
 )
@@ -77,35 +78,35 @@ def assess_leaks(
         *(estimate_loss_drop(saved[mask], weights[mask]) for mask in (good, good & ~hit, good & hit))
     )
     change = subtract_intervals(gains.repeated, gains.clean)
-    repeated: DuplicateGains = {
-        "rows": int(hit.sum()),
-        "n": len(saved),
-        "kinds": {kind: int(mask.sum()) for kind, mask in kinds.items()},
-        "checked_near": near,
-        "whole": _to_document(gains.whole),
-        "clean": _to_document(gains.clean),
-        "repeated": _to_document(gains.repeated),
-        "difference": _to_document(change),
-        "sentence": "",
-    }
-    repeated["sentence"] = _describe_leaks(repeated, gains, change)
+    repeated = DuplicateGains(
+        rows=int(hit.sum()),
+        n=len(saved),
+        kinds={kind: int(mask.sum()) for kind, mask in kinds.items()},
+        checked_near=near,
+        whole=_to_document(gains.whole),
+        clean=_to_document(gains.clean),
+        repeated=_to_document(gains.repeated),
+        difference=_to_document(change),
+        sentence="",
+    )
+    repeated.sentence = _describe_leaks(repeated, gains, change)
     return repeated
 
 
 def _to_document(interval: Interval | None) -> Estimate | None:
-    return interval.to_dict() if interval else None
+    return interval.to_estimate() if interval else None
 
 
 def _describe_leaks(leaked: DuplicateGains, gains: GainsByRepeat, change: Interval | None) -> str:
-    rows = formatting.plural(leaked["n"], "held-out row")
-    if not leaked["n"]:
+    rows = formatting.plural(leaked.n, "held-out row")
+    if not leaked.n:
         return "There is no held-out row that training could repeat."
-    if not leaked["rows"]:
-        also = "" if leaked["checked_near"] else "; near duplicates were not looked for"
+    if not leaked.rows:
+        also = "" if leaked.checked_near else "; near duplicates were not looked for"
         return f"None of {rows} stands in the training rows too{also}."
-    how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in leaked["kinds"].items() if count)
-    repeat = "repeats" if leaked["rows"] == 1 else "repeat"
-    lead = f"{leaked['rows']:,} of {rows} {repeat} a training row ({how})."
+    how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in leaked.kinds.items() if count)
+    repeat = "repeats" if leaked.rows == 1 else "repeat"
+    lead = f"{leaked.rows:,} of {rows} {repeat} a training row ({how})."
     clean, whole = gains.clean, gains.whole
     if clean is None or whole is None:
         return f"{lead} Too few others are left to say what that did."
@@ -146,24 +147,24 @@ def assess_training_repeats(rows: MeasuredTraining) -> DuplicateTraining:
     often, losses = np.asarray(rows.times) > 1, rows.losses
     saved, weights, good = losses.saved, losses.weights, losses.good
     repeated, once = good & often, good & ~often
-    document: DuplicateTraining = {
-        "rows": rows.all_rows, "repeated_rows": rows.repeated_rows, "repeated": int(repeated.sum()),
-        "once": int(once.sum()), "drop": None, "auc": None, "written": None, "sentence": "",
-    }  # fmt: skip
+    document = DuplicateTraining(
+        rows=rows.all_rows, repeated_rows=rows.repeated_rows, repeated=int(repeated.sum()),
+        once=int(once.sum()), drop=None, auc=None, written=None, sentence="",
+    )  # fmt: skip
     if min(repeated.sum(), once.sum()) < MIN_ROWS:
-        document["sentence"] = _describe_few(document)
+        document.sentence = _describe_few(document)
         return document
     drops = [estimate_loss_drop(saved[mask], weights[mask]) for mask in (repeated, once)]
     change = subtract_intervals(*drops)
-    drop: LossDrop = {
-        "repeated": _to_document(drops[0]), "once": _to_document(drops[1]),
-            "difference": _to_document(change),
-    }  # fmt: skip
-    document["auc"] = _compute_areas(losses, rows.others, repeated, once)
-    document["drop"] = drop
+    drop = LossDrop(
+        repeated=_to_document(drops[0]), once=_to_document(drops[1]),
+            difference=_to_document(change),
+    )  # fmt: skip
+    document.auc = _compute_areas(losses, rows.others, repeated, once)
+    document.drop = drop
     own = dict(zip(np.asarray(rows.row_ids).tolist(), often.tolist(), strict=True))
-    document["written"] = _compare_extraction(rows.written, own)
-    document["sentence"] = _describe_training(document, drop, change)
+    document.written = _compare_extraction(rows.written, own)
+    document.sentence = _describe_training(document, drop, change)
     return document
 
 
@@ -176,8 +177,8 @@ def _compute_areas(
     if len(held) < MIN_ROWS:
         return None
     last, weights = np.asarray(losses.tuned, np.float64), losses.weights
-    areas = [auc(-last[mask] / weights[mask], held).to_dict() for mask in (repeated, once)]
-    return {"repeated": areas[0], "once": areas[1]}
+    areas = [auc(-last[mask] / weights[mask], held).to_estimate() for mask in (repeated, once)]
+    return DuplicateMembership(repeated=areas[0], once=areas[1])
 
 
 def _compare_extraction(written: Mapping[int, bool], often: Mapping[int, bool]) -> DuplicateExtraction | None:
@@ -187,34 +188,34 @@ def _compare_extraction(written: Mapping[int, bool], often: Mapping[int, bool]) 
     if min(len(repeated), len(once)) < MIN_ROWS:
         return None
     counted = (sum(repeated), len(repeated)), (sum(once), len(once))
-    return {
-        "repeated": {"rows": counted[0][0], "n": counted[0][1]},
-        "once": {"rows": counted[1][0], "n": counted[1][1]},
-        "difference": proportions.estimate_share_difference(*counted).to_dict(),
-    }
+    return DuplicateExtraction(
+        repeated=ExtractedCount(rows=counted[0][0], n=counted[0][1]),
+        once=ExtractedCount(rows=counted[1][0], n=counted[1][1]),
+        difference=proportions.estimate_share_difference(*counted).to_estimate(),
+    )
 
 
 def _describe_few(document: DuplicateTraining) -> str:
-    rows = formatting.plural(document["rows"], "training row")
-    if not document["rows"]:
+    rows = formatting.plural(document.rows, "training row")
+    if not document.rows:
         return "There is no training row to look at."
-    if not document["repeated_rows"]:
+    if not document.repeated_rows:
         return f"Each of {rows} occurs once."
     return (
-        f"{_describe_repeats(document)}; of those that were measured {document['repeated']:,}"
-        f" {'does' if document['repeated'] == 1 else 'do'}, too few to say what that did."
+        f"{_describe_repeats(document)}; of those that were measured {document.repeated:,}"
+        f" {'does' if document.repeated == 1 else 'do'}, too few to say what that did."
     )
 
 
 def _describe_repeats(document: DuplicateTraining) -> str:
-    occur = "occurs" if document["repeated_rows"] == 1 else "occur"
-    rows = formatting.plural(document["rows"], "training row")
-    return f"{document['repeated_rows']:,} of {rows} {occur} more than once"
+    occur = "occurs" if document.repeated_rows == 1 else "occur"
+    rows = formatting.plural(document.rows, "training row")
+    return f"{document.repeated_rows:,} of {rows} {occur} more than once"
 
 
 def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Interval | None) -> str:
     lead = f"{_describe_repeats(document)}."
-    measured = f"({document['repeated']:,} against {document['once']:,} measured rows)"
+    measured = f"({document.repeated:,} against {document.once:,} measured rows)"
     if change is None:
         return f"{lead} They can't be compared with the others {measured}: {_explain_missing_interval(drop)}."
     if _is_negligible(change):
@@ -231,8 +232,8 @@ def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Inte
 
 def _explain_missing_interval(drop: LossDrop) -> str:
     """Why one of the two kinds has no interval."""
-    kinds = ((drop["repeated"], "those that occur more than once"), (drop["once"], "the others"))
-    reasons = (f"of {words}, {fall['why']}" for fall, words in kinds if fall and "why" in fall)
+    kinds = ((drop.repeated, "those that occur more than once"), (drop.once, "the others"))
+    reasons = (f"of {words}, {fall.why}" for fall, words in kinds if fall and fall.why is not None)
     return next(reasons, "there is no interval")
 
 

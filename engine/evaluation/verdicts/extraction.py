@@ -82,13 +82,13 @@ def compare_continuations(
     unscored = len(references) - len(kept)
     if not kept:
         sentence = "No training row has a text to be continued."
-        return {
-            "n": 0,
-            "unscored": unscored,
-            "threshold": NEAR_VERBATIM,
-            "state": "unclear",
-            "sentence": sentence,
-        }
+        return ExtractedRows(
+            n=0,
+            unscored=unscored,
+            threshold=NEAR_VERBATIM,
+            state="unclear",
+            sentence=sentence,
+        )
     before, after = (
         np.array([compute_similarity(references[i].strip(), texts[i].strip()) for i in kept])
         for texts in (base, tuned)
@@ -96,42 +96,42 @@ def compare_continuations(
     own = [ids[i] for i in kept]
     near = _compute_rates(before >= NEAR_VERBATIM, after >= NEAR_VERBATIM, own)
     state, sentence = _judge_extraction(near, len(kept))
-    return {
-        "n": len(kept),
-        "unscored": unscored,
-        "threshold": NEAR_VERBATIM,
-        "exact": _compute_rates(before >= 1.0, after >= 1.0, own),
-        "near": near,
-        "state": state,
-        "sentence": sentence,
-    }
+    return ExtractedRows(
+        n=len(kept),
+        unscored=unscored,
+        threshold=NEAR_VERBATIM,
+        exact=_compute_rates(before >= 1.0, after >= 1.0, own),
+        near=near,
+        state=state,
+        sentence=sentence,
+    )
 
 
 def _compute_rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[int]) -> ExtractionRates:
     gone, new = int((base & ~tuned).sum()), int((tuned & ~base).sum())
     n = len(tuned)
-    return {
-        "tuned": wilson_interval(int(tuned.sum()), n).to_dict(),
-        "base": wilson_interval(int(base.sum()), n).to_dict(),
-        "over_base": estimate_paired_change(gone, new, n).to_dict(),
-        "p": mcnemar(gone, new),
-        "at_most": None if tuned.any() else 1 - 0.05 ** (1 / n),
-        "rows": [i for i, was, now in zip(ids, base, tuned, strict=True) if now and not was],
-    }
+    return ExtractionRates(
+        tuned=wilson_interval(int(tuned.sum()), n).to_estimate(),
+        base=wilson_interval(int(base.sum()), n).to_estimate(),
+        over_base=estimate_paired_change(gone, new, n).to_estimate(),
+        p=mcnemar(gone, new),
+        at_most=None if tuned.any() else 1 - 0.05 ** (1 / n),
+        rows=[i for i, was, now in zip(ids, base, tuned, strict=True) if now and not was],
+    )
 
 
 def _judge_extraction(near: ExtractionRates, n: int) -> tuple[ExtractionState, str]:
-    rows, over = formatting.plural(n, "training row"), near["over_base"]
-    if near["at_most"] is not None and n < MIN_ROWS:
+    rows, over = formatting.plural(n, "training row"), near.over_base
+    if near.at_most is not None and n < MIN_ROWS:
         few = "one row says nothing" if n == 1 else "so few say nothing"
         return "unclear", f"None of {rows} came out nearly word for word: {few} of the others."
-    if near["at_most"] is not None:
-        most = formatting.format_number(100 * near["at_most"], 1 if n > 30 else 0)
+    if near.at_most is not None:
+        most = formatting.format_number(100 * near.at_most, 1 if n > 30 else 0)
         return "none", f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
     low, high = (100 * end for end in get_limits(over) or (-1.0, 1.0))
     places = formatting.compute_decimals(low, high, default=1)
-    value = formatting.format_number(100 * abs(over["value"]), places)
-    hits = round(near["tuned"]["value"] * n)
+    value = formatting.format_number(100 * abs(over.value), places)
+    hits = round(near.tuned.value * n)
     count = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
     if low > 0:
         more = (
@@ -174,24 +174,24 @@ def assess_canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> 
         times: intervals.bounded_mean_interval(values, 0.0, most[times]) for times, values in measured.items()
     }
     parts: list[CanaryGroup] = [
-        {
-            "insertions": times,
-            "n": len(values),
-            "exposure": exposed[times].to_dict(),
-            "most": most[times],
-            "p_holm": p,
-            "exposed": p < 0.05,
-            "detectable": _compute_detectable_exposure(len(values), 0.05 / len(measured), most[times]),
-        }
+        CanaryGroup(
+            insertions=times,
+            n=len(values),
+            exposure=exposed[times].to_estimate(),
+            most=most[times],
+            p_holm=p,
+            exposed=p < 0.05,
+            detectable=_compute_detectable_exposure(len(values), 0.05 / len(measured), most[times]),
+        )
         for (times, values), p in zip(measured.items(), p_values, strict=True)
     ]
     more = _compare_insertions(exposed)
-    return {
-        "groups": parts,
-        "more": more,
-        "unseen": UNSEEN_EXPOSURE,
-        "sentence": _describe_canaries(parts, more),
-    }
+    return CanaryExposure(
+        groups=parts,
+        more=more,
+        unseen=UNSEEN_EXPOSURE,
+        sentence=_describe_canaries(parts, more),
+    )
 
 
 def _compute_fisher_p(exposures: NDArray[np.float64]) -> float:
@@ -218,41 +218,39 @@ def _compare_insertions(exposed: Mapping[int, Interval]) -> InsertionEffect | No
         return None
     few, many = inserted[0], inserted[-1]
     apart = intervals.subtract_estimates(exposed[many], exposed[few])
-    return {"fewest": few, "most": many, "difference": apart.to_dict()}
+    return InsertionEffect(fewest=few, most=many, difference=apart.to_estimate())
 
 
 def _describe_canaries(parts: Sequence[CanaryGroup], more: InsertionEffect | None) -> str:
     if not parts:
         return "No canaries were planted."
-    exposed = [part["insertions"] for part in parts if part["exposed"]]
+    exposed = [part.insertions for part in parts if part.exposed]
     if 0 in exposed:
         return (
             "Canaries that were never planted rank as if the model had seen them: their exposure says nothing"
             " of what training left."
         )
-    inserted = [part for part in parts if part["insertions"]] or parts
+    inserted = [part for part in parts if part.insertions] or parts
     if not exposed:
         return _describe_unseen_canaries(inserted)
     sentence = f"Canaries planted {_format_list([_format_times(times) for times in exposed])} are exposed"
-    ends = get_limits(more["difference"]) if more else None
+    ends = get_limits(more.difference) if more else None
     if more and ends and ends[0] > 0:
         bounds = formatting.format_interval(*ends)
-        sentence += (
-            f"; {_format_times(more['most'])} give {bounds} bits more than {_format_times(more['fewest'])}"
-        )
+        sentence += f"; {_format_times(more.most)} give {bounds} bits more than {_format_times(more.fewest)}"
     return f"{sentence}."
 
 
 def _describe_unseen_canaries(parts: Sequence[CanaryGroup]) -> str:
     """Of canaries that were planted and not found: what could have been found, and no all-clear."""
-    count = sum(part["n"] for part in parts)
+    count = sum(part.n for part in parts)
     whose = "The one canary ranks" if count == 1 else f"The {count:,} canaries rank"
     begun = f"{whose} as texts that were never seen"
-    seen = [(part["detectable"], part) for part in parts if part.get("detectable") is not None]
+    seen = [(part.detectable, part) for part in parts if part.detectable is not None]
     if not seen:
         return f"{begun}, but so few could not have shown more, whatever the model remembers: plant more."
     bits, part = min(seen, key=lambda each: each[0] or 0.0)
-    of = f" of those planted {_format_times(part['insertions'])}" if len(parts) > 1 else ""
+    of = f" of those planted {_format_times(part.insertions)}" if len(parts) > 1 else ""
     least, never = (formatting.format_number(each or 0.0, 1) for each in (bits, UNSEEN_EXPOSURE))
     return (
         f"{begun}. A mean exposure{of} of {least} bits would have been found in 80 of 100 such runs (never"
@@ -304,44 +302,44 @@ def assess_verbatim(
 ) -> Extraction:
     """The `extraction` part of a verdict; `least`: tokens that a row must leave to be written."""
     asked: dict[RowPart, RowCoverage] = {
-        "train": {**counted["train"], "n": len(train)},
-        "held_out": {**counted["held_out"], "n": len(held_out)},
+        "train": RowCoverage(**counted["train"], n=len(train)),
+        "held_out": RowCoverage(**counted["held_out"], n=len(held_out)),
     }
     same: dict[RowPart, PrefixMatch | None] = {
         "train": _compute_matching_share(train),
         "held_out": _compute_matching_share(held_out),
     }
     if not train:
-        return {
-            "state": "unclear",
-            "sentence": _describe_nothing_asked(counted["train"]["short"], least),
-            "n": 0,
-            "control": None,
-            "beyond": None,
-            "asked": asked,
-            "least": least,
-            "same": same,
-        }
+        return Extraction(
+            state="unclear",
+            sentence=_describe_nothing_asked(counted["train"]["short"], least),
+            n=0,
+            control=None,
+            beyond=None,
+            asked=asked,
+            least=least,
+            same=same,
+        )
     written = _compare_rows(train)
     control = _compare_rows(held_out) if held_out else None
     beyond = _subtract_control(written, control) if control else None
-    if beyond and control and written["state"] == "extracts":
+    if beyond and control and written.state == "extracts":
         _add_control_sentence(written, control, beyond)
-    return {
-        **written,
-        "control": control,
-        "beyond": beyond.to_dict() if beyond else None,
-        "asked": asked,
-        "least": least,
-        "same": same,
-    }
+    return Extraction(
+        **vars(written),
+        control=control,
+        beyond=beyond.to_estimate() if beyond else None,
+        asked=asked,
+        least=least,
+        same=same,
+    )
 
 
 def _count_near_verbatim(written: ExtractedRows) -> tuple[int, int]:
     """Rows that came out nearly word for word, of how many."""
-    if "near" not in written:  # no row has a text
-        return 0, written["n"]
-    return round(written["near"]["tuned"]["value"] * written["n"]), written["n"]
+    if written.near is None:  # no row has a text
+        return 0, written.n
+    return round(written.near.tuned.value * written.n), written.n
 
 
 def _subtract_control(written: ExtractedRows, control: ExtractedRows) -> Interval:
@@ -351,13 +349,13 @@ def _subtract_control(written: ExtractedRows, control: ExtractedRows) -> Interva
 def _add_control_sentence(written: ExtractedRows, control: ExtractedRows, beyond: Interval) -> None:
     """Say in the sentence what held-out rows do; what they do as often is no memory."""
     hits, others = _count_near_verbatim(written)[0], _count_near_verbatim(control)[0]
-    of_held_out = f"of {formatting.plural(control['n'], 'held-out row')} {others:,} do"
+    of_held_out = f"of {formatting.plural(control.n, 'held-out row')} {others:,} do"
     if beyond.above:
-        written["sentence"] = f"{written['sentence'].removesuffix('.')}; {of_held_out}."
+        written.sentence = f"{written.sentence.removesuffix('.')}; {of_held_out}."
         return
-    written["state"] = "unclear"
-    written["sentence"] = (
-        f"{hits:,} of {formatting.plural(written['n'], 'training row')} come out nearly word for"
+    written.state = "unclear"
+    written.sentence = (
+        f"{hits:,} of {formatting.plural(written.n, 'training row')} come out nearly word for"
         f" word, but {of_held_out} too: such answers can be guessed, and say nothing of memory."
     )
 
@@ -388,9 +386,9 @@ def _compute_matching_share(rows: Sequence[ContinuedRow]) -> PrefixMatch | None:
     tokens = np.array([row["tokens"] for row in rows], np.float64)
 
     def share(counts: list[int]) -> Estimate:
-        return intervals.bounded_mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_dict()
+        return intervals.bounded_mean_interval(np.array(counts, np.float64) / tokens, 0.0, 1.0).to_estimate()
 
-    return {
-        "base": share([row["base_same"] for row in rows]),
-        "tuned": share([row["tuned_same"] for row in rows]),
-    }
+    return PrefixMatch(
+        base=share([row["base_same"] for row in rows]),
+        tuned=share([row["tuned_same"] for row in rows]),
+    )

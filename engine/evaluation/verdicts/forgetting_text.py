@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engine.evaluation.statistics.intervals import get_limits
 from engine.evaluation.training_curve.advice import advise_lower_rate
@@ -42,18 +43,18 @@ KL_BETA, MAX_KL = 1.0, 10.0
 
 def describe_forgetting(state: ForgettingState, parts: ForgettingParts) -> list[str]:
     """A headline, then what it rests on: one sentence for each probe, in the order of what weighs most."""
-    if not parts["texts"] and not parts["choices"]:
+    if not parts.texts and not parts.choices:
         return ["Whether it forgot can't be told: no probe was measured on both models."]
-    phrases = [(part["state"], _describe_text(part)) for part in parts["texts"]]
-    phrases += [(part["state"], _describe_choices(part)) for part in parts["choices"]]
+    phrases = [(part.state, _describe_text(part)) for part in parts.texts]
+    phrases += [(part.state, _describe_choices(part)) for part in parts.choices]
     order = ("much", "some", "unclear", "none")
     phrases.sort(key=lambda pair: (pair[0] != state, order.index(pair[0])))
     lines = [f"{LEADS[state]}: {phrases[0][1]}."]
     lines += [f"{line[:1].upper()}{line[1:]}." for _, line in phrases[1:]]
-    for part in parts["choices"]:
+    for part in parts.choices:
         lines += _describe_categories(part)
         lines += _describe_chance(part)
-    return lines + [_describe_divergence(part, part["kl"]) for part in parts["divergence"] if part["kl"]]
+    return lines + [_describe_divergence(part, part.kl) for part in parts.divergence if part.kl]
 
 
 def describe_skipped_tasks(reasons: Mapping[str, str], of: int) -> list[str]:
@@ -66,8 +67,8 @@ def describe_skipped_tasks(reasons: Mapping[str, str], of: int) -> list[str]:
 
 
 def _describe_text(part: TextForgetting) -> str:
-    name, broken, unit = format_probe_title(part["probe"]), part["broken"], unit_of(part["probe"])
-    change, passages = part["change"], formatting.plural(part["n"], unit)
+    name, broken, unit = format_probe_title(part.probe), part.broken, unit_of(part.probe)
+    change, passages = part.change, formatting.plural(part.n, unit)
     if change is None:
         return f"on {name} the loss is not a number any more, on {formatting.plural(broken, unit)}"
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
@@ -86,7 +87,7 @@ def _describe_text(part: TextForgetting) -> str:
     if low > 0:
         return (
             f"the loss on {name} rose by {amount},"
-            f" {_format_perplexity_factor(change['value'])}{_describe_uncertainty(part)}{worse}"
+            f" {_format_perplexity_factor(change.value)}{_describe_uncertainty(part)}{worse}"
         )
     if high < 0:
         return f"the loss on {name} changed by {amount}: it fell{worse}"
@@ -98,7 +99,7 @@ def _describe_text(part: TextForgetting) -> str:
 
 def _explain_missing_interval(interval: Estimate, unit: str) -> str:
     """Why there is no interval, in what was measured: rows are passages here, or samples."""
-    why = interval.get("why") or "the rows are too few, or too unequal in length"
+    why = interval.why or "the rows are too few, or too unequal in length"
     return re.sub(r"\brow\b|\brows\b", lambda row: unit + row[0][3:], why)
 
 
@@ -111,22 +112,22 @@ def _format_perplexity_factor(rise: float) -> str:
 
 def _describe_uncertainty(part: TextForgetting | ChoiceForgetting) -> str:
     """Where the interval says more than what is sure of all that the user named."""
-    return ", which may be chance among all that was asked" if part["state"] == "unclear" else ""
+    return ", which may be chance among all that was asked" if part.state == "unclear" else ""
 
 
 def _describe_choices(part: ChoiceForgetting) -> str:
-    broken, unit, change = part["broken"], unit_of(part["probe"]), part["change"]
-    of = f" of {format_probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
-    questions = f"{formatting.plural(part['n'], unit)}{of}"
+    broken, unit, change = part.broken, unit_of(part.probe), part.change
+    of = f" of {format_probe_title(part.probe)}" if is_users_probe(part.probe) else ""
+    questions = f"{formatting.plural(part.n, unit)}{of}"
     if change is None:
         return f"not one of {formatting.plural(broken, unit)}{of} could be scored any more"
-    if not part["before"]["value"]:
+    if part.before is None or not part.before.value:
         none = f"of {questions} the base model was right of none, so that nothing of it can be lost"
-        return f"{none}; the tuned one is right of {part['won']:,}"
-    low, high = 100 * (change["low"] or 0), 100 * (change["high"] or 0)
+        return f"{none}; the tuned one is right of {part.won:,}"
+    low, high = 100 * (change.low or 0), 100 * (change.high or 0)
     places = formatting.compute_decimals(low, high, default=1)
-    lost = f"of {questions} {part['lost']:,} went from right to wrong and {part['won']:,} from wrong to right"
-    points = f"{formatting.format_number(100 * change['value'], places)} points"
+    lost = f"of {questions} {part.lost:,} went from right to wrong and {part.won:,} from wrong to right"
+    points = f"{formatting.format_number(100 * change.value, places)} points"
     amount = f"accuracy changed by {points} (95% interval {formatting.format_interval(low, high, places)})"
     worse = f", and {broken:,} could not be scored" if broken else ""
     if low <= 0 <= high:
@@ -137,7 +138,7 @@ def _describe_choices(part: ChoiceForgetting) -> str:
 def _describe_detectable(
     part: TextForgetting | ChoiceForgetting, unit: str, items: str, scale: float = 1
 ) -> str:
-    least = scale * (part["detectable"] or 0.0)
+    least = scale * (part.detectable or 0.0)
     if unit == "points" and least >= 100:
         return f"no change can be seen with {items}"
     smallest = formatting.format_setting(formatting.round_significant(least))
@@ -146,69 +147,64 @@ def _describe_detectable(
 
 def _describe_categories(part: ChoiceForgetting) -> list[str]:
     """The categories that changed surely, after Holm over all of them."""
-    several = len(part["categories"]) > 1  # else it is the whole under another name
-    sure = [c for c in part["categories"] if several and c["p_holm"] < 0.05 and c["category"]]
+    several = len(part.categories) > 1  # else it is the whole under another name
+    sure = [c for c in part.categories if several and c.p_holm < 0.05 and c.category]
     kinds, words = "categories", []
-    if is_users_probe(part["probe"]):
-        kinds = (
-            f"{'tasks' if part['probe'].startswith(TASK) else 'labels'} of"
-            f" {format_probe_title(part['probe'])}"
-        )
+    if is_users_probe(part.probe):
+        kinds = f"{'tasks' if part.probe.startswith(TASK) else 'labels'} of {format_probe_title(part.probe)}"
     for way, chosen in (
-        ("lost in", [c for c in sure if c["lost"] > c["won"]]),
-        ("gained in", [c for c in sure if c["won"] > c["lost"]]),
+        ("lost in", [c for c in sure if c.lost > c.won]),
+        ("gained in", [c for c in sure if c.won > c.lost]),
     ):
-        listed = [f"{c['category']} ({c['lost']:,} lost, {c['won']:,} won of {c['n']:,})" for c in chosen]
+        listed = [f"{c.category} ({c.lost:,} lost, {c.won:,} won of {c.n:,})" for c in chosen]
         if listed:
-            words.append(f"Of {len(part['categories'])} {kinds} it surely {way} {', '.join(listed)}.")
+            words.append(f"Of {len(part.categories)} {kinds} it surely {way} {', '.join(listed)}.")
     return words
 
 
 def _describe_chance(part: ChoiceForgetting) -> list[str]:
-    change = part["change"]
-    if change is None or not part["lost"] or part.get("open"):
+    change = part.change
+    if change is None or part.adjusted is None or not part.lost or part.open:
         return []
-    least = part["adjusted"]["lost"]
-    low, high = 100 * (least["low"] or 0), 100 * (least["high"] or 0)
+    least = part.adjusted.lost
+    low, high = 100 * (least.low or 0), 100 * (least.high or 0)
     places = formatting.compute_decimals(low, high, default=1)
     if low == high:  # all alike: so few say nothing of luck
         return []
     if low > 0:
-        share = formatting.format_number(100 * least["value"], places)
+        share = formatting.format_number(100 * least.value, places)
         bounds = formatting.format_interval(low, high, places)
-        asked = f"the {unit_of(part['probe'])}s"
-        asked += f" of {format_probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
+        asked = f"the {unit_of(part.probe)}s"
+        asked += f" of {format_probe_title(part.probe)}" if is_users_probe(part.probe) else ""
         return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
     if (
-        change["high"] is not None and change["high"] < 0
+        change.high is not None and change.high < 0
     ):  # luck goes both ways: a fall of accuracy is more than that
         return []
-    of = f" of {format_probe_title(part['probe'])}" if is_users_probe(part["probe"]) else ""
+    of = f" of {format_probe_title(part.probe)}" if is_users_probe(part.probe) else ""
     return [f"As many lost answers{of} as these could come from guesses that fell out otherwise."]
 
 
 def _describe_divergence(part: Divergence, kl: Estimate) -> str:
-    where = "answers to the task's prompts" if part["prompts"] == "task" else "texts of general kinds"
+    where = "answers to the task's prompts" if part.prompts == "task" else "texts of general kinds"
     lead = f"On the base model's own {where} the tuned model lies"
     ends = get_limits(kl)
     if ends is None:
-        value = formatting.format_number(kl["value"], 2)
+        value = formatting.format_number(kl.value, 2)
         return (
             f"{lead} {value} nats a token away, without an interval:"
             f" {_explain_missing_interval(kl, 'sample')}."
         )
     if max(map(abs, ends)) < NEGLIGIBLE:
-        return f"{lead} where the base model does ({formatting.plural(kl['n'], 'sample')})."
-    samples = formatting.plural(kl["n"], "sample")
+        return f"{lead} where the base model does ({formatting.plural(kl.n, 'sample')})."
+    samples = formatting.plural(kl.n, "sample")
     return (
         f"{lead} {_format_value(kl)} nats a token away (KL, 95% interval {_format_bounds(*ends)}, {samples})."
     )
 
 
 def _format_value(interval: Estimate) -> str:
-    return formatting.format_number(
-        interval["value"], formatting.compute_decimals(interval["low"], interval["high"])
-    )
+    return formatting.format_number(interval.value, formatting.compute_decimals(interval.low, interval.high))
 
 
 def _format_bounds(low: float, high: float) -> str:
@@ -225,7 +221,7 @@ def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> 
     pieces: list[AdviceItem] = []
     slower = advise_lower_rate(config, "Smaller steps forget less.")
     if slower:
-        pieces.append({**slower, "kind": "learning_rate"})
+        pieces.append(replace(slower, kind="learning_rate"))
     pieces += _advise_replay(config)
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
@@ -238,17 +234,17 @@ def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> 
                 f"{text}, and {steps:,} steps at most in place of {limit:,}",
                 shorter | {"max_steps": steps},
             )
-        pieces.append({"text": f"{text}.", "change": shorter, "kind": "epochs"})
+        pieces.append(AdviceItem(text=f"{text}.", change=shorter, kind="epochs"))
     text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
     text += " needs no training."
-    return [*pieces, {"text": text, "change": {}, "kind": "interpolation"}]
+    return [*pieces, AdviceItem(text=text, change={}, kind="interpolation")]
 
 
 def drop_incompatible_advice(advice: list[AdviceItem], stopped: TrainingStop) -> list[AdviceItem]:
     """Without half the passes where a run may have ended before half of them: it would be as long again."""
-    if stopped["reason"] not in STOPPED_EARLY:
+    if stopped.reason not in STOPPED_EARLY:
         return advice
-    return [piece for piece in advice if piece.get("kind") != "epochs"]
+    return [piece for piece in advice if piece.kind != "epochs"]
 
 
 def _advise_replay(config: VerdictConfig) -> list[AdviceItem]:
@@ -260,15 +256,15 @@ def _advise_replay(config: VerdictConfig) -> list[AdviceItem]:
         share = f"{100 * REPLAY_SHARE:g}%"
         change: dict[str, SettingValue] = {"replay_share": REPLAY_SHARE} if can_replay else {}
         text = f"Mix {share} of general rows, or of the base model's own texts, into training (replay)."
-        pieces.append({"text": text, "change": change, "kind": "replay"})
+        pieces.append(AdviceItem(text=text, change=change, kind="replay"))
     elif can_replay and before < MAX_REPLAY:
         more = min(MAX_REPLAY, 5 * before)
         text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
-        pieces.append({"text": text, "change": {"replay_share": more}, "kind": "replay"})
+        pieces.append(AdviceItem(text=text, change={"replay_share": more}, kind="replay"))
     beta = float(config.get("kl_beta") or 0)
     if can_replay and "kl_beta" in config and beta < MAX_KL:
         stronger = min(MAX_KL, 10 * beta) if beta else KL_BETA
         change = {"replay_share": before or REPLAY_SHARE, "kl_beta": stronger}
         text = f"Hold it to the base model's choices on replayed rows (KL, weight {stronger:g})."
-        pieces.append({"text": text, "change": change, "kind": "kl"})
+        pieces.append(AdviceItem(text=text, change=change, kind="kl"))
     return pieces

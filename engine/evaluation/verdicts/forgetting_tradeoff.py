@@ -57,24 +57,24 @@ def _build_curve(by_step: Mapping[int, PairedProbe], name: str, looks: int) -> F
     kind: Literal["text", "choices", "divergence"] = "choices" if choice else "text"
     if name in NOT_RATED:
         kind = "divergence"
-    limits = THRESHOLDS["share" if choice else "nats"]
+    limits = THRESHOLDS.share if choice else THRESHOLDS.nats
     sure = {step: _estimate_loss(probe, 1 - 0.05 / looks) for step, probe in by_step.items()}
     rated = kind != "divergence"
-    return {
-        "probe": name,
-        "kind": kind,
-        "unit": "share of items" if choice else "nats a token",
-        "points": [_build_curve_point(step, probe) for step, probe in by_step.items()],
-        "amber_since": _find_start(sure, limits["amber"]) if rated else None,
-        "red_since": _find_start(sure, limits["red"]) if rated else None,
-    }
+    return ForgettingCurve(
+        probe=name,
+        kind=kind,
+        unit="share of items" if choice else "nats a token",
+        points=[_build_curve_point(step, probe) for step, probe in by_step.items()],
+        amber_since=_find_start(sure, limits.amber) if rated else None,
+        red_since=_find_start(sure, limits.red) if rated else None,
+    )
 
 
 def _build_curve_point(step: int, probe: PairedProbe) -> ForgettingPoint:
     loss = _estimate_loss(probe, 0.95)
     if loss is None:
-        return {"step": step, "value": None, "low": None, "high": None, "n": 0, "broken": probe.broken}
-    return {"step": step, **loss.to_dict(), "broken": probe.broken}
+        return ForgettingPoint(step=step, value=None, low=None, high=None, n=0, broken=probe.broken)
+    return ForgettingPoint(step=step, **vars(loss.to_estimate()), broken=probe.broken)
 
 
 def _estimate_loss(probe: PairedProbe, confidence: float) -> Interval | None:
@@ -123,31 +123,31 @@ def build_category_matrix(
         names = sorted(set(paired.category.tolist()))
         cells += [_build_cell(name, step, paired, paired.of(name)) for name in names]
     for family in (cells, totals):
-        for cell, p in zip(family, holm([c["p_holm"] for c in family]), strict=True):
-            cell["p_holm"] = p
-    categories = sorted({cell["category"] for cell in cells})
-    return {
-        "probe": probe,
-        "steps": sorted(checkpoints),
-        "categories": categories,
-        "cells": cells,
-        "totals": totals,
-    }
+        for cell, p in zip(family, holm([c.p_holm for c in family]), strict=True):
+            cell.p_holm = p
+    categories = sorted({cell.category for cell in cells})
+    return CategoryMatrix(
+        probe=probe,
+        steps=sorted(checkpoints),
+        categories=categories,
+        cells=cells,
+        totals=totals,
+    )
 
 
 def _build_cell(category: str, step: int, paired: PairedProbe, chosen: NDArray[np.bool_]) -> CategoryCell:
     lost, won = _count_flips(paired, chosen)
     n = int(chosen.sum())
-    change = estimate_paired_change(lost, won, n).to_dict()
-    return {
-        "category": category,
-        "step": step,
-        "n": n,
-        "change": change,
-        "lost": lost,
-        "won": won,
-        "p_holm": mcnemar(lost, won),
-    }
+    change = estimate_paired_change(lost, won, n).to_estimate()
+    return CategoryCell(
+        category=category,
+        step=step,
+        n=n,
+        change=change,
+        lost=lost,
+        won=won,
+        p_holm=mcnemar(lost, won),
+    )
 
 
 # An earlier step of a run that gained nearly as much and forgot surely less: where fewer epochs would stop.
@@ -183,7 +183,7 @@ def find_earlier_stop(
 ) -> tuple[EarlierStep, Interval] | None:
     """The step, and the gain of the model that was kept, which is that of step `last`; None where no step
     will do. validations: step 0 is the base model."""
-    by_step = {v["step"]: v for v in validations}
+    by_step = {v.step: v for v in validations}
     looked = sorted(step for step in prose.by_step if 0 < step < last and step in by_step)
     if not looked or not {0, last} <= set(by_step):
         return None
@@ -201,8 +201,8 @@ def find_earlier_stop(
 
 
 def _estimate_gain(base: Validation, now: Validation) -> Interval:
-    tokens = np.asarray(base["tokens"], np.float64)
-    return ratio_interval(np.asarray(base["loss_sums"]) - np.asarray(now["loss_sums"]), tokens)
+    tokens = np.asarray(base.tokens, np.float64)
+    return ratio_interval(np.asarray(base.loss_sums) - np.asarray(now.loss_sums), tokens)
 
 
 def _estimate_prose_kept(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
@@ -218,14 +218,14 @@ def advise_earlier_stop(
     validations: Sequence[Validation], prose: ProseCurve, stopped: TrainingStop, config: VerdictConfig
 ) -> AdviceItem | None:
     """Of a launch that ends at such a step; None where there is none."""
-    last = int(stopped["restored_step"] or stopped["step"])
+    last = int(stopped.restored_step or stopped.step)
     step_and_gain = find_earlier_stop(validations, prose, last)
     if step_and_gain is None:
         return None
     earlier, whole = step_and_gain
     epochs = float(config.get("num_train_epochs") or 0)
-    if stopped["reason"] == "epochs" and epochs:
-        fewer = round(max(0.01, epochs * earlier.step / int(stopped["step"])), 2)
+    if stopped.reason == "epochs" and epochs:
+        fewer = round(max(0.01, epochs * earlier.step / int(stopped.step)), 2)
         change: dict[str, SettingValue] = {"num_train_epochs": fewer}
         until = f"{formatting.format_epochs(fewer)} in place of {epochs:g}"
     else:
@@ -235,7 +235,7 @@ def advise_earlier_stop(
         f"Stop earlier, after {until}: at step {earlier.step:,} of {last:,} it had {share} of the gain"
         f" ({formatting.plural(whole.n, 'validation row')}), and {_describe_prose_kept(earlier.less)}."
     )
-    return {"text": text, "change": change, "kind": "epochs"}
+    return AdviceItem(text=text, change=change, kind="epochs")
 
 
 def _describe_prose_kept(less: Interval) -> str:
@@ -260,29 +260,29 @@ class ShareRows(NamedTuple):
 def build_share_point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> SharePoint:
     """One α against α = 0; tokens: of each held-out row."""
     lost = forgetting.assess_forgetting(base.items, now.items)
-    parts: list[forgetting.ForgettingPart] = [*lost["texts"], *lost["choices"]]
-    return {
-        "alpha": alpha,
-        "loss": _to_estimate(ratio_interval(now.losses, tokens)),
-        "gain": _to_estimate(allow_for_unseen(ratio_interval(base.losses - now.losses, tokens), BROKEN_ROW)),
-        "text": lost["texts"][0] if lost["texts"] else None,
-        "choices": lost["choices"][0] if lost["choices"] else None,
-        "named": [part for part in parts if paired_measurements.is_users_probe(part["probe"])],
-        "kl": lost["divergence"][0]["kl"] if lost["divergence"] else None,
-        "state": lost["state"],
-    }
+    parts: list[forgetting.ForgettingPart] = [*lost.texts, *lost.choices]
+    return SharePoint(
+        alpha=alpha,
+        loss=_to_estimate(ratio_interval(now.losses, tokens)),
+        gain=_to_estimate(allow_for_unseen(ratio_interval(base.losses - now.losses, tokens), BROKEN_ROW)),
+        text=lost.texts[0] if lost.texts else None,
+        choices=lost.choices[0] if lost.choices else None,
+        named=[part for part in parts if paired_measurements.is_users_probe(part.probe)],
+        kl=lost.divergence[0].kl if lost.divergence else None,
+        state=lost.state,
+    )
 
 
 def _to_estimate(interval: Interval) -> MeasuredEstimate:
-    return {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "n": interval.n,
-        "se": interval.se,
-        "detectable": interval.detectable,
-        "why": interval.why,
-    }
+    return MeasuredEstimate(
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        se=interval.se,
+        detectable=interval.detectable,
+        why=interval.why,
+    )
 
 
 @dataclass(frozen=True)
@@ -297,8 +297,8 @@ class ShareGain:
     @classmethod
     def of(cls, measured: SharePoint) -> ShareGain:
         """Of a point as the interpolate job leaves it."""
-        text = measured["text"]
-        return cls(measured["alpha"], measured["gain"], text["change"] if text else None)
+        text = measured.text
+        return cls(measured.alpha, measured.gain, text.change if text else None)
 
 
 def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
@@ -308,17 +308,19 @@ def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
     told (Bonferroni over the α that were tried).
     """
     tried = max(1, sum(each.alpha > 0 for each in points))
-    best = intervals.widen_for_comparisons(max(points, key=lambda each: each.gain["value"]).gain, tried)
-    if best["low"] is None or best["low"] <= 0:
-        return {"recommended": None, "sentence": "No share of the way gains surely on the held-out rows."}
+    best = intervals.widen_for_comparisons(max(points, key=lambda each: each.gain.value).gain, tried)
+    if best.low is None or best.low <= 0:
+        return RecommendedShare(
+            recommended=None, sentence="No share of the way gains surely on the held-out rows."
+        )
     chosen = min(
-        (each for each in points if each.gain["value"] >= KEPT_GAIN_AT_SHARE * best["value"]),
+        (each for each in points if each.gain.value >= KEPT_GAIN_AT_SHARE * best.value),
         key=lambda p: p.alpha,
     )
     tuned = max(points, key=lambda each: each.alpha)
-    kept = 100 * chosen.gain["value"] / best["value"]
+    kept = 100 * chosen.gain.value / best.value
     gain = intervals.widen_for_comparisons(chosen.gain, tried)
-    rows = formatting.plural(gain["n"], "row")
+    rows = formatting.plural(gain.n, "row")
     words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_format_nats(gain)} on {rows}"
     if chosen.prose and tuned.prose:
         words += (
@@ -330,20 +332,17 @@ def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
                 f", and at α {tuned.alpha:g} by"
                 f" {_format_nats(intervals.widen_for_comparisons(tuned.prose, tried))}"
             )
-        words += f", on {formatting.plural(chosen.prose['n'], 'passage')}"
+        words += f", on {formatting.plural(chosen.prose.n, 'passage')}"
     if tried > 1:
         words += f". The intervals are as wide as {tried:,} α need"
-    return {"recommended": chosen.alpha, "sentence": words + "."}
+    return RecommendedShare(recommended=chosen.alpha, sentence=words + ".")
 
 
 def _format_nats(estimate: Estimate) -> str:
-    low, high = estimate["low"], estimate["high"]
+    low, high = estimate.low, estimate.high
     if low is None:
-        return (
-            f"{formatting.format_point_value(estimate['value'])} nats a token (no interval:"
-            f" {estimate['why']})"
-        )
-    value = formatting.format_number(estimate["value"], formatting.compute_decimals(low, high))
+        return f"{formatting.format_point_value(estimate.value)} nats a token (no interval: {estimate.why})"
+    value = formatting.format_number(estimate.value, formatting.compute_decimals(low, high))
     if low == high:
         return f"{value} nats a token on each row"
     return f"{value} ({formatting.format_interval(low, high)}) nats a token"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from store.core.figure_schemas import UnitEstimate
 from store.core.formatting import format_interval, format_number, plural
 from store.core.training_schemas import (
     AdviceOption,
-    MeasuredGain,
     MeasuredRun,
     MemoryFix,
     MethodHistory,
@@ -116,11 +116,9 @@ def _list_tried_methods(options: Sequence[AdviceOption]) -> list[TriedMethod]:
     tried = []
     for option in options:
         past = option["past"]
-        if past is None or past["gain"] is None or past["low"] is None or past["high"] is None:
+        if past is None or past.gain is None or past.low is None or past.high is None:
             continue
-        tried.append(
-            TriedMethod(option, past["gain"], past["low"], past["high"], past["unit"] or "", past["runs"])
-        )
+        tried.append(TriedMethod(option, past.gain, past.low, past.high, past.unit or "", past.runs))
     return sorted(tried, key=lambda method: -method.gain)
 
 
@@ -188,40 +186,40 @@ def _recommend_nothing(options: Sequence[AdviceOption]) -> Recommendation:
 def summarise_past_runs(runs: Sequence[MeasuredRun], method: str) -> MethodHistory | None:
     """What runs with one method on one model and data set measured: their mean gain with its interval,
     medians of memory (GiB) and time (s); None without such a run."""
-    mine = [run for run in runs if run["method"] == method]
+    mine = [run for run in runs if run.method == method]
     if not mine:
         return None
-    gains = [run["gain"] for run in mine if run["gain"] and run["gain"]["low"] is not None]
-    gains = [gain for gain in gains if gain["unit"] == gains[0]["unit"]]
+    gains = [run.gain for run in mine if run.gain and run.gain.low is not None]
+    gains = [gain for gain in gains if gain.unit == gains[0].unit]
     value, low, high = _estimate_mean_gain(gains) if gains else (None, None, None)
-    return {
-        "runs": len(mine),
-        "gain": value,
-        "low": low,
-        "high": high,
-        "n": gains[0]["n"] if gains else None,
-        "unit": gains[0]["unit"] if gains else None,
-        "memory_gib": _median([run["peak_memory_gib"] for run in mine]),
-        "seconds": _median([run["run_seconds"] for run in mine]),
-        "best_run": max(mine, key=lambda r: r["gain"]["value"] if r["gain"] else float("-inf"))["run_id"],
-    }
+    return MethodHistory(
+        runs=len(mine),
+        gain=value,
+        low=low,
+        high=high,
+        n=gains[0].n if gains else None,
+        unit=gains[0].unit if gains else None,
+        memory_gib=_median([run.peak_memory_gib for run in mine]),
+        seconds=_median([run.run_seconds for run in mine]),
+        best_run=max(mine, key=lambda r: r.gain.value if r.gain else float("-inf")).run_id,
+    )
 
 
-def _estimate_mean_gain(gains: Sequence[MeasuredGain]) -> tuple[float, float, float]:
+def _estimate_mean_gain(gains: Sequence[UnitEstimate]) -> tuple[float, float, float]:
     """Their mean with an interval. The runs held out the same rows, so that the rows' part of it does not
     shrink with runs; what runs differ by is added to it."""
-    values = [g["value"] for g in gains]
+    values = [g.value for g in gains]
     mean, k = float(np.mean(values)), len(values)
     # gains without limits are left out before
-    below = float(np.mean([g["value"] - g["low"] for g in gains if g["low"] is not None]))
-    above = float(np.mean([g["high"] - g["value"] for g in gains if g["high"] is not None]))
+    below = float(np.mean([g.value - g.low for g in gains if g.low is not None]))
+    above = float(np.mean([g.high - g.value for g in gains if g.high is not None]))
     seeds = float(special.stdtrit(k - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
     return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 
 
 def compute_mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
     """Mean power over the runs whose energy was counted; None where none was."""
-    counted = [(run["energy_wh"] or 0.0, run["run_seconds"] or 0.0) for run in runs]
+    counted = [(run.energy_wh or 0.0, run.run_seconds or 0.0) for run in runs]
     counted = [(energy, seconds) for energy, seconds in counted if energy and seconds]
     if not counted:
         return None
@@ -284,9 +282,9 @@ def find_fitting_changes(
         need = estimate(change) if change else None
         if not change or need is None or need[1] > room_gib:
             return False
-        if all(change != other["change"] for other in offers):
+        if all(change != other.change for other in offers):
             offers.append(
-                {"change": change, "peak_gib": need[0], "high_gib": need[1], "text": format_change(change)}
+                MemoryFix(change=change, peak_gib=need[0], high_gib=need[1], text=format_change(change))
             )
         return True
 

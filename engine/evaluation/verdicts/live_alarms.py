@@ -46,7 +46,7 @@ def check_overfitting(course: LossCurves, *, unit: str, looks: int) -> list[Alar
     """Whether validation loss surely rose since its best step, and whether the metric says otherwise."""
     validations = course.validations
     onset = overfitting.find_onset(validations, course.train_curve, looks)
-    last = int(validations[-1]["step"]) if len(validations) else 0
+    last = int(validations[-1].step) if len(validations) else 0
     alarms = []
     if onset:
         since, best, rise = onset
@@ -58,10 +58,10 @@ def check_overfitting(course: LossCurves, *, unit: str, looks: int) -> list[Alar
         alarms.append(Alarm("overfitting", since, message))
     losses = run_curve.mean_losses(validations)
     if course.metric.values and len(losses) > 1 and np.isfinite(losses).all():
-        best = onset[1] if onset else int(validations[int(losses.argmin())]["step"])
+        best = onset[1] if onset else int(validations[int(losses.argmin())].step)
         parted = find_metric_divergence((best, last), course.metric, onset[2] if onset else None, looks)
         if parted:
-            alarms.append(Alarm("parting", int(parted["to_step"]), parted["sentence"]))
+            alarms.append(Alarm("parting", int(parted.to_step), parted.sentence))
     return alarms
 
 
@@ -77,44 +77,44 @@ def check_forgetting(
         f"{_format_rise(rise)} nats a token ({_format_certainty(looks)},"
         f" {formatting.plural(rise.n, 'passage')})"
     )
-    passed = [colour for colour in COLOURS if (rise.low or 0) > THRESHOLDS["nats"][colour]]
+    passed = [colour for colour in COLOURS if (rise.low or 0) > THRESHOLDS.nats.get(colour)]
     return [_build_forgetting_alarm(colour, step, amount) for colour in passed]
 
 
 def list_verdict_alarms(verdict: Verdict) -> list[Alarm]:
     """What a verdict says of the kept model and of its training."""
-    alarms, shape = [], verdict["overfitting"]
-    since = shape["since_step"] if shape else None
-    if shape and shape["state"] == "overfits" and since is not None:
-        rise = shape["sentence"].removeprefix("It overfits: ")
+    alarms, shape = [], verdict.overfitting
+    since = shape.since_step if shape else None
+    if shape and shape.state == "overfits" and since is not None:
+        rise = shape.sentence.removeprefix("It overfits: ")
         message = f"It overfits, surely since step {since:,}: {rise}"
         alarms.append(Alarm("overfitting", since, message))
-    if shape and shape["state"] == "diverged" and since is not None:
-        alarms.append(Alarm("diverged", since, shape["sentence"]))
-    if shape and shape["stage"] == "memorising":
-        alarms.append(Alarm("memorising", int(shape["last_step"] or 0), shape["stage_sentence"]))
-    if shape and shape["parting"]:
-        alarms.append(Alarm("parting", int(shape["parting"]["to_step"]), shape["parting"]["sentence"]))
+    if shape and shape.state == "diverged" and since is not None:
+        alarms.append(Alarm("diverged", since, shape.sentence))
+    if shape and shape.stage == "memorising":
+        alarms.append(Alarm("memorising", int(shape.last_step or 0), shape.stage_sentence))
+    if shape and shape.parting:
+        alarms.append(Alarm("parting", int(shape.parting.to_step), shape.parting.sentence))
     return alarms + _list_prose_alarms(verdict)
 
 
 def _list_prose_alarms(verdict: Verdict) -> list[Alarm]:
-    forgetting, stopped = verdict.get("forgetting"), verdict["stopped"]
-    kept = int(stopped["restored_step"] or stopped["step"])
+    forgetting, stopped = verdict.forgetting, verdict.stopped
+    kept = int(stopped.restored_step or stopped.step)
     alarms = []
-    for text in forgetting["texts"] if forgetting else ():
-        change = text["change"]
-        if text["probe"] != PROSE or not change or change["low"] is None:
+    for text in forgetting.texts if forgetting else ():
+        change = text.change
+        if text.probe != PROSE or not change or change.low is None:
             continue
-        rise = Interval(**change)
+        rise = Interval(change.value, change.low, change.high, change.n)
         amount = f"{_format_rise(rise)} nats a token (95% interval, {formatting.plural(rise.n, 'passage')})"
-        passed = [colour for colour in reversed(COLOURS) if change["low"] > THRESHOLDS["nats"][colour]]
+        passed = [colour for colour in reversed(COLOURS) if change.low > THRESHOLDS.nats.get(colour)]
         alarms += [_build_forgetting_alarm(colour, kept, amount) for colour in passed]
     return alarms
 
 
 def _build_forgetting_alarm(colour: Colour, step: int, amount: str) -> Alarm:
-    limit = THRESHOLDS["nats"][colour]
+    limit = THRESHOLDS.nats.get(colour)
     lead = f"It has forgotten more than {limit:g} nats a token at step {step:,}: the loss on plain prose rose"
     return Alarm(f"forgetting_{colour}", step, f"{lead} by {amount}.")
 

@@ -87,26 +87,26 @@ def assess_membership(members: PairedScores, others: PairedScores) -> Membership
     inside, outside, unscored = _score_groups(members, others)
     trained, held_out = len(inside["loss"]), len(outside["loss"])
     rows = f"{trained:,} training and {formatting.plural(held_out, 'held-out row')}"
-    membership: Membership = {
-        "state": "unclear",
-        "sentence": (
+    membership = Membership(
+        state="unclear",
+        sentence=(
             f"Whether it remembers its training rows can't be told from {rows}: it takes {MIN_ROWS} of each."
         ),
-        "members": trained,
-        "others": held_out,
-        "unscored": unscored,
-        "material": MATERIAL,
-        "best": None,
-        "scores": {},
-    }
+        members=trained,
+        others=held_out,
+        unscored=unscored,
+        material=MATERIAL,
+        best=None,
+        scores={},
+    )
     if min(trained, held_out) < MIN_ROWS:
         return membership
     decisions = _decide_scores(inside, outside)
     names = [name for name in TITLES if name in inside and name in outside]
-    membership["scores"] = {name: _build_score(name, inside, outside, decisions.get(name)) for name in names}
+    membership.scores = {name: _build_score(name, inside, outside, decisions.get(name)) for name in names}
     best = max(decisions, key=lambda name: decisions[name].excess.value)
-    membership["best"], membership["state"] = best, _decide_state(decisions)
-    membership["sentence"] = _describe_membership(membership["state"], best, membership["scores"][best], rows)
+    membership.best, membership.state = best, _decide_state(decisions)
+    membership.sentence = _describe_membership(membership.state, best, membership.scores[best], rows)
     return membership
 
 
@@ -139,12 +139,12 @@ def compute_checkpoint_points(
         if min(len(inside["loss"]), len(outside["loss"])) < MIN_ROWS:
             continue
         points.append(
-            {
-                "step": step,
-                "auc": auc(inside["loss"], outside["loss"]).to_dict(),
-                "placebo": auc(inside["base/loss"], outside["base/loss"]).to_dict(),
-                "excess": _estimate_excess("calibrated", inside, outside).to_dict(),
-            }
+            MembershipPoint(
+                step=step,
+                auc=auc(inside["loss"], outside["loss"]).to_estimate(),
+                placebo=auc(inside["base/loss"], outside["base/loss"]).to_estimate(),
+                excess=_estimate_excess("calibrated", inside, outside).to_estimate(),
+            )
         )
     return points
 
@@ -207,16 +207,16 @@ def _build_score(
 ) -> MembershipScore:
     placebo = None
     if name not in DECIDING_SCORES:
-        placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
+        placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_estimate()
     excess = decision.excess if decision else _estimate_excess(name, inside, outside)
-    return {
-        "auc": _estimate_area(name, inside, outside).to_dict(),
-        "placebo": placebo,
-        "excess": excess.to_dict(),
-        "detectable": excess.detectable,
-        "p_holm": decision.p if decision else None,
-        "tpr": _build_true_positives(estimate_tpr_at_fpr(inside[name], outside[name], FALSE_ALARMS)),
-    }
+    return MembershipScore(
+        auc=_estimate_area(name, inside, outside).to_estimate(),
+        placebo=placebo,
+        excess=excess.to_estimate(),
+        detectable=excess.detectable,
+        p_holm=decision.p if decision else None,
+        tpr=_build_true_positives(estimate_tpr_at_fpr(inside[name], outside[name], FALSE_ALARMS)),
+    )
 
 
 def _estimate_area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
@@ -251,12 +251,12 @@ def _estimate_excess_over_chance(area: Interval, placed: Placements) -> Interval
 
 
 def _build_true_positives(caught: TruePositiveRate) -> TruePositives:
-    return {
-        **caught.share.to_dict(),
-        "false_alarms": FALSE_ALARMS,
-        "allowed": caught.allowed,
-        "finest": caught.finest,
-    }
+    return TruePositives(
+        **vars(caught.share.to_estimate()),
+        false_alarms=FALSE_ALARMS,
+        allowed=caught.allowed,
+        finest=caught.finest,
+    )
 
 
 def _compute_p_value(inside: Floats, outside: Floats) -> float:
@@ -280,47 +280,45 @@ def _describe_membership(
     state: MembershipState, name: MembershipScoreName, score: MembershipScore, rows: str
 ) -> str:
     """`name`: the best score, `score` what it says of `rows`."""
-    area, excess = score["auc"], score["excess"]
-    places = min(3, formatting.compute_decimals(area["low"], area["high"]))
+    area, excess = score.auc, score.excess
+    places = min(3, formatting.compute_decimals(area.low, area.high))
     lead = f"by {TITLES[name]} it tells {rows} apart with an AUC of {_format_area(area, places)}"
     if state == "remembers":
-        return f"It remembers its training rows: {lead}. {_describe_resolution(score['tpr'])}"
+        return f"It remembers its training rows: {lead}. {_describe_resolution(score.tpr)}"
     if state == "none":
         limit = f"{0.5 + MATERIAL:g}"
         return f"It does not show which rows it was trained on: {lead}; an AUC of {limit} is ruled out."
-    over = formatting.format_interval(excess["low"], excess["high"])
+    over = formatting.format_interval(excess.low, excess.high)
     least = ""
-    if score["detectable"]:
-        smallest = formatting.format_setting(formatting.round_significant(score["detectable"]))
+    if score.detectable:
+        smallest = formatting.format_setting(formatting.round_significant(score.detectable))
         least = f"; an excess under {smallest} can't be seen with {rows}"
     return f"Can't tell whether it remembers its training rows: {lead} (excess {over}){least}."
 
 
 def _describe_resolution(tpr: TruePositives) -> str:
-    share = f"{formatting.format_number(100 * tpr['value'], 0)}%"
+    share = f"{formatting.format_number(100 * tpr.value, 0)}%"
     low, high = get_limits(tpr) or (0.0, 1.0)
     bounds = formatting.format_interval(100 * low, 100 * high, 0)
-    if tpr["allowed"]:
-        return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr['n']:,})."
-    finest = formatting.format_number(100 * tpr["finest"], 1)
+    if tpr.allowed:
+        return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr.n:,})."
+    finest = formatting.format_number(100 * tpr.finest, 1)
     return (
-        f"Above every held-out row lie {share} of the training rows ({bounds}%, n {tpr['n']:,}); so few"
+        f"Above every held-out row lie {share} of the training rows ({bounds}%, n {tpr.n:,}); so few"
         f" held-out rows can't resolve false alarms under {finest}%."
     )
 
 
 def _format_area(area: Estimate, places: int) -> str:
-    bounds = formatting.format_interval(area["low"], area["high"], places)
-    return f"{formatting.format_number(area['value'], places)} ({bounds})"
+    bounds = formatting.format_interval(area.low, area.high, places)
+    return f"{formatting.format_number(area.value, places)} ({bounds})"
 
 
 def compute_path(
     train_probe: Sequence[Validation], validations: Sequence[Validation]
 ) -> list[MembershipPoint]:
     """Of each step that both have, in order; empty where step 0, the base model, is missing in either."""
-    inside, outside = (
-        {int(v["step"]): _compute_losses(v) for v in part} for part in (train_probe, validations)
-    )
+    inside, outside = ({int(v.step): _compute_losses(v) for v in part} for part in (train_probe, validations))
     if 0 not in inside or 0 not in outside:
         return []
     members, others = (
@@ -332,31 +330,31 @@ def compute_path(
 
 def describe_path(points: Sequence[MembershipPoint]) -> str:
     """From the base model to the last step, as words; empty where there are fewer than two steps."""
-    trained = [point for point in points if point["step"] > 0]
+    trained = [point for point in points if point.step > 0]
     if not trained:
         return ""
     last = trained[-1]
-    places = min(3, formatting.compute_decimals(last["auc"]["low"], last["auc"]["high"]))
-    before, after = _format_area(last["placebo"], places), _format_area(last["auc"], places)
-    low, high = last["excess"]["low"], last["excess"]["high"]
-    moved = last["auc"]["value"] - last["placebo"]["value"]
+    places = min(3, formatting.compute_decimals(last.auc.low, last.auc.high))
+    before, after = _format_area(last.placebo, places), _format_area(last.auc, places)
+    low, high = last.excess.low, last.excess.high
+    moved = last.auc.value - last.placebo.value
     way = "rose" if low is not None and low > 0 < moved else ""
     way = "fell" if high is not None and high < 0 > moved else way
     if not way:
         return (
             f"By their loss, training rows are told from validation rows with an AUC of {after} at step"
-            f" {last['step']:,}, which is not surely more than the {before} under the base model."
+            f" {last.step:,}, which is not surely more than the {before} under the base model."
         )
     return (
         f"By their loss, the AUC that tells training rows from validation rows {way} from {before} under"
-        f" the base model to {after} at step {last['step']:,}."
+        f" the base model to {after} at step {last.step:,}."
     )
 
 
 def _compute_losses(validation: Validation) -> np.ndarray:
-    tokens = np.asarray(validation["tokens"], np.float64)
+    tokens = np.asarray(validation.tokens, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # a row whose label training doesn't know
-        return np.asarray(validation["loss_sums"], np.float64) / tokens
+        return np.asarray(validation.loss_sums, np.float64) / tokens
 
 
 def _build_paired_scores(base: np.ndarray, tuned: np.ndarray) -> PairedScores:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from store.evaluation.schemas import JudgingSplit
+from store.core.figure_schemas import JudgingSplit
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

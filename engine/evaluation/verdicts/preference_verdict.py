@@ -62,7 +62,7 @@ def judge_preference(
     shape = overfitting.assess_overfitting(course, memory, unit=unit)
     before, after = _build_figures(base.losses), _build_figures(tuned.losses)
     question = _judge_prompt_part(held_out, choice)
-    state = question.state(determine_state(gain, before["loss"], negligible, seen=seen))
+    state = question.state(determine_state(gain, before.loss, negligible, seen=seen))
     preference = None if broken else _build_preference_figures(base, tuned)
     advice = advise(VerdictOutcome(state, gain, split, shape), course, config)
     headline, moved = "", list[str]()
@@ -75,31 +75,31 @@ def judge_preference(
             *describe_unseen(gain, BROKEN_PAIR),
         ]
     ending = describe_ending(course.stopped, config)
-    return {
-        "task": "dpo",
-        "state": state,
-        "headline": headline or _describe_broken(broken, split),
-        "sentences": [
+    return Verdict(
+        task="dpo",
+        state=state,
+        headline=headline or _describe_broken(broken, split),
+        sentences=[
             *moved,
             *describe_overfitting(shape),
             *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": [
+        advice=[
             *question.advice(state, split, config),
             *advise_against_displacement(preference, config),
             *advice,
         ],
-        "gain": build_gain(gain, unit, split, choice, negligible) if gain else None,
-        "parts": question.document,
-        "accuracy_gain": None,
-        "preference": preference,
-        "base": before,
-        "tuned": after,
-        "overfitting": shape,
-        "membership": memory.membership,
-        "stopped": course.stopped,
-    }
+        gain=build_gain(gain, unit, split, choice, negligible) if gain else None,
+        parts=question.document,
+        accuracy_gain=None,
+        preference=preference,
+        base=before,
+        tuned=after,
+        overfitting=shape,
+        membership=memory.membership,
+        stopped=course.stopped,
+    )
 
 
 def _judge_prompt_part(held_out: HeldOutPairs, choice: CheckpointChoice) -> PromptPartVerdict:
@@ -114,25 +114,25 @@ def _judge_prompt_part(held_out: HeldOutPairs, choice: CheckpointChoice) -> Prom
 
 def _build_figures(losses: Floats) -> LossFigures:
     loss = float(losses.mean())
-    return {
-        "loss": loss if math.isfinite(loss) else None,
-        "perplexity": None,
-        "token_accuracy": None,
-        "n": len(losses),
-        "tokens": len(losses),
-    }
+    return LossFigures(
+        loss=loss if math.isfinite(loss) else None,
+        perplexity=None,
+        token_accuracy=None,
+        n=len(losses),
+        tokens=len(losses),
+    )
 
 
 def _build_preference_figures(base: ModelPairs, tuned: ModelPairs) -> PreferenceFigures:
     """Reward accuracy with Wilson's interval, the mean margin, and what became of both answers."""
     margins, ones = tuned.margins, np.ones(len(tuned.margins))
-    return {
-        "moved": int((margins != 0).sum()),
-        "reward_accuracy": wilson_interval(int((margins > 0).sum()), len(margins)).to_dict(),
-        "reward_margin": ratio_interval(margins, ones).to_dict(),
-        "chosen_change": ratio_interval(tuned.chosen_logps - base.chosen_logps, ones).to_dict(),
-        "rejected_change": ratio_interval(tuned.rejected_logps - base.rejected_logps, ones).to_dict(),
-    }
+    return PreferenceFigures(
+        moved=int((margins != 0).sum()),
+        reward_accuracy=wilson_interval(int((margins > 0).sum()), len(margins)).to_estimate(),
+        reward_margin=ratio_interval(margins, ones).to_estimate(),
+        chosen_change=ratio_interval(tuned.chosen_logps - base.chosen_logps, ones).to_estimate(),
+        rejected_change=ratio_interval(tuned.rejected_logps - base.rejected_logps, ones).to_estimate(),
+    )
 
 
 def _describe_broken(count: int, split: str) -> str:
@@ -148,8 +148,8 @@ def _format_headline(
     negligible: float,
     question: PromptPartVerdict,
 ) -> str:
-    accuracy, moved = preference["reward_accuracy"], preference["moved"]
-    n = accuracy["n"]
+    accuracy, moved = preference.reward_accuracy, preference.moved
+    n = accuracy.n
     pairs = formatting.plural(n, "held-out pair" if split == "test" else "validation pair")
     if not moved:
         lead = "No gain" if state == "no_gain" else "Can't be told"
@@ -160,7 +160,7 @@ def _format_headline(
     if state in SURE_GAINS:
         return f"{question.lead(state)}: the tuned model {share} ({bounds}){question.amount}."
     if state == "worse":
-        joined = ", though" if (accuracy["low"] or 0.0) > 0.5 else ":"
+        joined = ", though" if (accuracy.low or 0.0) > 0.5 else ":"
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
     if state == "no_gain":
         within = f"within {format_negligible(negligible)} of the base model's (setting {SETTING})"
@@ -175,7 +175,7 @@ def _describe_loss(
     gain: Interval, base: LossFigures, tuned: LossFigures, unit: str, choice: CheckpointChoice
 ) -> str:
     places = max(formatting.compute_decimals(gain.low, gain.high), 2)
-    before, after = (formatting.format_number(model["loss"] or 0.0, places) for model in (base, tuned))
+    before, after = (formatting.format_number(model.loss or 0.0, places) for model in (base, tuned))
     if before == after:
         lead = f"The preference loss stayed at {before}, which any untrained model has"
     else:
@@ -191,46 +191,46 @@ def _describe_loss(
 
 def _describe_answers(preference: PreferenceFigures) -> str:
     """What became of the chosen answers' own likelihood; that it fell is a known failure, and said."""
-    chosen, rejected = preference["chosen_change"], preference["rejected_change"]
+    chosen, rejected = preference.chosen_change, preference.rejected_change
     amounts = (
         f"by {_format_change(chosen)} nats an answer, that of the rejected ones by {_format_change(rejected)}"
     )
-    if chosen["high"] is not None and chosen["high"] < 0:
+    if chosen.high is not None and chosen.high < 0:
         return (
             f"The chosen answers themselves became less likely: their log-probability changed {amounts}. The"
             " model learned to avoid the rejected answers more than to give the chosen ones (likelihood"
             " displacement); read the answers before you use it."
         )
-    sure = chosen["low"] is not None and chosen["low"] > 0
+    sure = chosen.low is not None and chosen.low > 0
     lead = "The chosen answers became likelier" if sure else "The chosen answers are not surely likelier"
     return f"{lead}: their log-probability changed {amounts}."
 
 
 def _format_change(interval: Estimate) -> str:
-    places = formatting.compute_decimals(interval["low"], interval["high"])
-    value = formatting.format_number(interval["value"], places)
-    sign = "+" if interval["value"] > 0 and value.strip("0.,") else ""
-    if interval["low"] is None:
-        return f"{sign}{value} (no interval: {interval['why']})"
-    if interval["low"] == interval["high"]:
+    places = formatting.compute_decimals(interval.low, interval.high)
+    value = formatting.format_number(interval.value, places)
+    sign = "+" if interval.value > 0 and value.strip("0.,") else ""
+    if interval.low is None:
+        return f"{sign}{value} (no interval: {interval.why})"
+    if interval.low == interval.high:
         return f"exactly {sign}{value}"
-    return f"{sign}{value} ({formatting.format_interval(interval['low'], interval['high'], places)})"
+    return f"{sign}{value} ({formatting.format_interval(interval.low, interval.high, places)})"
 
 
 def advise_against_displacement(
     preference: PreferenceFigures | None, config: VerdictConfig
 ) -> list[AdviceItem]:
     """Another loss, where the chosen answers surely became less likely."""
-    high = preference["chosen_change"]["high"] if preference else None
+    high = preference.chosen_change.high if preference else None
     if high is None or high >= 0 or config["loss_type"] == "apo_zero":
         return []
     change: dict[str, SettingValue] = {"loss_type": "apo_zero"}
     if config.get("label_smoothing"):  # which no other loss than the robust one takes
         change["label_smoothing"] = 0.0
     return [
-        {
-            "text": "The chosen answers became less likely: try the loss apo_zero, which raises them and not"
+        AdviceItem(
+            text="The chosen answers became less likely: try the loss apo_zero, which raises them and not"
             " their distance alone.",
-            "change": change,
-        }
+            change=change,
+        )
     ]

@@ -8,7 +8,7 @@ can't be told. Figures first, then what a verdict says of them. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +23,8 @@ from engine.evaluation.verdicts.paired_measurements import (
     SwappedPromptLosses,
 )
 from store.core import formatting
+from store.core.figure_schemas import JudgingSplit
 from store.evaluation.forgetting_schemas import AdviceItem
-from store.evaluation.schemas import JudgingSplit
 from store.evaluation.verdict_schemas import GainParts, VerdictState
 
 # What of a gain is the question: how much less the same answers gain after the prompts of other rows.
@@ -334,15 +334,15 @@ class PromptPartVerdict:
         if self.parts is None or self.others is None:
             return None
         parts, dealt = self.parts, self.others.dealt
-        return {
-            "total": parts.total.to_dict(),
-            "shape": parts.shape.to_dict(),
-            "question": parts.question.to_dict(),
-            "unit": self.words.unit,
-            "pairs": len(dealt),
-            "same": dealt.same,
-            "left_out": dealt.left_out,
-        }
+        return GainParts(
+            total=parts.total.to_estimate(),
+            shape=parts.shape.to_estimate(),
+            question=parts.question.to_estimate(),
+            unit=self.words.unit,
+            pairs=len(dealt),
+            same=dealt.same,
+            left_out=dealt.left_out,
+        )
 
     def advice(self, state: VerdictState, split: JudgingSplit, config: VerdictConfig) -> list[AdviceItem]:
         """What to try where the gain is not the question's."""
@@ -354,14 +354,14 @@ class PromptPartVerdict:
             f"{lead} from the question: look whether every answer belongs to its prompt, and whether prompts"
             " hold what the answers hang on and are not cut."
         )
-        pieces: list[AdviceItem] = [{"text": text, "change": {}}]
+        pieces: list[AdviceItem] = [AdviceItem(text=text, change={})]
         asked = question.n + (self.others.dealt.left_out if self.others else 0)
         if self.surely_small or question.low is None or asked >= MAX_ROWS:
             return pieces
         if self._small:
             held = advise_hold_out(MIN_SURE, question.n, split, config)
-            text = f"{held['text']}: {MIN_SURE} may show that the question adds nothing that matters."
-            return [*pieces, {**held, "text": text}]
+            text = f"{held.text}: {MIN_SURE} may show that the question adds nothing that matters."
+            return [*pieces, replace(held, text=text)]
         return [*pieces, advise_more_rows(question, split, config, most=MAX_ROWS)]
 
 

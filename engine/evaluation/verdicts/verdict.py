@@ -8,6 +8,7 @@ its base's has the same figures, and no word of training. Pure.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,9 +32,8 @@ from engine.evaluation.training_curve.run_curve import NO_MEMORY, RowMemorisatio
 from engine.evaluation.verdicts.paired_measurements import Floats, HeldOut, ModelRows
 from engine.evaluation.verdicts.question_part import ANSWER_WORDS, PromptPartVerdict, measure_parts
 from store.core import formatting
-from store.evaluation.schemas import JudgingSplit
+from store.core.figure_schemas import Gain, JudgingSplit, UnitEstimate
 from store.evaluation.verdict_schemas import (
-    Gain,
     LossFigures,
     Overfitting,
     TrainingStop,
@@ -66,15 +66,15 @@ def judge_held_out(
     seen, gain = (None, None) if broken else measure_gain(held_out, choice)
     correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
     accuracy = allow_for_unseen(_estimate_over_rows(correct, held_out, choice), 1.0)
-    question = _judge_prompt_part(held_out, negligible * abs(before["loss"] or 0.0), choice)
-    state = question.state(determine_state(gain, before["loss"], negligible, seen=seen))
+    question = _judge_prompt_part(held_out, negligible * abs(before.loss or 0.0), choice)
+    state = question.state(determine_state(gain, before.loss, negligible, seen=seen))
     ending = describe_ending(course.stopped, config)
     reported = seen if state == "no_gain" else gain
-    return {
-        "state": state,
-        "headline": _describe_too_few(state, seen, split, choice)
+    return Verdict(
+        state=state,
+        headline=_describe_too_few(state, seen, split, choice)
         or _format_headline(state, reported, split, broken, choice, negligible, question),
-        "sentences": [
+        sentences=[
             *question.sentences,
             *_describe_token_figures(before, after, accuracy, choice),
             *describe_unseen(gain),
@@ -82,18 +82,18 @@ def judge_held_out(
             *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": [
+        advice=[
             *question.advice(state, split, config),
             *advise(VerdictOutcome(state, gain, split, shape), course, config),
         ],
-        "gain": build_gain(gain, "nats a token", split, choice, negligible) if gain else None,
-        "parts": question.document,
-        "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
-        "base": before,
-        "tuned": after,
-        "overfitting": shape,
-        "stopped": course.stopped,
-    }
+        gain=build_gain(gain, "nats a token", split, choice, negligible) if gain else None,
+        parts=question.document,
+        accuracy_gain=UnitEstimate(**vars(accuracy.to_estimate()), unit="share of tokens"),
+        base=before,
+        tuned=after,
+        overfitting=shape,
+        stopped=course.stopped,
+    )
 
 
 def measure_gain(held_out: HeldOut, choice: CheckpointChoice) -> tuple[Interval, Interval]:
@@ -142,7 +142,7 @@ def determine_state(
     if gain.low is None or gain.high is None:
         return "undecided"
     limit = negligible * abs(base_loss or 0.0)
-    low, high = (get_limits((seen or gain).to_dict())) or (gain.low, gain.high)
+    low, high = (get_limits((seen or gain).to_estimate())) or (gain.low, gain.high)
     if low == high == 0 or -limit < low <= high < limit:
         return "no_gain"
     return "learned" if gain.above else "worse" if gain.below else "undecided"
@@ -152,27 +152,27 @@ def _build_figures(model: ModelRows, tokens: Floats) -> LossFigures:
     counted = float(tokens.sum())
     loss = float(np.asarray(model.loss_sum, np.float64).sum() / counted) if counted else math.nan
     finite = math.isfinite(loss)
-    return {
-        "loss": loss if finite else None,
-        "perplexity": math.exp(loss) if finite and loss < 700 else None,
-        "token_accuracy": float(np.asarray(model.correct, np.float64).sum() / counted) if counted else None,
-        "n": int((tokens > 0).sum()),
-        "tokens": int(counted),
-    }
+    return LossFigures(
+        loss=loss if finite else None,
+        perplexity=math.exp(loss) if finite and loss < 700 else None,
+        token_accuracy=float(np.asarray(model.correct, np.float64).sum() / counted) if counted else None,
+        n=int((tokens > 0).sum()),
+        tokens=int(counted),
+    )
 
 
 def build_gain(
     gain: Interval, unit: str, split: JudgingSplit, choice: CheckpointChoice, negligible: float
 ) -> Gain:
     """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
-    return {
-        **gain.to_dict(),
-        "unit": unit,
-        "split": split,
-        "detectable": gain.detectable,
-        "negligible": negligible,
-        "chosen_of": choice.steps,
-    }
+    return Gain(
+        **vars(gain.to_estimate()),
+        unit=unit,
+        split=split,
+        detectable=gain.detectable,
+        negligible=negligible,
+        chosen_of=choice.steps,
+    )
 
 
 def _format_rows(gain: Interval, split: str) -> str:
@@ -281,17 +281,17 @@ def _describe_unknown(gain: Interval, rows: str) -> str:
 def _describe_token_figures(
     base: LossFigures, tuned: LossFigures, accuracy: Interval, choice: CheckpointChoice
 ) -> list[str]:
-    right = base["token_accuracy"], tuned["token_accuracy"]
-    if not base["perplexity"] or not tuned["perplexity"] or right[0] is None or right[1] is None:
+    right = base.token_accuracy, tuned.token_accuracy
+    if not base.perplexity or not tuned.perplexity or right[0] is None or right[1] is None:
         return []
     before, after = (
-        formatting.format_perplexity(base["perplexity"]),
-        formatting.format_perplexity(tuned["perplexity"]),
+        formatting.format_perplexity(base.perplexity),
+        formatting.format_perplexity(tuned.perplexity),
     )
     perplexity = f"went from {before} to {after}" if before != after else f"stayed at {before}"
     return [
         f"Perplexity {perplexity}, and the first choice is right for"
-        f" {formatting.percent(right[1])} of tokens (n {base['tokens']:,}; base model"
+        f" {formatting.percent(right[1])} of tokens (n {base.tokens:,}; base model"
         f" {formatting.percent(right[0])}; {_format_points(accuracy, choice)})."
     ]
 
@@ -307,39 +307,39 @@ def _format_points(change: Interval, choice: CheckpointChoice) -> str:
 
 def describe_overfitting(shape: Overfitting) -> list[str]:
     """Whether it overfits, where loss and metric part, and that it memorises where it does."""
-    parts = [shape["parting"]["sentence"]] if shape["parting"] else []
-    memorises = [shape["stage_sentence"]] if shape["stage"] == "memorising" else []
-    return [shape["sentence"], *parts, *memorises]
+    parts = [shape.parting.sentence] if shape.parting else []
+    memorises = [shape.stage_sentence] if shape.stage == "memorising" else []
+    return [shape.sentence, *parts, *memorises]
 
 
 def add_unmeasured(verdict: Verdict, *, probes: bool) -> Verdict:
     """The verdict with a sentence on what was not measured, behind that on overfitting: that a run does not
     overfit says nothing of what it forgot or learned by heart. probes: whether they were on."""
-    missing = [] if verdict.get("forgetting") else ["what it forgot"]
-    if not verdict.get("membership") and not verdict.get("extraction"):
+    missing = [] if verdict.forgetting else ["what it forgot"]
+    if not verdict.membership and not verdict.extraction:
         missing.append("what it learned by heart")
     if not missing:
         return verdict
     sentence = f"Not measured: {' and '.join(missing)}{'' if probes else ', as probes were off'}."
-    sentences, shape = list(verdict["sentences"]), verdict["overfitting"]
-    of_course = shape["sentence"] if shape else ""
+    sentences, shape = list(verdict.sentences), verdict.overfitting
+    of_course = shape.sentence if shape else ""
     place = sentences.index(of_course) + 1 if of_course in sentences else len(sentences)
-    return {**verdict, "sentences": [*sentences[:place], sentence, *sentences[place:]]}
+    return replace(verdict, sentences=[*sentences[:place], sentence, *sentences[place:]])
 
 
 def describe_ending(stopped: TrainingStop, config: VerdictConfig) -> str:
     """How training ended, as a sentence; empty where there was no training."""
-    step, restored = int(stopped["step"]), stopped["restored_step"]
-    if stopped["reason"] == "mixed":  # from the weights of another run
+    step, restored = int(stopped.step), stopped.restored_step
+    if stopped.reason == "mixed":  # from the weights of another run
         return ""
     reason = {
         "early_stopping": "Early stopping ended it",
         "forgetting": "It was stopped for what it forgot,",
         "max_steps": "It ended at its limit of steps,",
         "epochs": "It ran all its epochs and ended",
-    }[stopped["reason"]]
+    }[stopped.reason]
     ending = f"{reason} at step {step:,}"
-    if stopped["reason"] == "early_stopping" and "early_stopping_patience" in config:
+    if stopped.reason == "early_stopping" and "early_stopping_patience" in config:
         waited = formatting.plural(config["early_stopping_patience"], "validation")
         ending += f", as {waited} brought no improvement of {100 * config['early_stopping_threshold']:g}%"
     if restored is not None and int(restored) != step:
@@ -352,7 +352,7 @@ def describe_ending(stopped: TrainingStop, config: VerdictConfig) -> str:
 #
 # Pure: arrays in, a JSON document out.
 
-UNTRAINED_STOP = RunCurves(stopped={"reason": "mixed", "step": 0, "restored_step": None})
+UNTRAINED_STOP = RunCurves(stopped=TrainingStop(reason="mixed", step=0, restored_step=None))
 
 
 def judge_interpolated(held_out: HeldOut, config: VerdictConfig, *, alpha: float, of: str) -> Verdict:
@@ -360,15 +360,13 @@ def judge_interpolated(held_out: HeldOut, config: VerdictConfig, *, alpha: float
     whose model
     lies at α 1."""
     judged = judge_held_out(held_out, UNTRAINED_STOP, config)
-    course = judged["overfitting"]["sentence"] if judged["overfitting"] else ""
+    course = judged.overfitting.sentence if judged.overfitting else ""
     where = f"It lies at α {alpha:g} on the way from the base model (0) to “{of}” (1). Nothing was trained."
-    sentences = [where, *(sentence for sentence in judged["sentences"] if sentence != course)]
-    return {**judged, "overfitting": None, "sentences": sentences, "advice": []}
+    sentences = [where, *(sentence for sentence in judged.sentences if sentence != course)]
+    return replace(judged, overfitting=None, sentences=sentences, advice=[])
 
 
 def drop_advice(judged: Verdict) -> Verdict:
     """Advice is for the run that it was mixed from: there is nothing here to train otherwise."""
-    forgetting = judged.get("forgetting")
-    if forgetting:
-        judged["forgetting"] = {**forgetting, "advice": []}
-    return {**judged, "advice": []}
+    forgetting = replace(judged.forgetting, advice=[]) if judged.forgetting else None
+    return replace(judged, advice=[], forgetting=forgetting)

@@ -30,6 +30,7 @@ from engine.export.parity.exchange import (
     group_texts,
     log_softmax,
 )
+from store.core.documents import parse_document
 from store.core.export_schemas import RenderingExample, RenderingParity
 from store.core.job_folder import read_json, write_json
 
@@ -45,25 +46,25 @@ def compare_renderings(
 ) -> tuple[RenderingParity, list[bool]]:
     """The counts, and of each prompt whether its ids are the same. context: tokens that the export can read,
     as it says."""
-    expected = asked["prompt_ids"]
+    expected = asked.prompt_ids
     same = [ids == own for ids, own in zip(present, expected, strict=True)]
-    other_bytes = [text != own for text, own in zip(texts, asked["rendered"], strict=True)]
+    other_bytes = [text != own for text, own in zip(texts, asked.rendered, strict=True)]
     example = None
     for i in range(len(texts)):
         if other_bytes[i] or not same[i]:
             example = _build_example(asked, i, texts[i], present[i])
             break
-    return {
-        "prompts": len(texts),
-        "other_bytes": sum(other_bytes),
-        "other_ids": len(same) - sum(same),
-        "doubled_bos": sum(
+    return RenderingParity(
+        prompts=len(texts),
+        other_bytes=sum(other_bytes),
+        other_ids=len(same) - sum(same),
+        doubled_bos=sum(
             _count_begin_tokens(ids, begin_token) > max(1, _count_begin_tokens(own, begin_token))
             for ids, own in zip(present, expected, strict=True)
         ),
-        "cut": sum(_is_too_long(ids, context) != _is_too_long(ids, asked["positions"]) for ids in expected),
-        "example": example,
-    }, same
+        cut=sum(_is_too_long(ids, context) != _is_too_long(ids, asked.positions) for ids in expected),
+        example=example,
+    ), same
 
 
 def _count_begin_tokens(ids: list[int], begin_token: int | None) -> int:
@@ -77,19 +78,19 @@ def _is_too_long(ids: list[int], limit: int | None) -> bool:
 
 def _build_example(asked: ParityQuestions, place: int, text: str, ids: list[int]) -> RenderingExample:
     """Where the two part: by characters, else by tokens."""
-    row_id, own, own_ids = asked["row_ids"][place], asked["rendered"][place], asked["prompt_ids"][place]
+    row_id, own, own_ids = asked.row_ids[place], asked.rendered[place], asked.prompt_ids[place]
     if text != own:
         at = _find_first_difference(own, text)
         begin = max(0, at - EXAMPLE_CHARACTERS // 3)
-        return {
-            "row_id": row_id,
-            "place": at,
-            "expected": own[begin : at + EXAMPLE_CHARACTERS],
-            "present": text[begin : at + EXAMPLE_CHARACTERS],
-        }
+        return RenderingExample(
+            row_id=row_id,
+            place=at,
+            expected=own[begin : at + EXAMPLE_CHARACTERS],
+            present=text[begin : at + EXAMPLE_CHARACTERS],
+        )
     at = _find_first_difference(own_ids, ids)
     few = slice(max(0, at - 2), at + 8)
-    return {"row_id": row_id, "place": at, "expected": str(own_ids[few]), "present": str(ids[few])}
+    return RenderingExample(row_id=row_id, place=at, expected=str(own_ids[few]), present=str(ids[few]))
 
 
 def _find_first_difference(own: str | list[int], other: str | list[int]) -> int:
@@ -116,9 +117,9 @@ def find_answer_prefix(
     asked: ParityQuestions, row: int, favourites: list[int] | None, ends: Callable[[int], bool]
 ) -> AnswerPrefix:
     """favourites: at the places of the model's answer to this prompt; None where nobody looked."""
-    prompt, ids = asked["prompt_ids"][row], asked["answers"]["ids"][row]
-    answer, most = ids[len(prompt) :], asked["max_new_tokens"]
-    room = asked["positions"] is None or len(ids) + most <= asked["positions"]
+    prompt, ids = asked.prompt_ids[row], asked.answers.ids[row]
+    answer, most = ids[len(prompt) :], asked.max_new_tokens
+    room = asked.positions is None or len(ids) + most <= asked.positions
     # a prompt that was cut is cut elsewhere once tokens are put behind it
     if favourites is None or ids[: len(prompt)] != prompt or len(favourites) != len(answer) or not room:
         return AnswerPrefix([], open=True)
@@ -172,39 +173,38 @@ class ParityCheck:
 
     def run(self) -> ParityAnswers:
         rendering, same = self._rendering()
-        heads = self.asked["labels"] is not None
-        document: ParityAnswers = {
-            "engine": self.reader.engine,
-            "rendering": rendering,
-            "same_ids": same,
-            "kl": [],
-            "same_best": [],
-            "joined_kl": [],
-            "loss_sum": [],
-            "answers": [],
-            "classes": [],
-            "tokens_per_second": None,
-            "rope_base": self.reader.rope_base,
-            "context": self.reader.context,
-            "zeroed": [],
-            "not_finite": 0,
-            "sure_after": None,
-        }
+        heads = self.asked.labels is not None
+        document = ParityAnswers(
+            engine=self.reader.engine,
+            rendering=rendering,
+            kl=[],
+            same_best=[],
+            joined_kl=[],
+            loss_sum=[],
+            answers=[],
+            classes=[],
+            tokens_per_second=None,
+            rope_base=self.reader.rope_base,
+            context=self.reader.context,
+            zeroed=[],
+            not_finite=0,
+            sure_after=None,
+        )
         if heads:
             self._classify(document)
         elif any(same):
             self._answer(document, same)
-        document["zeroed"] = self.reader.zeroed()
-        document["not_finite"] = self.not_finite
+        document.zeroed = self.reader.zeroed()
+        document.not_finite = self.not_finite
         return document
 
     def _rendering(self) -> tuple[RenderingParity, list[bool]]:
         """What the export makes of every prompt, before it is asked anything."""
         asked, reader = self.asked, self.reader
-        if asked["labels"] is not None:  # a head reads the row's text as it is
-            texts = list(asked["rendered"])
+        if asked.labels is not None:  # a head reads the row's text as it is
+            texts = list(asked.rendered)
         else:
-            rows = zip(asked["row_ids"], asked["contents"], strict=True)
+            rows = zip(asked.row_ids, asked.contents, strict=True)
             own = [build_question(reader.tokenizer, row_id, content, None) for row_id, content in rows]
             texts = [each.rendered or "" for each in own]
         present = [reader.ids(text) for text in texts]
@@ -213,24 +213,24 @@ class ParityCheck:
     def _answer(self, document: ParityAnswers, same: list[bool]) -> None:
         asked = self.asked
         self._read(document, same)
-        drawn = [i for i in range(asked["drawn"]) if i in self.favourites]
+        drawn = [i for i in range(asked.drawn) if i in self.favourites]
         if self.sure_after is None:
-            drawn = [i for i in range(asked["drawn"]) if same[i]]
+            drawn = [i for i in range(asked.drawn) if same[i]]
         else:  # of rows drawn further nothing is known
-            document["joined_kl"], document["loss_sum"] = [], []
+            document.joined_kl, document.loss_sum = [], []
         by_place = self._answers(drawn)
-        document["answers"] = [by_place.get(i) for i in range(asked["drawn"])]
-        document["tokens_per_second"] = self.reader.pace([asked["prompt_ids"][i] for i in drawn])
-        document["sure_after"] = self.sure_after
+        document.answers = [by_place.get(i) for i in range(asked.drawn)]
+        document.tokens_per_second = self.reader.pace([asked.prompt_ids[i] for i in drawn])
+        document.sure_after = self.sure_after
 
     def _answers(self, drawn: list[int]) -> dict[int, list[int]]:
         """Of each of these prompts; only what its own likeliest tokens don't tell is generated."""
         asked, reader = self.asked, self.reader
         started = {i: find_answer_prefix(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
         rest = [i for i in drawn if started[i].open]
-        prompts = [asked["prompt_ids"][i] + started[i].tokens for i in rest]
+        prompts = [asked.prompt_ids[i] + started[i].tokens for i in rest]
         new = dict(zip(rest, reader.answers(prompts, report_progress("The export answers")), strict=True))
-        most = asked["max_new_tokens"]
+        most = asked.max_new_tokens
         return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
 
     def _read(self, document: ParityAnswers, same: list[bool]) -> None:
@@ -239,26 +239,26 @@ class ParityCheck:
         say, groups, drawn = (
             report_progress("Comparing distributions"),
             group_texts(self.asked),
-            self.asked["drawn"],
+            self.asked.drawn,
         )
-        document["kl"] = [None] * len(same)
-        document["same_best"] = [None] * len(same)
-        document["joined_kl"] = [[] for _ in self.asked["joined"]["ids"]]
-        document["loss_sum"] = [0.0] * len(self.asked["rows"]["ids"])
-        loss = LossTest(self.asked["kl_fails"], self.asked["max_new_tokens"])
+        document.kl = [None] * len(same)
+        document.same_best = [None] * len(same)
+        document.joined_kl = [[] for _ in self.asked.joined.ids]
+        document.loss_sum = [0.0] * len(self.asked.rows.ids)
+        loss = LossTest(self.asked.kl_fails, self.asked.max_new_tokens)
         for done, (group, several) in enumerate(zip(groups, self.reader.read(groups), strict=True)):
             say(done, len(groups))
             kl: list[float] | None = None
             for text, logits in zip(group, several, strict=True):
                 logs = self._finite(logits)
                 if text.kind == "rows":
-                    document["loss_sum"][text.number] = compute_loss(text, logs)
+                    document.loss_sum[text.number] = compute_loss(text, logs)
                 elif text.kind == "joined":
-                    document["joined_kl"][text.number] = self._divergence(text, logs)[0]
+                    document.joined_kl[text.number] = self._divergence(text, logs)[0]
                 elif same[text.number]:
                     self.favourites[text.number] = logs.argmax(axis=1).tolist()
                     kl, best = self._divergence(text, logs)
-                    document["kl"][text.number], document["same_best"][text.number] = kl, best
+                    document.kl[text.number], document.same_best[text.number] = kl, best
             if done + 1 < drawn and kl is not None and loss.bet(kl):
                 self.sure_after = done + 1
                 return
@@ -276,15 +276,15 @@ class ParityCheck:
         return log_softmax(np.where(bad[:, None], np.float32(0), logits))
 
     def _classify(self, document: ParityAnswers) -> None:
-        drawn = self.asked["drawn"]
-        texts = self.asked["rendered"][:drawn]
+        drawn = self.asked.drawn
+        texts = self.asked.rendered[:drawn]
         logs = self.reader.classes(texts, report_progress("The export classifies")).astype(np.float32)
         bad = ~np.isfinite(logs).all(axis=1)
         self.not_finite += int(bad.sum())
-        document["classes"] = logs.tolist()
+        document.classes = logs.tolist()
         own = TopTokens(self.likeliest["classes-ids"], self.likeliest["classes-logs"])
-        document["kl"] = [[value] for value in compute_kl(own, logs).tolist()]
-        document["same_best"] = [[value] for value in compare_argmax(own, logs).tolist()]
+        document.kl = [[value] for value in compute_kl(own, logs).tolist()]
+        document.same_best = [[value] for value in compare_argmax(own, logs).tolist()]
 
 
 def report_progress(what: str) -> Callable[[int, int], None]:
@@ -298,15 +298,15 @@ def report_progress(what: str) -> Callable[[int, int], None]:
 
 def open_reader(asked: ParityQuestions, tokenizer_folder: str) -> ExportReader:
     """The engine of the form; only what it needs is imported."""
-    if asked["reader"] == "llama.cpp":
+    if asked.reader == "llama.cpp":
         from engine.export.llama_library import LlamaReader
 
         return LlamaReader(asked, tokenizer_folder)
-    if asked["reader"] == "vllm":
+    if asked.reader == "vllm":
         from engine.export.parity.folder_readers import VllmReader
 
         return VllmReader(asked)
-    if asked["reader"] == "transformers alone":
+    if asked.reader == "transformers alone":
         from engine.export.parity.folder_readers import PlainReader
 
         return PlainReader(asked)
@@ -317,7 +317,7 @@ def open_reader(asked: ParityQuestions, tokenizer_folder: str) -> ExportReader:
 
 def main(path: str) -> None:
     folder = ParityFolder(Path(path))
-    asked: ParityQuestions = read_json(folder.questions)
+    asked = parse_document(ParityQuestions, read_json(folder.questions))
     reader = open_reader(asked, str(folder.tokenizer))
     write_json(folder.answered, ParityCheck(folder, asked, reader).run())
 

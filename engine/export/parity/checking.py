@@ -42,6 +42,7 @@ from engine.export.publication import compute_file_digest
 from engine.models.hardware import read_versions
 from engine.worker.job import JobCancelled, Phase, Phases, WorkerJob
 from engine.worker.progress import PhaseReporter
+from store.core.documents import parse_optional_document
 from store.core.errors import ConfigError, ModelError
 from store.core.export_schemas import ParityReport, WrittenWeights
 from store.core.job_folder import read_json, write_json
@@ -168,7 +169,7 @@ def check(
     own = _answer_with_reference(job, subject, config, rows, folder)
     _write_questions(job, subject, config, own, folder, file)
     try:
-        answered = _run_reader(job, folder, find_environment(own.asked["reader"]))
+        answered = _run_reader(job, folder, find_environment(own.asked.reader))
     except ModelError as error:
         if not seen.causes:
             raise
@@ -208,10 +209,10 @@ def _write_questions(
     export: Path,
 ) -> None:
     """What the other process is told: the questions, and what of which form it reads."""
-    own.asked["reader"] = choose_engine(config, job.device)
-    own.asked["export"] = str(export)
-    own.asked["kl_fails"] = get_limits(config.form, config.gguf).kl[1]
-    own.asked["base"] = subject.base(job) if (export / "adapter_config.json").exists() else None
+    own.asked.reader = choose_engine(config, job.device)
+    own.asked.export = str(export)
+    own.asked.kl_fails = get_limits(config.form, config.gguf).kl[1]
+    own.asked.base = subject.base(job) if (export / "adapter_config.json").exists() else None
     write_json(folder.questions, own.asked)
 
 
@@ -292,7 +293,7 @@ def _run_reader(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment
         process.terminate()
         process.wait()
         raise
-    answers: ParityAnswers | None = read_json(folder.answered)
+    answers = parse_optional_document(ParityAnswers, read_json(folder.answered))
     if code or answers is None:
         if other:
             raise other.ended("could not read the export", code, list(last), version)

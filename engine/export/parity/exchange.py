@@ -8,8 +8,9 @@ light to import, with numpy alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +35,16 @@ ParityReader = Literal["transformers", "transformers alone", "llama.cpp", "vllm"
 MAX_TOP_TOKENS = 1_024  # tokens whose probabilities are compared one by one; all others count as one
 
 
-class ParityTexts(TypedDict):
+@dataclass(kw_only=True)
+class ParityTexts:
     """Texts as token ids; `places` of each: those of its tokens that are predicted."""
 
     ids: list[list[int]]
     places: list[list[int]]
 
 
-class ParityQuestions(TypedDict):
+@dataclass(kw_only=True)
+class ParityQuestions:
     """One export, and the rows that it is asked. Prompts that were drawn come first, the longest after."""
 
     reader: ParityReader
@@ -66,13 +69,13 @@ class ParityQuestions(TypedDict):
     joined: ParityTexts  # several rows put together, as long as the model can read
 
 
-class ParityAnswers(TypedDict):
+@dataclass(kw_only=True)
+class ParityAnswers:
     """What the export made of the questions. A list has an entry for each text; null for one whose prompt it
     reads otherwise."""
 
     engine: str
     rendering: RenderingParity
-    same_ids: list[bool]
     kl: list[list[float] | None]
     same_best: list[list[bool] | None]
     joined_kl: list[list[float]]
@@ -135,23 +138,24 @@ class QuestionText(NamedTuple):
 def group_texts(asked: ParityQuestions) -> list[list[QuestionText]]:
     """Of each drawn prompt its texts, in an order of chance; then those of the longest prompts, then texts of
     several rows. Texts without a place are left out, so that a group may be empty."""
-    drawn, row_of = asked["drawn"], {prompt: row for row, prompt in enumerate(asked["rows_of"])}
+    drawn, row_of = asked.drawn, {prompt: row for row, prompt in enumerate(asked.rows_of)}
     order = [
         *np.random.default_rng(0).permutation(drawn).tolist(),
-        *range(drawn, len(asked["answers"]["ids"])),
+        *range(drawn, len(asked.answers.ids)),
     ]
     groups = [
         [_get_text(asked, "answers", i), *([_get_text(asked, "rows", row_of[i])] if i in row_of else [])]
         for i in order
     ]
-    groups += [[_get_text(asked, "joined", i)] for i in range(len(asked["joined"]["ids"]))]
+    groups += [[_get_text(asked, "joined", i)] for i in range(len(asked.joined.ids))]
     return [[text for text in group if text.places] for group in groups]
 
 
 def _get_text(
     asked: ParityQuestions, kind: Literal["answers", "rows", "joined"], number: int
 ) -> QuestionText:
-    return QuestionText(kind, number, asked[kind]["ids"][number], asked[kind]["places"][number])
+    texts: ParityTexts = getattr(asked, kind)
+    return QuestionText(kind, number, texts.ids[number], texts.places[number])
 
 
 def compute_loss(text: QuestionText, logs: np.ndarray) -> float:

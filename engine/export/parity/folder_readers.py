@@ -30,13 +30,11 @@ class ExportFiles:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.asked, self.folder = asked, Path(asked["export"])
+        self.asked, self.folder = asked, Path(asked.export)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, **NO_CODE)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        settings = read_json(self.folder / "config.json") or read_json(
-            Path(asked["base"] or "") / "config.json"
-        )
+        settings = read_json(self.folder / "config.json") or read_json(Path(asked.base or "") / "config.json")
         self.config: ModelSettings = settings or {}
 
     @property
@@ -53,19 +51,19 @@ class ExportFiles:
         return token
 
     def ids(self, text: str) -> list[int]:
-        headed = self.asked["labels"] is not None  # a head reads a text with what its tokenizer adds
+        headed = self.asked.labels is not None  # a head reads a text with what its tokenizer adds
         ids: list[int] = self.tokenizer(text, add_special_tokens=headed).input_ids
         return ids
 
     def ends(self) -> set[int]:
         """Tokens that end an answer: those of generation_config.json and the tokenizer's."""
-        folder = self.folder if self.asked["base"] is None else Path(self.asked["base"])
+        folder = self.folder if self.asked.base is None else Path(self.asked.base)
         named = (read_json(folder / "generation_config.json") or {}).get("eos_token_id")
         return {self.tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
 
     def zeroed(self) -> list[str]:
         """Matrices of the weights' files that are nothing but zeros; an adapter's may be."""
-        if self.asked["base"] is not None:
+        if self.asked.base is not None:
             return []
         from safetensors import safe_open
 
@@ -102,9 +100,9 @@ class PlainReader(ExportFiles):
         from transformers import AutoModelForCausalLM
 
         model: Any = AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=getattr(torch, asked["dtype"]), use_safetensors=True, **NO_CODE
+            self.folder, dtype=getattr(torch, asked.dtype), use_safetensors=True, **NO_CODE
         )
-        self.model = model.to(asked["device"]).eval()
+        self.model = model.to(asked.device).eval()
 
     @property
     def engine(self) -> str:
@@ -116,8 +114,8 @@ class PlainReader(ExportFiles):
         """[places, vocabulary] of what stands before each of these places."""
         import torch
 
-        inputs = torch.tensor([ids], device=self.asked["device"])
-        before = torch.tensor([place - 1 for place in places], device=self.asked["device"])
+        inputs = torch.tensor([ids], device=self.asked.device)
+        before = torch.tensor([place - 1 for place in places], device=self.asked.device)
         with torch.inference_mode():
             out = self.model(input_ids=inputs, use_cache=False, logits_to_keep=before).logits[0]
         made: np.ndarray = out.float().cpu().numpy()
@@ -135,7 +133,7 @@ class PlainReader(ExportFiles):
         """Greedy."""
         new: list[list[int]] = []
         for start in range(0, len(prompts), BATCH_TEXTS):
-            new += self._generate(prompts[start : start + BATCH_TEXTS], self.asked["max_new_tokens"])
+            new += self._generate(prompts[start : start + BATCH_TEXTS], self.asked.max_new_tokens)
             on_done(len(new), len(prompts))
         return new
 
@@ -145,7 +143,7 @@ class PlainReader(ExportFiles):
         width, pad, ends = max(map(len, prompts)), self.tokenizer.pad_token_id, self.ends()
         rows = [[pad] * (width - len(ids)) + ids for ids in prompts]
         seen = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-        device = self.asked["device"]
+        device = self.asked.device
         with torch.inference_mode():
             made = self.model.generate(
                 input_ids=torch.tensor(rows, device=device),
@@ -200,13 +198,13 @@ class VllmReader(ExportFiles):
 
         self.version, self.parameters = vllm.__version__, vllm.SamplingParams
         self.taken: list[Any] = []
-        adapter = asked["base"] is not None
+        adapter = asked.base is not None
         options: dict[str, Any] = {"enable_lora": True, "max_lora_rank": self._rank()} if adapter else {}
         length = self._length()
         self.llm = vllm.LLM(
-            model=asked["base"] or str(self.folder),
+            model=asked.base or str(self.folder),
             tokenizer=str(self.folder),
-            dtype=asked["dtype"],
+            dtype=asked.dtype,
             **NO_CODE,
             max_model_len=length,
             max_num_batched_tokens=max(length, 2_048),  # a prompt is read in one step
@@ -231,9 +229,9 @@ class VllmReader(ExportFiles):
     def _length(self) -> int:
         """Tokens of the longest text that is asked, as far as the export can read."""
         asked = self.asked
-        texts = [*asked["answers"]["ids"], *asked["rows"]["ids"], *asked["joined"]["ids"]]
-        longest = max((len(ids) for ids in [*texts, *asked["prompt_ids"]]), default=0)
-        wanted = longest + asked["max_new_tokens"] + SPARE_TOKENS
+        texts = [*asked.answers.ids, *asked.rows.ids, *asked.joined.ids]
+        longest = max((len(ids) for ids in [*texts, *asked.prompt_ids]), default=0)
+        wanted = longest + asked.max_new_tokens + SPARE_TOKENS
         return min(wanted, self.context or wanted)
 
     def _watch(self, model: Any) -> None:
@@ -272,9 +270,7 @@ class VllmReader(ExportFiles):
         """Greedy."""
         ends, new = self.ends(), []
         for start in range(0, len(prompts), VLLM_BATCH_TEXTS):
-            new += self._generate(
-                prompts[start : start + VLLM_BATCH_TEXTS], self.asked["max_new_tokens"], ends
-            )
+            new += self._generate(prompts[start : start + VLLM_BATCH_TEXTS], self.asked.max_new_tokens, ends)
             self.taken.clear()
             on_done(len(new), len(prompts))
         return new

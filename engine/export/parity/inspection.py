@@ -110,7 +110,7 @@ def _choose_held_out(
     job: WorkerJob, subject: ExportSubject, config: ModelExport
 ) -> tuple[np.ndarray, list[str]]:
     """Those of the part that is asked for, else of validation, which is said."""
-    trained_on, run_id = job.order["dataset"], job.order["export"]["run_id"]
+    trained_on, run_id = job.order["dataset"], job.order["export"].run_id
     named = {"run": run_id} if run_id else {"model": str(subject.folder)}
     for part in dict.fromkeys([config.part, "validation"]):
         asked = {**named, "dataset": trained_on["dataset_id"], "part": part, "max_rows": None}

@@ -74,52 +74,52 @@ def build_report(
 ) -> ParityReport:
     """seen: what the files showed. held: how the base model lay in memory when it was evaluated, in words;
     empty where in full."""
-    drawn = own.asked["drawn"]
-    kl, positions = _compute_kl(export["kl"][:drawn])
-    argmax = _compute_argmax_agreement(export["same_best"][:drawn])
+    drawn = own.asked.drawn
+    kl, positions = _compute_kl(export.kl[:drawn])
+    argmax = _compute_argmax_agreement(export.same_best[:drawn])
     answers, long = _compare_answers(own, export), _summarize_long_prompts(own, export, drawn)
     judged = Judgement()
     for cause in seen.causes:
         judged.add("failed", cause)
     _judge_rendering(judged, export)
     _judge_files(judged, own, export)
-    if export["sure_after"]:
+    if export.sure_after:
         judged.add(
             "failed",
-            f"After {plural(export['sure_after'], 'row')} it was sure (at"
+            f"After {plural(export.sure_after, 'row')} it was sure (at"
             f" {_format_number(1 - ALPHA, '%')}) that"
             " the mean"
             " divergence is beyond the form's limit of"
             f" {_format_number(limits.kl[1], 'nats a token')}: no more were"
             " asked.",
         )
-    if kl is None and not export["rendering"]["other_ids"]:
+    if kl is None and not export.rendering.other_ids:
         judged.add("untold", "No answer could be compared: the model writes nothing to these prompts.")
     if not (seen.exact and judged.status == "passed" and _has_same_numbers(export)):
-        _judge_answers(judged, export["kl"][:drawn], kl, argmax, limits)
-    if long and long["mean_kl"] and judged.status != "failed":
+        _judge_answers(judged, export.kl[:drawn], kl, argmax, limits)
+    if long and long.mean_kl and judged.status != "failed":
         _judge_long_prompts(judged, long, limits)
     if held and judged.status != "failed":
         judged.add(
             "warned", f"The model was evaluated on a base in {held}; the export has its weights in full."
         )
-    every = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
-    return {
-        "status": judged.status,
-        "reasons": judged.reasons,
-        "engine": export["engine"],
-        "rendering": export["rendering"],
-        "prompts": export["sure_after"] or drawn,
-        "positions": positions,
-        "long": long,
-        "mean_kl": kl.to_dict() if kl else None,
-        "largest_kl": max(every) if every and np.isfinite(max(every)) else None,
-        "argmax_agreement": argmax.to_dict() if argmax else None,
-        "answer_agreement": answers,
-        "figures": figures,
-        "tokens_per_second": export["tokens_per_second"],
-        "seconds": seconds,
-    }
+    every = [value for each in export.kl + export.joined_kl for value in each or ()]
+    return ParityReport(
+        status=judged.status,
+        reasons=judged.reasons,
+        engine=export.engine,
+        rendering=export.rendering,
+        prompts=export.sure_after or drawn,
+        positions=positions,
+        long=long,
+        mean_kl=kl.to_estimate() if kl else None,
+        largest_kl=max(every) if every and np.isfinite(max(every)) else None,
+        argmax_agreement=argmax.to_estimate() if argmax else None,
+        answer_agreement=answers,
+        figures=figures,
+        tokens_per_second=export.tokens_per_second,
+        seconds=seconds,
+    )
 
 
 def _judge_answers(
@@ -139,31 +139,31 @@ def _judge_answers(
 
 def _has_same_numbers(export: ParityAnswers) -> bool:
     """Whether what is the model byte by byte also says the same, on the few rows that it was asked."""
-    values = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
+    values = [value for each in export.kl + export.joined_kl for value in each or ()]
     return bool(values) and bool((np.array(values) <= MAX_EXACT).all())
 
 
 def build_unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:
     """Of files that aren't the model's, and that no reader has asked; `why` it could not, where it tried."""
-    nothing: RenderingParity = {
-        "prompts": 0, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0, "example": None,
-    }  # fmt: skip
-    return {
-        "status": "failed",
-        "reasons": [*causes, f"No prompt could be asked: {why}"] if why else causes,
-        "engine": "",
-        "rendering": nothing,
-        "prompts": 0,
-        "positions": 0,
-        "long": None,
-        "mean_kl": None,
-        "largest_kl": None,
-        "argmax_agreement": None,
-        "answer_agreement": None,
-        "figures": [],
-        "tokens_per_second": None,
-        "seconds": seconds,
-    }
+    nothing = RenderingParity(
+        prompts=0, other_bytes=0, other_ids=0, doubled_bos=0, cut=0, example=None,
+    )  # fmt: skip
+    return ParityReport(
+        status="failed",
+        reasons=[*causes, f"No prompt could be asked: {why}"] if why else causes,
+        engine="",
+        rendering=nothing,
+        prompts=0,
+        positions=0,
+        long=None,
+        mean_kl=None,
+        largest_kl=None,
+        argmax_agreement=None,
+        answer_agreement=None,
+        figures=[],
+        tokens_per_second=None,
+        seconds=seconds,
+    )
 
 
 def _compute_kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
@@ -203,77 +203,77 @@ def _compute_argmax_agreement(rows: list[list[bool] | None]) -> Interval | None:
 def _compare_answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
     """Greedy answers that are the same to the last token; of a head the class."""
     if own.class_logs is not None:
-        same = [bool(row and row[0]) for row in export["same_best"]]
-        return wilson_interval(sum(same), len(same)).to_dict() if same else None
+        same = [bool(row and row[0]) for row in export.same_best]
+        return wilson_interval(sum(same), len(same)).to_estimate() if same else None
     pairs = [
         (answer, other)
-        for answer, other in zip(own.answers, export["answers"], strict=False)
+        for answer, other in zip(own.answers, export.answers, strict=False)
         if other is not None
     ]
     if not pairs:
         return None
-    return wilson_interval(sum(a == b for a, b in pairs), len(pairs)).to_dict()
+    return wilson_interval(sum(a == b for a, b in pairs), len(pairs)).to_estimate()
 
 
 def _summarize_long_prompts(own: ReferenceAnswers, export: ParityAnswers, drawn: int) -> LongPrompts | None:
     if own.class_logs is not None:
         return None
-    rows = [*export["kl"][drawn:], *export["joined_kl"]]
+    rows = [*export.kl[drawn:], *export.joined_kl]
     kl, _ = _compute_kl(rows)
-    texts = [*own.asked["answers"]["ids"][drawn:], *own.asked["joined"]["ids"]]
-    return {
-        "prompts": len(texts),
-        "tokens": max((len(ids) for ids in texts), default=0),
-        "mean_kl": kl.to_dict() if kl else None,
-    }
+    texts = [*own.asked.answers.ids[drawn:], *own.asked.joined.ids]
+    return LongPrompts(
+        prompts=len(texts),
+        tokens=max((len(ids) for ids in texts), default=0),
+        mean_kl=kl.to_estimate() if kl else None,
+    )
 
 
 def _judge_rendering(judged: Judgement, export: ParityAnswers) -> None:
     """Bytes and ids."""
-    rendering = export["rendering"]
-    total, example = rendering["prompts"], rendering["example"]
-    where = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
-    if rendering["other_bytes"]:
+    rendering = export.rendering
+    total, example = rendering.prompts, rendering.example
+    where = f" First in row {example.row_id}, at place {example.place}." if example else ""
+    if rendering.other_bytes:
         judged.add(
             "failed",
-            f"The chat template renders {rendering['other_bytes']:,} of {plural(total, 'prompt')} otherwise."
+            f"The chat template renders {rendering.other_bytes:,} of {plural(total, 'prompt')} otherwise."
             + where,
         )
-    if rendering["doubled_bos"]:
+    if rendering.doubled_bos:
         judged.add(
             "failed",
-            f"{plural(rendering['doubled_bos'], 'prompt')} of {total:,} begin with the token of the beginning"
+            f"{plural(rendering.doubled_bos, 'prompt')} of {total:,} begin with the token of the beginning"
             " twice: the template writes it and the tokenizer adds it.",
         )
-    elif rendering["other_ids"] and not rendering["other_bytes"]:
-        few = rendering["other_ids"] <= FEW_OTHER * total
+    elif rendering.other_ids and not rendering.other_bytes:
+        few = rendering.other_ids <= FEW_OTHER * total
         judged.add(
             "warned" if few else "failed",
-            f"The tokenizer reads {rendering['other_ids']:,} of {plural(total, 'prompt')} as other tokens,"
+            f"The tokenizer reads {rendering.other_ids:,} of {plural(total, 'prompt')} as other tokens,"
             f" though their text is the same.{where}",
         )
-    if rendering["cut"]:
+    if rendering.cut:
         judged.add(
             "failed",
-            f"{plural(rendering['cut'], 'prompt')} of {total:,} are too long for one of the two: the export"
-            f" reads {export['context']:,} tokens, as it says.",
+            f"{plural(rendering.cut, 'prompt')} of {total:,} are too long for one of the two: the export"
+            f" reads {export.context:,} tokens, as it says.",
         )
 
 
 def _judge_files(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> None:
     """What is plainly wrong with the files, whatever the answers say."""
-    base, other = own.asked["rope_base"], export["rope_base"]
+    base, other = own.asked.rope_base, export.rope_base
     if base is not None and other is not None and abs(base - other) > 1e-3 * base:
         judged.add(
             "failed",
             f"Positions are turned by another base (rope_theta): {other:,.0f} in the export, {base:,.0f} in"
             " the model. Long prompts suffer first.",
         )
-    if export["zeroed"]:
-        more = f" and {len(export['zeroed']) - 1} more" if len(export["zeroed"]) > 1 else ""
-        judged.add("failed", f"The matrix {export['zeroed'][0]}{more} is nothing but zeros.")
-    if export["not_finite"]:
-        judged.add("failed", f"The export gives no numbers at {plural(export['not_finite'], 'place')}.")
+    if export.zeroed:
+        more = f" and {len(export.zeroed) - 1} more" if len(export.zeroed) > 1 else ""
+        judged.add("failed", f"The matrix {export.zeroed[0]}{more} is nothing but zeros.")
+    if export.not_finite:
+        judged.add("failed", f"The export gives no numbers at {plural(export.not_finite, 'place')}.")
 
 
 def _judge_figure(
@@ -341,13 +341,13 @@ def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: Par
 
 def _judge_long_prompts(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None:
     """Long prompts alone: beyond what fails, with their whole interval."""
-    kl = long["mean_kl"]
+    kl = long.mean_kl
     assert kl is not None
-    if kl["low"] is not None and kl["low"] > limits.kl[1]:
+    if kl.low is not None and kl.low > limits.kl[1]:
         judged.add(
             "failed",
-            f"On the {plural(long['prompts'], 'longest text')} (up to {long['tokens']:,} tokens) the mean"
-            f" divergence is {_format_number(kl['value'], 'nats a token')}, on the others it is"
+            f"On the {plural(long.prompts, 'longest text')} (up to {long.tokens:,} tokens) the mean"
+            f" divergence is {_format_number(kl.value, 'nats a token')}, on the others it is"
             " within the limits:"
             " positions far from the beginning are read otherwise.",
         )
@@ -372,14 +372,14 @@ def compare_metrics(
     config = MetricsConfig.parse({"metrics": names})
     if head:
         assert own.class_logs is not None
-        first = _build_class_answers(own, np.array(export["classes"], float))
+        first = _build_class_answers(own, np.array(export.classes, float))
         second = _build_class_answers(own, own.class_logs)
-    elif not any(export["answers"]):  # no prompt is read the same
+    elif not any(export.answers):  # no prompt is read the same
         return []
     else:
-        losses = np.array(export["loss_sum"], float)
+        losses = np.array(export.loss_sum, float)
         decode = _load_decoder(tokenizer)
-        first = _build_text_answers(own, export["answers"], losses, decode)
+        first = _build_text_answers(own, export.answers, losses, decode)
         second = _build_text_answers(own, own.answers, own.loss_sum, decode)
     if not len(first):
         return []
@@ -387,11 +387,11 @@ def compare_metrics(
         measure(config, first, home, check=check), measure(config, second, home, check=check), strict=True
     )
     every = [scoring.compute_difference(a, b) for a, b in pairs if not a.failed and not b.failed]
-    return [each for each in every if each["value"] is not None]
+    return [each for each in every if each.value is not None]
 
 
 def _build_class_answers(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
-    labels = list(own.asked["labels"] or ())
+    labels = list(own.asked.labels or ())
     best = logs.argmax(axis=1)
     return Answers(
         np.array([question.row_id for question in own.questions], np.int64),

@@ -41,6 +41,7 @@ from engine.models.tokenization.rendering import TokenRows
 from engine.models.tokenization.tokenized_rows import TokenisationRequest, tokenise_rows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
+from store.core.documents import parse_document
 from store.core.errors import DataError
 from store.core.job_folder import read_json, write_json
 from store.data import dataset_files
@@ -78,6 +79,7 @@ class ReferenceAnswers:
         document["row_ids"] = np.array(document["row_ids"], np.int64)
         if document["class_logs"] is not None:
             document["class_logs"] = np.array(document["class_logs"], float)
+        document["asked"] = parse_document(ParityQuestions, document["asked"])
         document["questions"] = [RowQuestion(**each) for each in document["questions"]]
         return cls(**document)
 
@@ -103,30 +105,30 @@ class Reference:
         return made
 
     def _questions(self) -> ParityQuestions:
-        nothing: ParityTexts = {"ids": [], "places": []}
+        nothing = ParityTexts(ids=[], places=[])
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        return {
-            "reader": "transformers",
-            "export": "",
-            "base": None,
-            "labels": self.loaded.labels,
-            "row_ids": [],
-            "contents": [],
-            "drawn": 0,
-            "rendered": [],
-            "prompt_ids": [],
-            "positions": self.loaded.positions,
-            "max_new_tokens": self.config.max_new_tokens,
-            "kl_fails": 0.0,
-            "device": self.job.device,
-            "dtype": get_dtype_name(next(model.parameters()).dtype),
-            "rope_base": model_settings.read_rope_base(model.config.to_dict()),
-            "begin_token": tokenizer.bos_token_id,
-            "answers": nothing,
-            "rows": nothing,
-            "rows_of": [],
-            "joined": nothing,
-        }
+        return ParityQuestions(
+            reader="transformers",
+            export="",
+            base=None,
+            labels=self.loaded.labels,
+            row_ids=[],
+            contents=[],
+            drawn=0,
+            rendered=[],
+            prompt_ids=[],
+            positions=self.loaded.positions,
+            max_new_tokens=self.config.max_new_tokens,
+            kl_fails=0.0,
+            device=self.job.device,
+            dtype=get_dtype_name(next(model.parameters()).dtype),
+            rope_base=model_settings.read_rope_base(model.config.to_dict()),
+            begin_token=tokenizer.bos_token_id,
+            answers=nothing,
+            rows=nothing,
+            rows_of=[],
+            joined=nothing,
+        )
 
     # -- a model that classifies ---------------------------------------------------------------------
 
@@ -139,8 +141,8 @@ class Reference:
         drawn, texts = drawn[kept], [every[i] for i in kept]
         if not texts:
             raise DataError(f"No row of {self.data['name']} has a text.", field="dataset")
-        asked["row_ids"], asked["drawn"], asked["rendered"] = drawn.tolist(), len(drawn), texts
-        asked["prompt_ids"] = [tokenizer(text).input_ids for text in texts]
+        asked.row_ids, asked.drawn, asked.rendered = drawn.tolist(), len(drawn), texts
+        asked.prompt_ids = [tokenizer(text).input_ids for text in texts]
         report = RowProgressReporter(self.job, len(texts), "rows", "The model classifies the rows")
         logs = compute_class_log_probs(
             self.loaded.model, tokenizer, texts, list(self.loaded.labels or ()), asked, lambda n, _: report(n)
@@ -176,24 +178,22 @@ class Reference:
                 f"No held-out row of {self.data['name']} can be asked: {every[0].reason}.", field="dataset"
             )
         first = sum(q.rendered is not None for q in every[: len(drawn)])
-        asked["row_ids"], asked["drawn"] = [q.row_id for q in asks], first
-        asked["contents"] = [
+        asked.row_ids, asked.drawn = [q.row_id for q in asks], first
+        asked.contents = [
             content for q, (content, _) in zip(every, rows, strict=True) if q.rendered is not None
         ]
-        asked["rendered"] = [q.rendered or "" for q in asks]
-        asked["prompt_ids"] = [
-            tokenizer(text, add_special_tokens=False).input_ids for text in asked["rendered"]
-        ]
-        answers = self._write(asked["prompt_ids"])
-        asked["answers"] = _build_texts(asked["prompt_ids"], answers, self.loaded.positions)
-        texts = self._row_texts(np.array(asked["row_ids"][:first], np.int64))
-        asked["rows"] = {
-            "ids": [texts.row(i)[0].tolist() for i in range(len(texts))],
-            "places": [np.flatnonzero(texts.row(i)[1]).tolist() for i in range(len(texts))],
-        }
-        place = {row_id: i for i, row_id in enumerate(asked["row_ids"][:first])}
-        asked["rows_of"] = [place[row_id] for row_id in texts.row_ids.tolist()]
-        asked["joined"] = self._joined(asked["rows"]["ids"], asked["answers"]["ids"])
+        asked.rendered = [q.rendered or "" for q in asks]
+        asked.prompt_ids = [tokenizer(text, add_special_tokens=False).input_ids for text in asked.rendered]
+        answers = self._write(asked.prompt_ids)
+        asked.answers = _build_texts(asked.prompt_ids, answers, self.loaded.positions)
+        texts = self._row_texts(np.array(asked.row_ids[:first], np.int64))
+        asked.rows = ParityTexts(
+            ids=[texts.row(i)[0].tolist() for i in range(len(texts))],
+            places=[np.flatnonzero(texts.row(i)[1]).tolist() for i in range(len(texts))],
+        )
+        place = {row_id: i for i, row_id in enumerate(asked.row_ids[:first])}
+        asked.rows_of = [place[row_id] for row_id in texts.row_ids.tolist()]
+        asked.joined = self._joined(asked.rows.ids, asked.answers.ids)
         losses = self._look(asked, folder)
         targets = [texts.row(i)[0][texts.row(i)[1]].tolist() for i in range(len(texts))]
         sizes = [len(tokenizer.decode(ids, skip_special_tokens=True).encode()) for ids in targets]
@@ -241,17 +241,17 @@ class Reference:
                 ids += every[place % len(every)]
                 place += 1
             texts.append(ids[:most])
-        return {
-            "ids": texts,
-            "places": [list(range(max(1, len(ids) - JOINED_PLACES), len(ids))) for ids in texts],
-        }
+        return ParityTexts(
+            ids=texts,
+            places=[list(range(max(1, len(ids) - JOINED_PLACES), len(ids))) for ids in texts],
+        )
 
     def _look(self, asked: ParityQuestions, folder: ParityFolder) -> np.ndarray:
         """Write what the model holds for likely; the losses of the rows' own answers."""
         groups = group_texts(asked)
         report = RowProgressReporter(self.job, len(groups), "texts", "The model reads the texts")
         arrays: dict[str, Any] = {}
-        sums = np.zeros(len(asked["rows"]["ids"]))
+        sums = np.zeros(len(asked.rows.ids))
         read = read_together(self.loaded.model, self._logits, groups)
         for done, (group, several) in enumerate(zip(groups, read, strict=True), start=1):
             for text, logits in zip(group, several, strict=True):
@@ -284,4 +284,4 @@ def _build_texts(prompts: list[list[int]], answers: list[list[int]], positions: 
         kept = prompt[-(positions - len(answer)) :] if positions else prompt
         ids.append([*kept, *answer])
         places.append(list(range(max(1, len(kept)), len(kept) + len(answer))))
-    return {"ids": ids, "places": places}
+    return ParityTexts(ids=ids, places=places)

@@ -36,13 +36,13 @@ class TransformersReader(ExportFiles):
     def _model(self) -> Any:
         """In the precision in which the model was evaluated: the weights are compared, not two ways to
         reckon with them."""
-        headed = self.asked["labels"] is not None
+        headed = self.asked.labels is not None
         auto: Any = transformers.AutoModelForCausalLM
         options: dict[str, Any] = {"use_safetensors": True, **NO_CODE}
         if headed:
             auto = transformers.AutoModelForSequenceClassification
-        dtype, device = getattr(torch, self.asked["dtype"]), self.asked["device"]
-        if self.asked["base"] is not None:
+        dtype, device = getattr(torch, self.asked.dtype), self.asked.device
+        if self.asked.base is not None:
             return self._adapted(auto, dtype, options).to(device)
         settings = read_json(self.folder / "config.json") or {}
         if settings.get("quantization_config"):
@@ -55,15 +55,15 @@ class TransformersReader(ExportFiles):
     def _adapted(self, auto: Any, dtype: torch.dtype, options: dict[str, Any]) -> Any:
         from engine.models import saved_models
 
-        if (self.folder / "config.json").exists() and self.asked["labels"] is not None:
+        if (self.folder / "config.json").exists() and self.asked.labels is not None:
             options["config"] = transformers.AutoConfig.from_pretrained(self.folder, **NO_CODE)
             options["ignore_mismatched_sizes"] = True
-        base = auto.from_pretrained(self.asked["base"], dtype=dtype, **options)
+        base = auto.from_pretrained(self.asked.base, dtype=dtype, **options)
         model = saved_models.load_tuned_model(self.folder, base)
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
-        return upcast_head(model) if self.asked["labels"] is not None else model
+        return upcast_head(model) if self.asked.labels is not None else model
 
     @property
     def engine(self) -> str:
@@ -73,8 +73,8 @@ class TransformersReader(ExportFiles):
         """[places, vocabulary] of what stands before each of these places."""
         picked = torch.zeros(1, len(ids), dtype=torch.bool)
         picked[0, [place - 1 for place in places]] = True
-        inputs = torch.tensor([ids], device=self.asked["device"])
-        with torch.inference_mode(), limit_output(self.model, picked.to(self.asked["device"])):
+        inputs = torch.tensor([ids], device=self.asked.device)
+        with torch.inference_mode(), limit_output(self.model, picked.to(self.asked.device)):
             out: np.ndarray = self.model(input_ids=inputs, use_cache=False).logits.float().cpu().numpy()
         return out
 
@@ -88,8 +88,8 @@ class TransformersReader(ExportFiles):
 
     def answers(self, prompts: list[list[int]], on_done: OnDone) -> list[list[int]]:
         """Greedy."""
-        most = self.asked["max_new_tokens"]
-        how = GenerationOptions(most, self.asked["device"], BATCH, steady=True)
+        most = self.asked.max_new_tokens
+        how = GenerationOptions(most, self.asked.device, BATCH, steady=True)
         ends = find_end_tokens(self.model, self.tokenizer)
         new = generate_continuations(
             self.model, self.tokenizer, prompts, how, on_token=lambda done, total: on_done(done, total)
@@ -101,7 +101,7 @@ class TransformersReader(ExportFiles):
         few, made, ends = prompts[:TIMED_PROMPTS], 0, find_end_tokens(self.model, self.tokenizer)
         began = time.perf_counter()
         for prompt in few:
-            how = GenerationOptions(TIMED_TOKENS, self.asked["device"], 1)
+            how = GenerationOptions(TIMED_TOKENS, self.asked.device, 1)
             made += len(
                 trim_answer(generate_continuations(self.model, self.tokenizer, [prompt], how)[0], ends)
             )
@@ -110,7 +110,7 @@ class TransformersReader(ExportFiles):
 
     def classes(self, texts: list[str], on_done: OnDone) -> np.ndarray:
         """Log-probabilities [texts, classes]."""
-        labels = list(self.asked["labels"] or ())
+        labels = list(self.asked.labels or ())
         return compute_class_log_probs(self.model, self.tokenizer, texts, labels, self.asked, on_done)
 
 
@@ -120,11 +120,11 @@ def compute_class_log_probs(
     """Log-probabilities [texts, classes] of a head; a text that is longer than the model reads is cut."""
     whole = classification.encode_texts(tokenizer, np.arange(len(texts)), texts)
     rows: TokenRows = classification.truncate_texts(
-        tokenizer, whole, asked["positions"] or int(whole.lengths.max(initial=1))
+        tokenizer, whole, asked.positions or int(whole.lengths.max(initial=1))
     )[0]
     names = Labels(
         labels, rows.row_ids, np.zeros(len(texts), np.int64), texts, np.zeros(len(labels), np.int64)
     )
     objective = ClassObjective(names, tokenizer.pad_token_id)
-    device = torch.device(asked["device"])
+    device = torch.device(asked.device)
     return objective.predict(model, rows, BATCH, device, lambda done: on_done(done, len(texts)))

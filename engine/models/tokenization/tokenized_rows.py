@@ -302,13 +302,13 @@ class MaskCheckCounts:
 
     def document(self) -> MaskChecks:
         """As the ask `rendering` answers it."""
-        return {
-            "counted": self.counted,
-            "unlocated": self.unlocated,
-            "leaking": self.leaking,
-            "missed": self.missed,
-            "unclosed": self.unclosed,
-        }
+        return MaskChecks(
+            counted=self.counted,
+            unlocated=self.unlocated,
+            leaking=self.leaking,
+            missed=self.missed,
+            unclosed=self.unclosed,
+        )
 
 
 def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> MaskCheckCounts:

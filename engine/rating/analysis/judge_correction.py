@@ -262,10 +262,10 @@ def describe_correction(frame: CorrectionRound | None, reached: Collection[str])
     notices by which it left out what people had said something of before."""
     if frame is None:
         return ""
-    rest = any(why in notice for notice in frame["notices"] for why in reached)
+    rest = any(why in notice for notice in frame.notices for why in reached)
     left = "; it drew from what nobody had been asked about or corrected before, not from all" if rest else ""
-    days = f"{frame['start']:%d %b %H:%M} to {frame['end']:%d %b %H:%M}"
-    return f"Corrected by the round {frame['name']}, for requests of {days}{left}."
+    days = f"{frame.start:%d %b %H:%M} to {frame.end:%d %b %H:%M}"
+    return f"Corrected by the round {frame.name}, for requests of {days}{left}."
 
 
 def _correct_share(answers: Sequence[JudgedAnswer]) -> CorrectedPassRate:

@@ -159,10 +159,10 @@ def list_system_names(round: Round) -> tuple[str, ...]:
     """The names of the models, each once: a second one of the same name gets a number."""
     names: list[str] = []
     for system in round.systems:
-        name, count = system["name"], 1
+        name, count = system.name, 1
         while name in names:
             count += 1
-            name = f"{system['name']} ({count})"
+            name = f"{system.name} ({count})"
         names.append(name)
     return tuple(names)
 

@@ -213,13 +213,13 @@ def find_undecided(
         free = [role for role in ROLES[may_be] if role in form.roles and role not in mapping]
         several = [role for role in form.several if role in ROLES[may_be] and role in mapping]
         undecided.append(
-            {
-                "name": name,
-                "why": POSSIBLE_ROLES[may_be],
-                "values": [key[:MAX_SHOWN_LENGTH] for key, _ in keys.most_common(MAX_SHOWN)],
-                "distinct": len(keys),
-                "roles": [*free, *several],
-            }
+            UnusedColumn(
+                name=name,
+                why=POSSIBLE_ROLES[may_be],
+                values=[key[:MAX_SHOWN_LENGTH] for key, _ in keys.most_common(MAX_SHOWN)],
+                distinct=len(keys),
+                roles=[*free, *several],
+            )
         )
     return undecided
 

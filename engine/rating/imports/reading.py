@@ -321,16 +321,15 @@ def refuse_open_questions(file: RatingsFile) -> None:
 
 def _build_undecided_error(undecided: Sequence[UnusedColumn]) -> DataError:
     named = "; ".join(
-        f"{column['name']!r} ({', '.join(column['values'])}) {column['why']}"
-        for column in undecided[:MAX_NAMED]
+        f"{column.name!r} ({', '.join(column.values)}) {column.why}" for column in undecided[:MAX_NAMED]
     )
     more = f", and {len(undecided) - MAX_NAMED} more" if len(undecided) > MAX_NAMED else ""
     uses = [
-        f"--column {shlex.quote('='.join((role, column['name'])))}"
+        f"--column {shlex.quote('='.join((role, column.name)))}"
         for column in undecided
-        for role in column["roles"][:2]
+        for role in column.roles[:2]
     ]
-    left = " ".join(f"--ignore {shlex.quote(column['name'])}" for column in undecided)
+    left = " ".join(f"--ignore {shlex.quote(column.name)}" for column in undecided)
     which = "a column" if len(undecided) == 1 else "columns"
     use = f"Say how they are used, such as {' or '.join(uses[:2])}. " if uses else ""
     return DataError(

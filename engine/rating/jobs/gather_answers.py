@@ -138,19 +138,19 @@ def run(job: WorkerJob) -> RoundResult:
     checks = _build_check_items(job, config, items, notices)
     _write(job, [*items, *checks])
     kinds = Counter(item.check for item in checks)
-    details: RoundDetails = {
-        "rows": rows + left_out,
-        "drawn": len(items),
-        "named": int(named.sum()),
-        "left_out": left_out,
-        "empty": sum(not (answer or "").strip() for item in items for answer in item.answers),
-        "same": sum(len(set(item.answers)) < len(item.answers) for item in items),
-        "gold": kinds["gold"],
-        "attention": kinds["attention"],
-        "qualification": kinds["qualification"],
-        "notices": notices,
-        "filters": _list_filters(job, config),
-    }
+    details = RoundDetails(
+        rows=rows + left_out,
+        drawn=len(items),
+        named=int(named.sum()),
+        left_out=left_out,
+        empty=sum(not (answer or "").strip() for item in items for answer in item.answers),
+        same=sum(len(set(item.answers)) < len(item.answers) for item in items),
+        gold=kinds["gold"],
+        attention=kinds["attention"],
+        qualification=kinds["qualification"],
+        notices=notices,
+        filters=_list_filters(job, config),
+    )
     return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
 
 
@@ -166,7 +166,7 @@ def _find_common_rows(answered: Sequence[AnswersByRow], systems: Sequence[RoundS
     shared = set(answered[0]).intersection(*answered[1:])
     if shared:
         return np.array(sorted(shared), np.int64)
-    silent = [system["name"] for system, rows in zip(systems, answered, strict=True) if not rows]
+    silent = [system.name for system, rows in zip(systems, answered, strict=True) if not rows]
     if silent:
         raise DataError(f"{silent[0]} answered no prompt.", fix="Choose one that did.", field="models")
     raise DataError(
@@ -181,7 +181,7 @@ def _find_model_mentions(
     systems: Sequence[RoundSystem],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows, and to which of them an answer names a model."""
-    words = list_model_words([name for system in systems for name in (system["name"], system["model"])])
+    words = list_model_words([name for system in systems for name in (system.name, system.model)])
     flags = [any(mentions_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
     return row_ids, np.array(flags, bool)
 
@@ -198,7 +198,7 @@ def _choose_informative_rows(
     assert config.items is not None
     judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.order.get("judgings", [])]
     texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
-    evaluations = [system["evaluation_id"] for system in systems if system["evaluation_id"]]
+    evaluations = [system.evaluation_id for system in systems if system.evaluation_id]
     scores = [JobDir(job.home.jobs / evaluation_id).scores for evaluation_id in evaluations]
     measures = measure_disagreement(row_ids.tolist(), texts, scores, judgings)
     chosen = select_prompts(measures, config.items, seed=config.seed)

@@ -28,7 +28,7 @@ from engine.worker.progress import RowProgressReporter
 from store.core.errors import DataError
 from store.core.formatting import plural
 from store.core.job_folder import write_atomically
-from store.core.rating_schemas import RoundItem, RoundResult, RoundSystem
+from store.core.rating_schemas import RoundDetails, RoundItem, RoundResult, RoundSystem
 from store.rating.config import ImportRound
 
 VOTES = "votes.parquet"
@@ -88,23 +88,23 @@ def _write_results(job: WorkerJob, collected: CollectedRatings) -> RoundResult:
     with write_atomically(job.dir.path / VOTES) as unfinished:
         pq.write_table(_build_ratings_table(collected), unfinished)
     systems: list[RoundSystem] = [
-        {"name": name, "evaluation_id": None, "run_id": None, "model": "", "checkpoint": ""}
+        RoundSystem(name=name, evaluation_id=None, run_id=None, model="", checkpoint="")
         for name in collected.models
     ]
     texts = [list(item.answers.values()) for item in collected.items]
     return {
         "systems": systems,
         "dataset_id": None,
-        "details": {
-            "rows": len(items),
-            "drawn": len(items),
-            "named": 0,
-            "left_out": 0,
-            "empty": sum(not text.strip() for item in texts for text in item),
-            "same": sum(len(set(item)) < len(item) for item in texts),
-            "gold": 0,
-            "notices": list_notices(collected),
-        },
+        "details": RoundDetails(
+            rows=len(items),
+            drawn=len(items),
+            named=0,
+            left_out=0,
+            empty=sum(not text.strip() for item in texts for text in item),
+            same=sum(len(set(item)) < len(item) for item in texts),
+            gold=0,
+            notices=list_notices(collected),
+        ),
         "elsewhere": {
             "protocol": collected.form.protocol,
             "ratings": len(collected.ratings),

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from engine.data.readers.source_reader import open_source
@@ -21,7 +22,7 @@ from engine.rating.imports.reading import (
 )
 from engine.worker.job import WorkerJob
 from store.rating.config import ImportRound
-from store.rating.schemas import RatingFileSummary, RatingParticipant, RatingPreview
+from store.rating.schemas import RatingFileSummary, RatingParticipant, RatingPreview, UnclearValue
 
 MAX_SECONDS = 6.0  # that rows are read for; of a file that takes longer the beginning is counted
 SHOWN, CUT = 8, 300  # ratings, and characters of each text
@@ -45,33 +46,33 @@ def run(job: WorkerJob) -> RatingFileSummary:
 
         collected, rows, whole = collect_ratings(file, config, look)
     if not collected.ratings:
-        seen["problem"] = "No row has a rating that can be taken."
+        seen.problem = "No row has a rating that can be taken."
     return _add_counts(seen, collected, rows, whole)
 
 
 def _describe_file(file: RatingsFile) -> RatingFileSummary:
     chosen = file.chosen
-    return {
-        "form": chosen.form.name if chosen.form else None,
-        "mapping": chosen.mapping,
-        "values": file.meanings.values,
-        "columns": file.head.columns[:MAX_COLUMNS],
-        "ignored": list_unused_columns(file.head, chosen.mapping),
-        "undecided": file.undecided,
-        "unclear": [{"value": value, "rows": rows} for value, rows in file.meanings.unclear.items()],
-        "problem": chosen.problem,
-        "whole": False,
-        "rows": 0,
-        "ratings": 0,
-        "prompts": 0,
-        "models": [],
-        "model_count": 0,
-        "raters": [],
-        "rater_count": 0,
-        "left_out": {},
-        "notices": [],
-        "first": [],
-    }
+    return RatingFileSummary(
+        form=chosen.form.name if chosen.form else None,
+        mapping=chosen.mapping,
+        values=file.meanings.values,
+        columns=file.head.columns[:MAX_COLUMNS],
+        ignored=list_unused_columns(file.head, chosen.mapping),
+        undecided=file.undecided,
+        unclear=[UnclearValue(value=value, rows=rows) for value, rows in file.meanings.unclear.items()],
+        problem=chosen.problem,
+        whole=False,
+        rows=0,
+        ratings=0,
+        prompts=0,
+        models=[],
+        model_count=0,
+        raters=[],
+        rater_count=0,
+        left_out={},
+        notices=[],
+        first=[],
+    )
 
 
 def _add_counts(
@@ -79,39 +80,37 @@ def _add_counts(
 ) -> RatingFileSummary:
     collected.scales.criteria()  # scores that no rubric can hold are refused here as in the import
     names = list(collected.models)
-    counts = {
-        "whole": whole,
-        "rows": rows,
-        "ratings": len(collected.ratings),
-        "prompts": len(collected.items),
-        "model_count": len(names),
-        "rater_count": len(collected.raters),
-        "left_out": dict(collected.reasons.most_common(MAX_REASONS)),
-        "notices": list_notices(collected),
-    }
-    lists = {
-        "models": _list_names(collected.rated),
-        "raters": _list_names(collected.raters),
-        "first": [_build_line(collected, names, rating) for rating in collected.ratings[:SHOWN]],
-    }
-    return {**seen, **counts, **lists}  # type: ignore[typeddict-item]
+    return replace(
+        seen,
+        whole=whole,
+        rows=rows,
+        ratings=len(collected.ratings),
+        prompts=len(collected.items),
+        model_count=len(names),
+        rater_count=len(collected.raters),
+        left_out=dict(collected.reasons.most_common(MAX_REASONS)),
+        notices=list_notices(collected),
+        models=_list_names(collected.rated),
+        raters=_list_names(collected.raters),
+        first=[_build_line(collected, names, rating) for rating in collected.ratings[:SHOWN]],
+    )
 
 
 def _list_names(counts: Counter[str]) -> list[RatingParticipant]:
-    return [{"name": name, "ratings": count} for name, count in counts.most_common(MAX_NAMES)]
+    return [RatingParticipant(name=name, ratings=count) for name, count in counts.most_common(MAX_NAMES)]
 
 
 def _build_line(collected: CollectedRatings, names: list[str], rating: CollectedRating) -> RatingPreview:
     item = collected.items[rating.item_id]
     models = [names[system] for system in rating.systems]
     answers = [item.answers.get(system) for system in rating.systems]
-    return {
-        "prompt": _truncate(item.prompt[-1][1]),
-        "models": models,
-        "answers": [None if text is None else _truncate(text) for text in answers],
-        "rater": rating.rater,
-        "rating": _describe_rating(rating, models),
-    }
+    return RatingPreview(
+        prompt=_truncate(item.prompt[-1][1]),
+        models=models,
+        answers=[None if text is None else _truncate(text) for text in answers],
+        rater=rating.rater,
+        rating=_describe_rating(rating, models),
+    )
 
 
 def _describe_rating(rating: CollectedRating, models: list[str]) -> str:

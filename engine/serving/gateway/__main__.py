@@ -144,7 +144,7 @@ FAILED, ALREADY = 1, 3
 
 async def _serve(folder: Path, command: Sequence[str]) -> None:
     gateway = Gateway(folder, command)
-    host, port = gateway.config["host"], gateway.config["port"]
+    host, port = gateway.config.host, gateway.config.port
     listener = listen(host, port)
     gateway.address = f"http://{format_url_host(host)}:{listener.getsockname()[1]}"
     write_record(folder / "gateway.json", gateway.address, os.getpid())

@@ -52,7 +52,7 @@ class RequestHandler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
         request_id = gateway.ids.new(self._kind, self._prefix)
-        call = Call(gateway.config["endpoint_id"], request_id, self._kind, self._form())
+        call = Call(gateway.config.endpoint_id, request_id, self._kind, self._form())
         gateway.active.add(call)
         watching: asyncio.Task[None] | None = None
         try:
@@ -68,7 +68,7 @@ class RequestHandler:
             if call.cut_reason is None or (task := asyncio.current_task()) is None:
                 raise
             task.uncancel()
-            await self._refuse(call, call.refusal(gateway.config["limits"]["seconds"]), send)
+            await self._refuse(call, call.refusal(gateway.config.limits.seconds), send)
         except Exception:
             log.exception("A request failed")
             await self._refuse(call, Refusal(500, "internal_error", "The gateway failed; see its log."), send)
@@ -81,13 +81,13 @@ class RequestHandler:
     async def _admit(self, call: Call, scope: Scope, receive: Receive) -> ModelRoutes:
         """Who asks, and what. Raises Refusal and ClientGone."""
         gateway = self._gateway
-        limits = gateway.config["limits"]
+        limits = gateway.config.limits
         if gateway.draining:
             raise build_draining_refusal()
         call.key = gateway.keys.of_request(scope)
         gateway.keys.spend_request(call.key)
-        content = await request_bodies.read_body(scope, receive, limits["body_bytes"])
-        call.limit(limits["seconds"])
+        content = await request_bodies.read_body(scope, receive, limits.body_bytes)
+        call.limit(limits.seconds)
         call.body = call.form.asked(request_bodies.parse(content))
         if "model" not in call.body:
             raise Refusal(400, "missing_parameter", "model is missing.", param="model")
@@ -96,13 +96,13 @@ class RequestHandler:
         obeyed = model.obeyed()
         if obeyed or model.live.can_answer:
             request_bodies.check_fields(call.body, REQUIRED_FIELDS[self._kind], obeyed, model.name)
-        request_bodies.check_tokens(call.body, limits["max_tokens"])
+        request_bodies.check_tokens(call.body, limits.max_tokens)
         request_bodies.check_format(call.body)
         if "tools" in call.body:
             await asyncio.to_thread(request_bodies.check_tools, call.body)
         call.user, call.group = request_bodies.get_user(call.body), request_bodies.get_group(call.body)
         self._hold_tokens(call, model, obeyed)
-        call.sampled = is_in_share(call.request_id, gateway.config["log"]["sample"])
+        call.sampled = is_in_share(call.request_id, gateway.config.log.sample)
         return model
 
     def _hold_tokens(self, call: Call, model: ModelRoutes, obeyed: Collection[str]) -> None:
@@ -124,7 +124,7 @@ class RequestHandler:
         capabilities = model.live.backend.capabilities
         if capabilities is None:
             return
-        kinds = capabilities["kinds"]
+        kinds = capabilities.kinds
         if call.kind == "chat" and "chat" not in kinds and "labels" in kinds:
             call.kind = "labels"
         if call.kind not in kinds:
@@ -144,7 +144,7 @@ class RequestHandler:
         for place, route in enumerate(routes):
             if call.route and trouble:
                 call.route.counts.add(trouble.status, 0)
-            call.route, call.role = route, route.document["role"]
+            call.route, call.role = route, route.document.role
             if not route.can_answer:
                 trouble = build_not_ready_refusal(model.name, route.backend.why_not)
                 continue
@@ -249,7 +249,7 @@ async def _watch(receive: Receive, call: Call) -> None:
 
 def _list_routes(call: Call, model: ModelRoutes) -> list[Route]:
     """Whom to ask, in this order: the one that was chosen, the live one for a candidate, the fallbacks."""
-    call.dealt = model.dealt(call.sticky()).document["version"]
+    call.dealt = model.dealt(call.sticky()).document.version
     chosen = model.choose(call.sticky())
     live = [] if chosen is model.live else [model.live]
     return [chosen, *live, *(route for route in model.fallbacks if _can_stand_in(route, call))]
@@ -261,9 +261,9 @@ def _can_stand_in(route: Route, call: Call) -> bool:
     return bool(
         route.can_answer
         and capabilities
-        and call.kind in capabilities["kinds"]
+        and call.kind in capabilities.kinds
         and request_bodies.list_requested_fields(call.body)
-        <= {*REQUIRED_FIELDS[call.kind], *capabilities["fields"], *request_bodies.GATEWAY_FIELDS}
+        <= {*REQUIRED_FIELDS[call.kind], *capabilities.fields, *request_bodies.GATEWAY_FIELDS}
     )
 
 

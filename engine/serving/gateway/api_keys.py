@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class ApiKeys:
         self._stamp = FileStamp(path)
         self._by_secret: dict[str, GatewayKey] = {}
         self._minutes: dict[str, deque[float]] = {}
-        self._used = {use["key_id"]: use for use in used}
+        self._used = {use.key_id: use for use in used}
         self._held: Counter[str] = Counter()
 
     def look(self) -> None:
@@ -105,8 +106,8 @@ class ApiKeys:
         now = self._clock()
         self._check_minute(key, now)
         use = self._today(key["key_id"], now)
-        use["requests"] += 1
-        use["used_at"] = now
+        use.requests += 1
+        use.used_at = now
 
     def _check_minute(self, key: GatewayKey, now: float) -> None:
         most = key["requests_per_minute"]
@@ -133,7 +134,7 @@ class ApiKeys:
         most = key["tokens_per_day"]
         if most is None:
             return bound
-        left = max(0, most - self._today(key["key_id"], self._clock())["tokens"])
+        left = max(0, most - self._today(key["key_id"], self._clock()).tokens)
         wanted = bound
         if obeys_length and not names_length:
             bound = bound.shortened(left)
@@ -159,7 +160,7 @@ class ApiKeys:
         most, key_id = key["tokens_per_day"], key["key_id"]
         if most is None:
             return None
-        return max(0, most - self._today(key_id, self._clock())["tokens"] - self._held[key_id])
+        return max(0, most - self._today(key_id, self._clock()).tokens - self._held[key_id])
 
     def settle_tokens(self, key: GatewayKey, held: int, tokens: int) -> None:
         """A request has ended: give back what was held for it, and count what it took."""
@@ -168,7 +169,7 @@ class ApiKeys:
         if self._held[key_id] <= 0:
             del self._held[key_id]
         if tokens:
-            self._today(key_id, self._clock())["tokens"] += tokens
+            self._today(key_id, self._clock()).tokens += tokens
 
     def _too_much(self, bound: TokenBound, most: int, left: int, *, obeys_length: bool) -> Refusal:
         now, least = self._clock(), bound.prompt + bound.answers * (1 if obeys_length else bound.length)
@@ -191,13 +192,13 @@ class ApiKeys:
     def used(self) -> list[KeyUse]:
         """What each key has used today, for `state.json`: as it is now, whatever is counted before that is
         written."""
-        return [{**use} for use in self._used.values()]
+        return [replace(use) for use in self._used.values()]
 
     def _today(self, key_id: str, now: float) -> KeyUse:
         day = format_quota_day(now)
         use = self._used.get(key_id)
-        if use is None or use["day"] != day:
-            use = {"key_id": key_id, "day": day, "tokens": 0, "requests": 0, "used_at": now}
+        if use is None or use.day != day:
+            use = KeyUse(key_id=key_id, day=day, tokens=0, requests=0, used_at=now)
             self._used[key_id] = use
         return use
 
@@ -220,16 +221,16 @@ def _describe_bound(bound: TokenBound) -> str:
 
 log = logging.getLogger(__name__)
 
-BEGINNING: LogPosition = {"number": 0, "size": 0}
+BEGINNING = LogPosition(number=0, size=0)
 SLACK = 1.0  # s: the clock of files is coarser
 NOT_ADMITTED = "requests_per_minute"  # refused before it counts as a request
 
 
 def restore_usage(before: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
     """Of all keys. Where nobody told anything, the whole of today is read anew."""
-    used: dict[str, KeyUse] = {use["key_id"]: {**use} for use in before["keys"]} if before else {}
-    told_at = before["at"] if before else 0.0
-    place = before.get("counted") if before else BEGINNING
+    used: dict[str, KeyUse] = {use.key_id: replace(use) for use in before.keys} if before else {}
+    told_at = before.at if before else 0.0
+    place = before.counted if before else BEGINNING
     try:
         for line in files.since(place, max(told_at, now - now % DAY) - SLACK) if place else ():
             _add(used, line, told_at, format_quota_day(now))
@@ -247,9 +248,9 @@ def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None
     if format_quota_day(end) != today:
         return
     use = used.get(key_id)
-    if use is None or use["day"] != today:
-        use = used[key_id] = {"key_id": key_id, "day": today, "tokens": 0, "requests": 0, "used_at": at}
-    use["tokens"] += line["tokens"]
+    if use is None or use.day != today:
+        use = used[key_id] = KeyUse(key_id=key_id, day=today, tokens=0, requests=0, used_at=at)
+    use.tokens += line["tokens"]
     if at > told_at and line["error"] != NOT_ADMITTED:  # others are counted when they come
-        use["requests"] += 1
-        use["used_at"] = max(use["used_at"], at)
+        use.requests += 1
+        use.used_at = max(use.used_at, at)

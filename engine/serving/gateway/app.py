@@ -93,10 +93,10 @@ class FeedbackApp:
         key = gateway.keys.of_request(scope)
         gateway.keys.spend_request(key)
         body = request_bodies.parse(
-            await request_bodies.read_body(scope, receive, gateway.config["limits"]["body_bytes"])
+            await request_bodies.read_body(scope, receive, gateway.config.limits.body_bytes)
         )
         line = self._line(body, key["person_id"])
-        if gateway.config["log"]["redact"]:
+        if gateway.config.log.redact:
             line = await asyncio.to_thread(_redact_feedback, line)
         if not gateway.feedback_log.append(line):
             raise Refusal(
@@ -136,7 +136,7 @@ class FeedbackApp:
         return {
             "feedback_id": f"fb-{secrets.token_hex(12)}",
             "request_id": request_id,
-            "endpoint_id": self._gateway.config["endpoint_id"],
+            "endpoint_id": self._gateway.config.endpoint_id,
             "at": time.time(),
             "person_id": person_id,
             "kind": kind,
@@ -202,7 +202,7 @@ def build(gateway: Gateway) -> Starlette:
             Route("/health", _LivenessProbe(), methods=["GET"]),
             Route("/ready", readiness, methods=["GET"]),
         ],
-        middleware=[Middleware(_HostCheck, names=HostNames(gateway.config["allow_host"]))],
+        middleware=[Middleware(_HostCheck, names=HostNames(gateway.config.allow_host))],
         exception_handlers={HTTPException: _handle_http_error},
     )
 

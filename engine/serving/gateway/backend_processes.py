@@ -25,6 +25,7 @@ from typing import Literal
 from engine.serving.gateway.backend_http import CONNECT_SECONDS, BackendClient, BackendConnectionError
 from engine.serving.gateway.request_bodies import TOKENS, Refusal
 from store.core.addresses import AddressPolicy
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, ModelError, TunebenchError
 from store.core.job_folder import read_json, write_json
 from store.core.schemas import ErrorDocument
@@ -122,7 +123,7 @@ class Backend:
     ) -> None:
         self._policy = policy
         self.document, self.folder, self._home, self._command = document, folder, home, command
-        self.slots = Slots(document["max_streams"], queue)
+        self.slots = Slots(document.max_streams, queue)
         self.phase: Literal["starting", "ready", "failed", "stopped"] = "starting"
         self.error: ErrorDocument | None = None
         self.capabilities: Capabilities | None = None
@@ -142,7 +143,7 @@ class Backend:
 
     def set_policy(self, policy: AddressPolicy) -> None:
         """Where an address may be from now on; connections that are kept were opened by the old word."""
-        if policy.networks == self._policy.networks or self.document["engine"] != "remote":
+        if policy.networks == self._policy.networks or self.document.engine != "remote":
             return
         self._policy = policy
         if self.client:
@@ -165,26 +166,26 @@ class Backend:
     def longest_answer(self) -> int:
         """Tokens of an answer for which a request names no number. A server that obeys no number goes on to
         the end of its context."""
-        most, capabilities = self.document["most_answer"], self.capabilities
-        if capabilities is None or any(name in capabilities["fields"] for name in TOKENS):
+        most, capabilities = self.document.most_answer, self.capabilities
+        if capabilities is None or any(name in capabilities.fields for name in TOKENS):
             return most
-        return max(most, capabilities["context"] or 0)
+        return max(most, capabilities.context or 0)
 
     def state(self) -> BackendState:
         """For `state.json`."""
-        return {
-            "backend_id": self.document["backend_id"],
-            "engine": self.document["engine"],
-            "model": self.document["model"],
-            "phase": self.phase,
-            "error": self.error,
-            "seconds": self._seconds,
-            "starts": self.starts,
-            "running": self.slots.running,
-            "waiting": self.slots.waiting,
-            "capabilities": self.capabilities,
-            "unreachable_since": self._unreachable_since,
-        }
+        return BackendState(
+            backend_id=self.document.backend_id,
+            engine=self.document.engine,
+            model=self.document.model,
+            phase=self.phase,
+            error=self.error,
+            seconds=self._seconds,
+            starts=self.starts,
+            running=self.slots.running,
+            waiting=self.slots.waiting,
+            capabilities=self.capabilities,
+            unreachable_since=self._unreachable_since,
+        )
 
     async def end(self) -> None:
         """Let it finish and end; answers under way are the caller's to wait for. One that has ended is left
@@ -199,14 +200,14 @@ class Backend:
         await self._end_process()
         if self.client:
             self.client.close()
-        if self.document["engine"] != "remote":
+        if self.document.engine != "remote":
             shutil.rmtree(self._socket().parent, ignore_errors=True)
         self._ended = True
 
     # -- its life -----------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        if self.document["engine"] == "remote":
+        if self.document.engine == "remote":
             self._take_remote()
             await self._watch_remote()
             return
@@ -229,7 +230,7 @@ class Backend:
             self.phase = "starting"
 
     def _take_remote(self) -> None:
-        url, variable = self.document["url"], self.document["key_env"]
+        url, variable = self.document.url, self.document.key_env
         assert url
         self.client = None  # one that was there holds to the old policy
         self._missed, self._unreachable_since = 0, None
@@ -249,7 +250,7 @@ class Backend:
             )
             return
         self.client = BackendClient(url=url, key=key, policy=self._policy)
-        self.capabilities = self.document["capabilities"]
+        self.capabilities = self.document.capabilities
         self.phase, self.error = "ready", None
 
     async def _watch_remote(self) -> None:
@@ -292,7 +293,7 @@ class Backend:
         since = datetime.fromtimestamp(self._unreachable_since, UTC)
         self._fail(
             ModelError(
-                f"{self.document['url']} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {why}.",
+                f"{self.document.url} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {why}.",
                 fix=f"Start the server there, or give the endpoint another address. It is tried every"
                 f" {UNREACHABLE_SECONDS:.0f} seconds, and used as soon as it can be reached.",
             )
@@ -307,7 +308,7 @@ class Backend:
         except TunebenchError as error:
             self._fail(error)
         except (OSError, BackendConnectionError) as error:
-            self._fail(ModelError(f"{self.document['model']} could not be started: {error}."))
+            self._fail(ModelError(f"{self.document.model} could not be started: {error}."))
         if self.phase == "failed":
             await self._end_process()
 
@@ -336,19 +337,19 @@ class Backend:
     def _spec(self, socket: str) -> BackendSpec:
         """As a backend reads it."""
         served = self.document
-        assert served["engine"] != "remote"
+        assert served.engine != "remote"
         return {
-            "engine": served["engine"],
-            "model": served["model"],
-            "adapters": served["adapters"],
-            "names": served["names"],
-            "dtype": served["dtype"],
-            "threads": served["threads"],
-            "max_streams": served["max_streams"],
-            "max_tokens": served["max_tokens"],
-            "most_answer": served["most_answer"],
-            "context": served["context"],
-            "labels": served["labels"],
+            "engine": served.engine,
+            "model": served.model,
+            "adapters": served.adapters,
+            "names": served.names,
+            "dtype": served.dtype,
+            "threads": served.threads,
+            "max_streams": served.max_streams,
+            "max_tokens": served.max_tokens,
+            "most_answer": served.most_answer,
+            "context": served.context,
+            "labels": served.labels,
             "socket": socket,
             "home": self._home,
             "parent": os.getpid(),
@@ -358,7 +359,7 @@ class Backend:
         """In its folder where the system takes a path of that length, else among the temporary files."""
         usual = self.folder / "run" / "socket"
         if len(os.fsencode(usual)) > SOCKET_BYTES:
-            own = f"tunebench-{os.getpid()}-{self.document['backend_id']}"
+            own = f"tunebench-{os.getpid()}-{self.document.backend_id}"
             usual = Path(tempfile.gettempdir()) / own / "socket"
         usual.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return usual
@@ -374,12 +375,12 @@ class Backend:
                 raise _build_error(failed)
             if process.returncode is not None:
                 raise ModelError(
-                    f"{self.document['model']} ended with code {process.returncode} before it was ready."
+                    f"{self.document.model} ended with code {process.returncode} before it was ready."
                     f" {self._last_words()}".strip(),
                     fix=f"Its whole log is {self.folder / 'log.txt'}.",
                 )
             await asyncio.sleep(POLL_SECONDS)
-        capabilities: Capabilities = ready["capabilities"]
+        capabilities = parse_document(Capabilities, ready["capabilities"])
         await client.document("GET", "/health")
         self.capabilities, self.phase, self.error = capabilities, "ready", None
 
@@ -388,7 +389,7 @@ class Backend:
         if self.phase != "stopped":
             self._fail(
                 ModelError(
-                    f"{self.document['model']} ended with code {code} and is started again."
+                    f"{self.document.model} ended with code {code} and is started again."
                     f" {self._last_words()}".strip(),
                     fix=f"Its whole log is {self.folder / 'log.txt'}.",
                 )

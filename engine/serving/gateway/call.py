@@ -116,7 +116,7 @@ class Call:
     @property
     def head(self) -> JsonObject:
         """What a document of its answer begins with."""
-        version = self.route.document["version"] if self.route else ""
+        version = self.route.document.version if self.route else ""
         return {"id": self.request_id, "created": int(self.at), "model": version}
 
     def sticky(self) -> str:
@@ -153,7 +153,7 @@ class Call:
             "at": self.at,
             "kind": self.kind,
             "model": model[:200] if isinstance(model, str) else "",
-            "version": self.route.document["version"] if self.route else "",
+            "version": self.route.document.version if self.route else "",
             "role": self.role,
             "person_id": key["person_id"] if key else None,
             "user": _hash_user(self.endpoint_id, self.user) if self.user else None,
@@ -244,13 +244,13 @@ class Attempt:
     def _body(self) -> bytes:
         """As the backend knows the model, and with counts of tokens at the end of a stream where it can."""
         body = {name: value for name, value in self._call.body.items() if name not in OWN_FIELDS}
-        body["model"] = self.route.document["asked_as"]
+        body["model"] = self.route.document.asked_as
         self._limit_answer(body)
         if body.get("stream"):
             options = body.get("stream_options")
             self._wants_usage = bool(isinstance(options, dict) and options.get("include_usage"))
             capabilities = self.route.backend.capabilities
-            if capabilities and "stream_options" in capabilities["fields"] and options is None:
+            if capabilities and "stream_options" in capabilities.fields and options is None:
                 body["stream_options"] = {"include_usage": True}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -260,15 +260,15 @@ class Attempt:
         so nothing is said to it of a chat. Of a completion it is, as the protocol's own length is 16 tokens,
         and a refusal is clearer than an answer that ends there."""
         backend = self.route.backend
-        if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
+        if backend.document.engine != "remote" or self._call.kind not in ("chat", "completion"):
             return
-        fields = backend.capabilities["fields"] if backend.capabilities else []
+        fields = backend.capabilities.fields if backend.capabilities else []
         obeyed = [name for name in TOKENS if name in fields]
-        context = backend.capabilities["context"] if backend.capabilities else None
-        fills_context = context is not None and context <= backend.document["most_answer"]
+        context = backend.capabilities.context if backend.capabilities else None
+        fills_context = context is not None and context <= backend.document.most_answer
         bounded = self._call.kind == "chat" and fills_context
         if obeyed and not bounded and not any(name in body for name in TOKENS):
-            body[obeyed[0]] = backend.document["most_answer"]
+            body[obeyed[0]] = backend.document.most_answer
 
     async def whole(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """An answer that is one document, as the caller gets it. Raises BackendBroken."""
@@ -337,14 +337,14 @@ class Attempt:
     def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
         """Note what it says. An address elsewhere has nothing to tell beside its answer."""
         self._call.seen.read(document)
-        own = tally if self.route.backend.document["engine"] != "remote" else None
+        own = tally if self.route.backend.document.engine != "remote" else None
         self._call.seen.tally = own
         self._call.seen.invalid_calls = own.invalid_calls if own else None
 
     def _passed_on(self, document: JsonObject, written: Callable[[JsonObject], bytes]) -> bytes:
         """As the caller gets it: by the id that feedback takes, and the version that answered."""
         document["id"] = self._call.request_id
-        document["model"] = self.route.document["version"]
+        document["model"] = self.route.document.version
         try:
             return written(document)
         except (ValueError, RecursionError) as error:

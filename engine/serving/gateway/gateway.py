@@ -24,6 +24,7 @@ from engine.serving.gateway.log_files import LogFiles, RequestIds
 from engine.serving.gateway.routing import HourCounts, RoutingTable
 from engine.serving.gateway.shadow_traffic import ShadowQueue
 from store.core.addresses import AddressPolicy
+from store.core.documents import parse_document, parse_optional_document
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
@@ -53,7 +54,7 @@ class Gateway:
         used = api_keys.restore_usage(before, self.request_log, time.time())
         self.keys = ApiKeys(folder / "keys.json", used, SteadyClock())
         self.feedback_log = LogFiles(folder / "log", "feedback")
-        self.shadows = ShadowQueue(self, self.config["limits"]["shadow_queue"])
+        self.shadows = ShadowQueue(self, self.config.limits.shadow_queue)
         self.hour = HourCounts()
         self.active: set[Call] = set()
         self.started_at = time.time()
@@ -64,7 +65,7 @@ class Gateway:
         self._error: ErrorDocument | None = None
         self._switching = ""
         self._fallbacks = 0
-        self._asked_at = self.config["asked_at"]
+        self._asked_at = self.config.asked_at
         self._loops: list[asyncio.Task[None]] = []
         self.table = RoutingTable((), {})
 
@@ -73,7 +74,7 @@ class Gateway:
     async def begin(self) -> None:
         """Start the backends and the loops; returns before the backends are ready."""
         self._backends = self._new_backends(self.config)
-        self.table = RoutingTable(self.config["models"], self._backends)
+        self.table = RoutingTable(self.config.models, self._backends)
         self.shadows.begin()
         loops = (
             (self._look_at_keys, POLL_SECONDS),
@@ -86,7 +87,7 @@ class Gateway:
     async def drain(self) -> None:
         """Take nothing new, and wait for what is under way, up to the limit."""
         self.draining = True
-        end = time.monotonic() + self.config["limits"]["drain_seconds"]
+        end = time.monotonic() + self.config.limits.drain_seconds
         await self._tell()
         while self.active and time.monotonic() < end:
             await asyncio.sleep(IDLE_POLL)
@@ -107,15 +108,15 @@ class Gateway:
     def _new_backends(self, config: EndpointConfig) -> dict[str, Backend]:
         """Those that this config needs: the ones that are there, and new ones, which are started."""
         backends: dict[str, Backend] = {}
-        policy = AddressPolicy.of(config.get("networks", ()), Home(config["home"]))
-        for document in config["backends"]:
-            backend_id = document["backend_id"]
+        policy = AddressPolicy.of((config.networks or ()), Home(config.home))
+        for document in config.backends:
+            backend_id = document.backend_id
             backend = self._backends.get(backend_id)
             if backend is None or backend.has_given_up:
                 folder = self.folder / "backends" / backend_id
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                queue = config["limits"]["queue"]
-                backend = Backend(document, folder, config["home"], policy, queue, self._command)
+                queue = config.limits.queue
+                backend = Backend(document, folder, config.home, policy, queue, self._command)
                 backend.begin()
             backend.set_policy(policy)
             backends[backend_id] = backend
@@ -138,7 +139,7 @@ class Gateway:
         """Bring up what a new config needs beside what is there, then let it take force."""
         try:
             config = _read(self.folder / "config.json")
-            await self._end_failed({document["backend_id"] for document in config["backends"]})
+            await self._end_failed({document.backend_id for document in config.backends})
             backends = self._new_backends(config)
         except (ConfigError, KeyError, OSError) as error:
             self._error = ConfigError(f"config.json can't be used: {error}", field="config").to_dict()
@@ -146,14 +147,14 @@ class Gateway:
         new = {name: backend for name, backend in backends.items() if self._backends.get(name) is not backend}
         self._switching = f"{len(new)} new backends start" if new else ""
         await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
-        self._switching, self._asked_at = "", config["asked_at"]
+        self._switching, self._asked_at = "", config.asked_at
         failed = [new[name] for name in new if new[name].has_given_up and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
             await self._stay(new)
             return
         try:
-            table = RoutingTable(config["models"], backends)
+            table = RoutingTable(config.models, backends)
         except (KeyError, StopIteration) as error:
             self._error = ConfigError(f"config.json can't be used: {error!r}", field="config").to_dict()
             await self._stay(new)
@@ -161,7 +162,7 @@ class Gateway:
         leaving = [backend for name, backend in self._backends.items() if backends.get(name) is not backend]
         self.config, self.table, self._backends, self._error = config, table, backends, None
         for backend in backends.values():
-            backend.slots.queue = config["limits"]["queue"]
+            backend.slots.queue = config.limits.queue
         for backend in leaving:
             task = asyncio.create_task(self._let_go(backend))
             self._leaving.add(task)
@@ -179,12 +180,12 @@ class Gateway:
         """Keep to the config that is in force, whose backends among the new ones were tried again."""
         again = {name: backend for name, backend in new.items() if name in self._backends}
         self._backends = self._backends | again
-        self.table = RoutingTable(self.config["models"], self._backends)
+        self.table = RoutingTable(self.config.models, self._backends)
         await asyncio.gather(*(backend.end() for name, backend in new.items() if name not in again))
 
     async def _let_go(self, backend: Backend) -> None:
         """End a backend that nothing is sent to any more, once its answers are through."""
-        end = time.monotonic() + self.config["limits"]["seconds"]
+        end = time.monotonic() + self.config.limits.seconds
         while backend.slots.running + backend.slots.waiting and time.monotonic() < end:
             await asyncio.sleep(IDLE_POLL)
         await backend.end()
@@ -202,7 +203,7 @@ class Gateway:
             self._fallbacks += call.role == "fallback" and status == 200
         if status == 401 and call.key is None:
             return  # whoever has no key can't fill the disk
-        if call.sampled and self.config["log"]["redact"]:
+        if call.sampled and self.config.log.redact:
             from engine.serving.gateway.redaction import redact
 
             line = await asyncio.to_thread(call.line, status, error, redact)
@@ -237,27 +238,27 @@ class Gateway:
         """How it stands."""
         lost = self.request_log.lost + self.feedback_log.lost
         own = next((b.error for b in self._backends.values() if b.error), None)
-        return {
-            "endpoint_id": self.config["endpoint_id"],
-            "pid": os.getpid(),
-            "started_at": self.started_at,
-            "at": time.time(),
-            "asked_at": self._asked_at,
-            "address": self.address,
-            "phase": self._phase(),
-            "error": self._error or own,
-            "switching": self._switching,
-            "backends": [backend.state() for backend in self._backends.values()],
-            "routes": [route.counts.state() for route in self.table.routes()],
-            "keys": self.keys.used(),
-            "counted": self.request_log.place,
-            "hour": self.hour.state(),
-            "active": len(self.active),
-            "fallbacks": self._fallbacks,
-            "lines": self.request_log.lines + self.feedback_log.lines,
-            "lines_lost": lost,
-            "log_error": (self.request_log.error or self.feedback_log.error) if lost else "",
-        }
+        return EndpointState(
+            endpoint_id=self.config.endpoint_id,
+            pid=os.getpid(),
+            started_at=self.started_at,
+            at=time.time(),
+            asked_at=self._asked_at,
+            address=self.address,
+            phase=self._phase(),
+            error=self._error or own,
+            switching=self._switching,
+            backends=[backend.state() for backend in self._backends.values()],
+            routes=[route.counts.state() for route in self.table.routes()],
+            keys=self.keys.used(),
+            counted=self.request_log.place,
+            hour=self.hour.state(),
+            active=len(self.active),
+            fallbacks=self._fallbacks,
+            lines=self.request_log.lines + self.feedback_log.lines,
+            lines_lost=lost,
+            log_error=(self.request_log.error or self.feedback_log.error) if lost else "",
+        )
 
     async def _tell(self) -> None:
         with contextlib.suppress(OSError):  # a full disk: the old state goes stale, and answers go on
@@ -266,7 +267,7 @@ class Gateway:
     async def _remove_old(self) -> None:
         for files in (self.request_log, self.feedback_log):
             with contextlib.suppress(OSError):
-                files.remove_old(self.config["log"]["days"])
+                files.remove_old(self.config.log.days)
 
 
 async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -287,13 +288,12 @@ def _read(path: Path) -> EndpointConfig:
         raise ConfigError(f"{path} can't be read ({error}).", field="config") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is missing, or no object.", field="config")
-    config: EndpointConfig = document  # type: ignore[assignment]
-    return config
+    return parse_document(EndpointConfig, document)
 
 
 def _read_state(folder: Path) -> EndpointState | None:
     try:
-        state: EndpointState | None = read_json(folder / "state.json")
+        state = parse_optional_document(EndpointState, read_json(folder / "state.json"))
     except (OSError, ValueError):
         return None
     return state

@@ -74,15 +74,15 @@ class LogFiles:
     @property
     def place(self) -> LogPosition:
         """Where it ends."""
-        return {"number": self._number, "size": self._size}
+        return LogPosition(number=self._number, size=self._size)
 
     def since(self, place: LogPosition, at: float) -> Iterator[Any]:
         """The lines after a place, in their order, of files that were written to since a time."""
         for number in self._numbers():
-            if number < place["number"] or self._path(number).stat().st_mtime < at:
+            if number < place.number or self._path(number).stat().st_mtime < at:
                 continue
             with open(self._path(number), "rb") as file:
-                file.seek(place["size"] if number == place["number"] else 0)
+                file.seek(place.size if number == place.number else 0)
                 for line in file:
                     yield json.loads(line)
 

@@ -62,18 +62,18 @@ class RouteCounts:
     def state(self) -> RouteState:
         """For `state.json`."""
         p95, n = self.durations.p95()
-        return {
-            "model": self._model,
-            "version": self._route["version"],
-            "role": self._route["role"],
-            "share": self._route["share"],
-            "backend_id": self._route["backend_id"],
-            "requests": self.requests,
-            "errors": self.errors,
-            "dropped": self.dropped,
-            "p95_seconds": p95,
-            "n": n,
-        }
+        return RouteState(
+            model=self._model,
+            version=self._route.version,
+            role=self._route.role,
+            share=self._route.share,
+            backend_id=self._route.backend_id,
+            requests=self.requests,
+            errors=self.errors,
+            dropped=self.dropped,
+            p95_seconds=p95,
+            n=n,
+        )
 
 
 class HourCounts:
@@ -105,10 +105,10 @@ class HourCounts:
             (sum(column) for column in zip(*rows, strict=True)) if rows else (0,) * 4
         )
         p95, n = self._durations.p95()
-        return {
-            "requests": requests, "errors": errors, "refused": refused, "tokens": tokens,
-            "p95_seconds": p95, "n": n,
-        }  # fmt: skip
+        return LastHour(
+            requests=requests, errors=errors, refused=refused, tokens=tokens,
+            p95_seconds=p95, n=n,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,16 +128,15 @@ class ModelRoutes:
     """All routes of one name."""
 
     def __init__(self, model: ServedModel, backends: Mapping[str, Backend]) -> None:
-        self.name = model["name"]
+        self.name = model.name
         routes = [
-            Route(route, backends[route["backend_id"]], RouteCounts(model["name"], route))
-            for route in model["routes"]
+            Route(route, backends[route.backend_id], RouteCounts(model.name, route)) for route in model.routes
         ]
         self.routes = routes
-        self.live = next(route for route in routes if route.document["role"] == "live")
-        self.candidates = [route for route in routes if route.document["role"] == "candidate"]
-        self.shadows = [route for route in routes if route.document["role"] == "shadow"]
-        self.fallbacks = [route for route in routes if route.document["role"] == "fallback"]
+        self.live = next(route for route in routes if route.document.role == "live")
+        self.candidates = [route for route in routes if route.document.role == "candidate"]
+        self.shadows = [route for route in routes if route.document.role == "shadow"]
+        self.fallbacks = [route for route in routes if route.document.role == "fallback"]
 
     def choose(self, sticky: str) -> Route:
         """The route of whoever this is: always the same one while the shares stay. Where a candidate does not
@@ -150,7 +149,7 @@ class ModelRoutes:
         place = _hash_to_unit_interval(f"{self.name}\n{sticky}")
         below = 0.0
         for route in self.candidates:
-            below += route.document["share"]
+            below += route.document.share
             if place < below:
                 return route
         return self.live
@@ -159,7 +158,7 @@ class ModelRoutes:
         """Fields that every backend obeys which may get the request: it must not depend on chance whether
         something is refused."""
         sets = [
-            frozenset(route.backend.capabilities["fields"])
+            frozenset(route.backend.capabilities.fields)
             for route in (self.live, *self.candidates)
             if route.backend.capabilities and route.can_answer
         ]
@@ -170,7 +169,7 @@ class ModelRoutes:
         backends = [
             route.backend for route in (self.live, *self.candidates, *self.fallbacks) if route.can_answer
         ]
-        contexts = [backend.capabilities["context"] if backend.capabilities else None for backend in backends]
+        contexts = [backend.capabilities.context if backend.capabilities else None for backend in backends]
         stated = [context for context in contexts if context is not None]
         named = [body[name] for name in TOKENS if name in body]
         length = max(named or [backend.longest_answer for backend in backends], default=0)
@@ -183,7 +182,7 @@ class RoutingTable:
     """The routes that are in force."""
 
     def __init__(self, models: Sequence[ServedModel], backends: Mapping[str, Backend]) -> None:
-        self.models = {model["name"]: ModelRoutes(model, backends) for model in models}
+        self.models = {model.name: ModelRoutes(model, backends) for model in models}
 
     def of(self, name: object) -> ModelRoutes:
         """The routes of a name that a caller asked for. Raises Refusal (404)."""

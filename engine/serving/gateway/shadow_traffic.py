@@ -59,7 +59,7 @@ class ShadowQueue:
     def offer(self, call: Call, model: ModelRoutes) -> None:
         """Copy a request for each shadow that it is drawn for."""
         for route in model.shadows:
-            if not is_in_share(f"shadow {call.request_id}", route.document["share"]):
+            if not is_in_share(f"shadow {call.request_id}", route.document.share):
                 continue
             copy = Call(call.endpoint_id, self._gateway.ids.new(call.kind), call.kind)
             copy.key, copy.user, copy.group, copy.sampled = call.key, call.user, call.group, call.sampled
@@ -85,7 +85,7 @@ class ShadowQueue:
         """Whatever it comes to, a line is written of it."""
         status, error = 502, "backend_broken"
         try:
-            async with asyncio.timeout(self._gateway.config["limits"]["seconds"]):
+            async with asyncio.timeout(self._gateway.config.limits.seconds):
                 async with Attempt(call, route, low=True) as attempt:
                     call.began = time.monotonic()  # waiting last is no fault of the model
                     await attempt.ask()
@@ -105,6 +105,6 @@ def _can_serve(route: Route, call: Call) -> bool:
     return bool(
         route.can_answer
         and capabilities
-        and call.kind in capabilities["kinds"]
-        and request_bodies.list_requested_fields(call.body) <= {*needed, *capabilities["fields"]}
+        and call.kind in capabilities.kinds
+        and request_bodies.list_requested_fields(call.body) <= {*needed, *capabilities.fields}
     )

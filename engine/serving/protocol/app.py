@@ -30,6 +30,7 @@ from engine.serving.protocol.answers import (
     build_internal_error,
     describe_kinds,
 )
+from store.core.documents import as_json
 from store.core.errors import TunebenchError
 from store.http.request_bodies import read_document
 from store.serving.schemas import Capabilities
@@ -135,12 +136,12 @@ def build(answerer: Answerer) -> Starlette:
         return JSONResponse({"status": "ok", **answerer.load})
 
     async def capabilities(_: Request) -> Response:
-        return JSONResponse(answerer.capabilities)
+        return JSONResponse(as_json(answerer.capabilities))
 
     async def models(_: Request) -> Response:
         listed = [
             {"id": name, "object": "model", "created": 0, "owned_by": "tunebench"}
-            for name in answerer.capabilities["models"]
+            for name in answerer.capabilities.models
         ]
         return JSONResponse({"object": "list", "data": listed})
 
@@ -162,8 +163,8 @@ def _make_endpoint(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], 
     async def ask(request: Request) -> Any:
         try:
             body = await read_document(request, MAX_BODY_BYTES, "a request")
-            if kind not in answerer.capabilities["kinds"] and not (
-                kind == "chat" and "labels" in answerer.capabilities["kinds"]
+            if kind not in answerer.capabilities.kinds and not (
+                kind == "chat" and "labels" in answerer.capabilities.kinds
             ):
                 raise RequestError(
                     _describe_wrong_kind(answerer.capabilities, kind),
@@ -186,13 +187,13 @@ def _make_endpoint(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], 
 
 
 def _describe_wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
-    writes = "completion" in capabilities["kinds"]
-    if kind == "chat" and writes and not capabilities["template"]:
+    writes = "completion" in capabilities.kinds
+    if kind == "chat" and writes and not capabilities.template:
         return (
             "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
             " for completions, or give its folder a chat_template.jinja."
         )
-    return f"This model {describe_kinds(capabilities['kinds'], kind)}."
+    return f"This model {describe_kinds(capabilities.kinds, kind)}."
 
 
 async def _await_while_connected(

@@ -90,15 +90,15 @@ class TorchAnswerer:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
-        return {
-            "engine": "worker",
-            "version": importlib.metadata.version("tunebench"),
-            "kinds": ["chat", "completion", "decision"] if self._template else ["completion"],
-            "fields": [*FIELDS, "state", "questions", *(TOOL_FIELDS if any(self._forms.values()) else ())],
-            "context": self._loaded.context,
-            "template": self._template,
-            "models": list(self._loaded.named),
-        }
+        return Capabilities(
+            engine="worker",
+            version=importlib.metadata.version("tunebench"),
+            kinds=["chat", "completion", "decision"] if self._template else ["completion"],
+            fields=[*FIELDS, "state", "questions", *(TOOL_FIELDS if any(self._forms.values()) else ())],
+            context=self._loaded.context,
+            template=self._template,
+            models=list(self._loaded.named),
+        )
 
     @property
     def load(self) -> dict[str, int]:

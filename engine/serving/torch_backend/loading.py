@@ -170,7 +170,7 @@ def load(spec: BackendSpec) -> LoadedModel:
     named = {name: ServedName(NO_ADAPTER, tokenizers[0], ends[0], written) for name in spec["names"]}
     for number, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
         written = bool(note.get("calls"))
-        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
+        named[adapter.name] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
     return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
 
 
@@ -185,7 +185,7 @@ def _release_memory() -> None:
 def read_adapter_note(adapter: ServedAdapter) -> ModelNote:
     """What a run wrote beside the adapter; of one from elsewhere, that its base is held as it is. Raises
     ModelError where the folder holds none."""
-    folder = Path(adapter["folder"])
+    folder = Path(adapter.folder)
     if not (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{folder} holds no adapter (no adapter_config.json).",
@@ -202,7 +202,7 @@ def _find_quantization(adapters: Sequence[ServedAdapter], notes: Sequence[ModelN
     kinds = {str(note["held"]) for note in notes} or {""}
     if len(kinds) > 1:
         named = ", ".join(
-            f"{adapter['name']} ({note['held'] or 'as it is'})"
+            f"{adapter.name} ({note['held'] or 'as it is'})"
             for adapter, note in zip(adapters, notes, strict=True)
         )
         raise ModelError(
@@ -239,7 +239,7 @@ def _load_tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any
     held[_hash_tokenizer(Path(source))] = base
     tokenizers = [base]
     for adapter in adapters:
-        folder = Path(adapter["folder"])
+        folder = Path(adapter.folder)
         if not any((folder / name).exists() for name in loading.TOKENIZER_FILES):
             tokenizers.append(base)
             continue
@@ -282,11 +282,11 @@ def _load_adapters(
         _check_shared(adapters)
     for adapter, name in zip(adapters, names, strict=True):
         try:
-            model = saved_models.load_tuned_model(Path(adapter["folder"]), model, name)
+            model = saved_models.load_tuned_model(Path(adapter.folder), model, name)
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"The adapter {adapter['name']} can't be put on this base: {text}",
+                f"The adapter {adapter.name} can't be put on this base: {text}",
                 fix="Name the base that it was trained on.",
                 field="adapters",
             ) from error
@@ -301,12 +301,12 @@ def _load_adapters(
 def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
     """Raise ModelError for an adapter that can't share its base with others, by its name and kind."""
     for adapter in adapters:
-        settings = read_json(Path(adapter["folder"]) / "adapter_config.json") or {}
+        settings = read_json(Path(adapter.folder) / "adapter_config.json") or {}
         kind = settings.get("peft_type")
         if kind != "LORA" or settings.get("modules_to_save"):
             why = "replaces parts of the base" if settings.get("modules_to_save") else f"is {kind}"
             raise ModelError(
-                f"The adapter {adapter['name']} {why}: only LoRA adapters share a base.",
+                f"The adapter {adapter.name} {why}: only LoRA adapters share a base.",
                 fix="Serve it over a base of its own.",
                 field="adapters",
             )

@@ -64,7 +64,7 @@ class Classifier:
 
 def is_classifier(spec: BackendSpec) -> bool:
     """Whether what the spec names tells classes apart."""
-    folders = [adapter["folder"] for adapter in spec["adapters"]] or [spec["model"]]
+    folders = [adapter.folder for adapter in spec["adapters"]] or [spec["model"]]
     return any((read_json(Path(folder) / "tunebench.json") or {}).get("labels") for folder in folders)
 
 
@@ -72,14 +72,14 @@ def load_classifier(spec: BackendSpec) -> Classifier:
     """Raises ModelError, and ConfigError where other adapters are to share its base."""
     adapters = spec["adapters"]
     if len(adapters) > 1:
-        named = ", ".join(adapter["name"] for adapter in adapters)
+        named = ", ".join(adapter.name for adapter in adapters)
         raise ConfigError(
             f"A classifier has a head of its own and shares no base, and these adapters are to: {named}.",
             fix="Serve each classifier by itself.",
             field="adapters",
         )
     base = loading.resolve_model(spec["model"], Home(spec["home"]))
-    folder = Path(adapters[0]["folder"] if adapters else base)
+    folder = Path(adapters[0].folder if adapters else base)
     note: Any = read_json(folder / "tunebench.json")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = TrainConfig(model=base, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
@@ -93,7 +93,7 @@ def load_classifier(spec: BackendSpec) -> Classifier:
                 parameter.data = parameter.data.to(dtype)
         loading.keep_dtype(model, config, dtype)
     upcast_head(model).eval()
-    names = [adapter["name"] for adapter in adapters] or spec["names"]
+    names = [adapter.name for adapter in adapters] or spec["names"]
     return Classifier(
         model, loading.load_tokenizer(str(folder)), note["labels"], compute_context_length(model, spec), names
     )
@@ -110,15 +110,15 @@ class ClassifierAnswerer:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
-        return {
-            "engine": "worker",
-            "version": importlib.metadata.version("tunebench"),
-            "kinds": ["labels"],
-            "fields": ["stream", "stream_options", "user"],
-            "context": self._classifier.context,
-            "template": False,
-            "models": self._classifier.names,
-        }
+        return Capabilities(
+            engine="worker",
+            version=importlib.metadata.version("tunebench"),
+            kinds=["labels"],
+            fields=["stream", "stream_options", "user"],
+            context=self._classifier.context,
+            template=False,
+            models=self._classifier.names,
+        )
 
     @property
     def load(self) -> dict[str, int]:
@@ -171,11 +171,11 @@ class ClassifierAnswerer:
         )
         with self._busy, torch.inference_mode():
             logits = compute_class_logits(classifier.model, batch)[0]
-        return (logits / self._settings["temperature"]).softmax(-1)
+        return (logits / self._settings.temperature).softmax(-1)
 
     def _judged(self, chances: torch.Tensor) -> ClassifiedText:
         best = int(chances.argmax())
-        confidence, threshold = float(chances[best]), self._settings["threshold"]
+        confidence, threshold = float(chances[best]), self._settings.threshold
         abstained = threshold is not None and confidence < threshold
         labels = self._classifier.labels
         classification: ClassifiedText = {
@@ -287,15 +287,15 @@ class EncoderAnswerer:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
-        return {
-            "engine": "worker",
-            "version": importlib.metadata.version("tunebench"),
-            "kinds": ["embedding"],
-            "fields": ["dimensions", "encoding_format", "user"],
-            "context": self._encoder.context,
-            "template": False,
-            "models": self._encoder.names,
-        }
+        return Capabilities(
+            engine="worker",
+            version=importlib.metadata.version("tunebench"),
+            kinds=["embedding"],
+            fields=["dimensions", "encoding_format", "user"],
+            context=self._encoder.context,
+            template=False,
+            models=self._encoder.names,
+        )
 
     @property
     def load(self) -> dict[str, int]:

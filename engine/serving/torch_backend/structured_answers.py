@@ -294,7 +294,7 @@ class _ArgumentCheck:
 # Questions, prompts and answers have the form of transformers' decision models, whose own reader checks them.
 # Any model that chats can be asked: it is shown the options with their labels, and nothing is written.
 
-PLAIN_DECISIONS: LabelSettings = {"temperature": 1.0, "threshold": None}
+PLAIN_DECISIONS = LabelSettings(temperature=1.0, threshold=None)
 
 
 @dataclass(frozen=True)
@@ -335,9 +335,9 @@ class DecisionReader:
         """The answer to each question, from the scores of the token after its prompt."""
         answers = {}
         for asked, own in zip(questions, scores, strict=True):
-            chances = (own[torch.tensor(asked.labels)] / self._settings["temperature"]).softmax(-1)
+            chances = (own[torch.tensor(asked.labels)] / self._settings.temperature).softmax(-1)
             answer = asked.question.answer(chances.tolist())
-            threshold = self._settings["threshold"]
+            threshold = self._settings.threshold
             if threshold is not None:
                 self._asked += 1
                 abstained = float(chances.max()) < threshold

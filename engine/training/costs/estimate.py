@@ -92,18 +92,18 @@ def estimate_memory(
     low, peak, high = (process_gib + counted * factor for factor in correction.factors)
     if not footprint.rehearsed:
         low, high = low / FORMULA_ERROR, high * FORMULA_ERROR
-    return {
-        "peak_gib": peak,
-        "low_gib": low,
-        "high_gib": high,
-        "counted_gib": counted + process_gib,
-        "process_gib": process_gib,
-        "parts": {name: value / GIB for name, value in parts.items()} | {"process": process_gib},
-        "basis": correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_NOTE),
-        "runs": correction.n,
-        "available_gib": available_gib,
-        "fits": high <= available_gib,
-    }
+    return MemoryEstimate(
+        peak_gib=peak,
+        low_gib=low,
+        high_gib=high,
+        counted_gib=counted + process_gib,
+        process_gib=process_gib,
+        parts={name: value / GIB for name, value in parts.items()} | {"process": process_gib},
+        basis=correction.sentence("memory") + ("" if footprint.rehearsed else FORMULA_NOTE),
+        runs=correction.n,
+        available_gib=available_gib,
+        fits=high <= available_gib,
+    )
 
 
 def _compute_working_bytes(f: Footprint, device: torch.device, update: float) -> dict[str, float]:
@@ -192,25 +192,25 @@ def estimate_seconds(
     low, value, high = (total * factor for factor in correction.factors)
     if not step.footprint.rehearsed and timed is None:
         low, high = low / FORMULA_ERROR, high * FORMULA_ERROR
-    return {
-        "seconds": value,
-        "low_seconds": low,
-        "high_seconds": high,
-        "counted_seconds": total,
-        "course_seconds": course,
-        "parts": parts,
-        "basis": (
+    return TimeEstimate(
+        seconds=value,
+        low_seconds=low,
+        high_seconds=high,
+        counted_seconds=total,
+        course_seconds=course,
+        parts=parts,
+        basis=(
             f"{_describe_timed_steps(timed) or _describe_basis(rates, step.device)}"
             f" {correction.sentence('time')}"
         ),
-        "runs": correction.n,
-        "steps_timed": timed is not None,
-        "timing": "timed" if timed else "wanted",
-        "busy": False,
-        "others": 0.0,
-        "alone_seconds": None,
-        "may_stop": can_stop_early(step.config.model_dump()),
-    }
+        runs=correction.n,
+        steps_timed=timed is not None,
+        timing="timed" if timed else "wanted",
+        busy=False,
+        others=0.0,
+        alone_seconds=None,
+        may_stop=can_stop_early(step.config.model_dump()),
+    )
 
 
 def compute_time_parts(
@@ -275,12 +275,12 @@ def list_memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
     """What was counted and measured beyond the process itself."""
     return [
         MeasuredPrediction(
-            run["counted_memory_gib"] - run["process_memory_gib"],
-            run["peak_memory_gib"] - run["process_memory_gib"],
-            format_run_kind(run["method"], run["task"]),
+            run.counted_memory_gib - run.process_memory_gib,
+            run.peak_memory_gib - run.process_memory_gib,
+            format_run_kind(run.method, run.task),
         )
         for run in past
-        if run["counted_memory_gib"] and run["peak_memory_gib"] and run["process_memory_gib"] is not None
+        if run.counted_memory_gib and run.peak_memory_gib and run.process_memory_gib is not None
     ]
 
 
@@ -290,21 +290,21 @@ def list_timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -
     were. Runs beside other work say nothing of the next one."""
     return [
         TimedRun(
-            run["counted_seconds"],
-            run["run_seconds"],
-            format_run_kind(run["method"], run["task"]),
-            run["settings"],
-            run["course"] or 1.0,
-            (run["course_seconds"] or 0.0) / run["counted_seconds"],
+            run.counted_seconds,
+            run.run_seconds,
+            format_run_kind(run.method, run.task),
+            run.settings,
+            run.course or 1.0,
+            (run.course_seconds or 0.0) / run.counted_seconds,
         )
         for run in past
-        if run["counted_seconds"]
-        and run["run_seconds"]
-        and (run["course"] or not _is_stopped_early(run))
-        and run["steps_timed"] == steps_timed
-        and (run["other_work"] or 0.0) < BUSY_SHARE
+        if run.counted_seconds
+        and run.run_seconds
+        and (run.course or not _is_stopped_early(run))
+        and run.steps_timed == steps_timed
+        and (run.other_work or 0.0) < BUSY_SHARE
     ]
 
 
 def _is_stopped_early(run: MeasuredRun) -> bool:
-    return run["stopped"] in STOPPED_EARLY
+    return run.stopped in STOPPED_EARLY

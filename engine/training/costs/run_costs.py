@@ -50,9 +50,10 @@ from engine.training.costs.footprint import Footprint, Rehearsal
 from engine.training.optimizer_step import LossWithBaseKl
 from engine.training.training_loop import choose_evaluation_steps
 from engine.worker.job import WorkerJob
+from store.core.documents import parse_document
 from store.core.errors import TunebenchError
 from store.core.row_schemas import PartRows
-from store.core.training_schemas import MemoryEstimate, MemoryFix, TimeEstimate
+from store.core.training_schemas import MeasuredRun, MemoryEstimate, MemoryFix, TimeEstimate
 from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.training.train_config import TrainConfig, get_speed_settings
 
@@ -117,7 +118,8 @@ class CostBasis:
         self.device = torch.device(job.device)
         self.rates = cache(partial(hardware.measure_device_rates, job.home, self.device))
         self.device_name = get_device_name(self.device)
-        self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
+        self.all_past = parse_document(list[MeasuredRun], job.config.get("past", []))
+        self.past = [run for run in self.all_past if run.device_name == self.device_name]
 
     def epoch(self, name: str) -> tuple[float, float]:
         """Tokens and trained tokens of one pass over a part, scaled up from the rows that were counted."""
@@ -180,7 +182,7 @@ class CostBasis:
                 needed = changed_cost.memory()
             except TunebenchError:
                 return None
-            return needed["peak_gib"], needed["high_gib"]
+            return needed.peak_gib, needed.high_gib
 
         return launch_advice.find_fitting_changes(
             settings, need, self.available_gib(), _list_lighter_methods(cost.config)

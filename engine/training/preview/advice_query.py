@@ -26,7 +26,7 @@ def run(job: WorkerJob) -> Advice:
     """Answer the document of docs/http.md for {"config", "fingerprint", "split"}."""
     planned = PlannedRun(job)
     costs = planned.costs
-    alike = [run for run in job.config.get("past", ()) if _is_same_rows(run, planned)]
+    alike = [run for run in costs.all_past if _is_same_rows(run, planned)]
     power = launch_advice.compute_mean_watts(costs.past)
     options = [_build_option(planned, name, alike, power) for name in METHODS]
     tokens = max((o["trained_tokens"] for o in options if not o["problem"]), default=0.0)
@@ -40,7 +40,7 @@ def run(job: WorkerJob) -> Advice:
         "available_gib": costs.available_gib(),
         "watts": power,
         "device": costs.device_name,
-        "measured": [run for run in costs.past if run["estimated_memory_gib"]][:MAX_RUNS_SHOWN],
+        "measured": [run for run in costs.past if run.estimated_memory_gib][:MAX_RUNS_SHOWN],
     }
 
 
@@ -64,26 +64,26 @@ def _build_option(
         memory, time = cost.memory(), cost.time()
     except ConfigError as error:
         return {**option, "problem": str(error)}
-    hours = [seconds / 3600 for seconds in (time["low_seconds"], time["seconds"], time["high_seconds"])]
+    hours = [seconds / 3600 for seconds in (time.low_seconds, time.seconds, time.high_seconds)]
     _, trained = planned.costs.epoch("train")
     return {
         **option,
-        "peak_gib": memory["peak_gib"],
-        "low_gib": memory["low_gib"],
-        "high_gib": memory["high_gib"],
-        "available_gib": memory["available_gib"],
-        "fits": memory["fits"],
-        "seconds": time["seconds"],
-        "low_seconds": time["low_seconds"],
-        "high_seconds": time["high_seconds"],
+        "peak_gib": memory.peak_gib,
+        "low_gib": memory.low_gib,
+        "high_gib": memory.high_gib,
+        "available_gib": memory.available_gib,
+        "fits": memory.fits,
+        "seconds": time.seconds,
+        "low_seconds": time.low_seconds,
+        "high_seconds": time.high_seconds,
         "energy_wh": None if power is None else [power * h for h in hours],
         "disk_bytes": cost.disk_bytes(),
         "trainable_parameters": round(cost.counts.trainable),
         "total_parameters": round(cost.counts.total + cost.counts.added),
         "trained_tokens": trained * cost.steps / cost.per_epoch,
         "learning_rate": cost.config.learning_rate,
-        "memory_basis": memory["basis"],
-        "time_basis": time["basis"],
+        "memory_basis": memory.basis,
+        "time_basis": time.basis,
     }
 
 
@@ -98,7 +98,7 @@ def _replace_method(config: TrainConfig, method: str) -> TrainConfig:
 
 def _is_same_rows(run: MeasuredRun, planned: PlannedRun) -> bool:
     """A run of the same task with the same model on the same rows, as many of them."""
-    rows, train_rows, config = run["train_rows"], planned.costs.train_rows, planned.config
-    same = (run["model"], run["task"]) == (config.model, config.task)
-    same = same and run["data_fingerprint"] == planned.fingerprint
+    rows, train_rows, config = run.train_rows, planned.costs.train_rows, planned.config
+    same = (run.model, run.task) == (config.model, config.task)
+    same = same and run.data_fingerprint == planned.fingerprint
     return bool(same and rows and abs(rows - train_rows) <= 0.01 * train_rows)

@@ -156,7 +156,7 @@ def check_run(facts: RunFacts) -> list[Problem]:
     )  # fmt: skip
     problems = [each for part in parts for each in part(facts)]
     problems += find_unusual_settings(facts.config, facts.rows["train"])
-    return sorted(problems, key=lambda each: each["level"])
+    return sorted(problems, key=lambda each: each.level)
 
 
 def check_weights(f: RunFacts) -> list[Problem]:
@@ -255,9 +255,7 @@ def check_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> 
     """Columns that an older import ignored though they may be marks, answers or labels."""
     if not undecided:
         return []
-    named = ", ".join(
-        f"{column['name']!r} ({format_some_values(column)})" for column in undecided[:MAX_NAMED]
-    )
+    named = ", ".join(f"{column.name!r} ({format_some_values(column)})" for column in undecided[:MAX_NAMED])
     overridden = bool(config.gate_override.strip())
     way_on = "It is launched all the same." if overridden else "Or go on, and say why in gate_override."
     return [make_problem(

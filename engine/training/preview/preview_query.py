@@ -128,13 +128,13 @@ def run(job: WorkerJob) -> Preview:
     document = _build_document(planned, cost, row, asked)
     problem_list = preflight.check_run(_collect_facts(planned, cost, document))
     if classes := planned.classes:
-        document["classes"] = classes.document()
+        document.classes = classes.document()
         row["label"] = classes.labels.text_of(np.array([row["row_id"]]))[0]
         problem_list = [*problem_list, *check_classes(classes)]
     if imported := asked.imported_as:
         undecided = find_undecided_stored_columns(job.home, planned.fingerprint, imported)
         problem_list = [*problem_list, *preflight.check_columns(planned.config, undecided)]
-    document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
+    document.problems = sorted(problem_list, key=lambda problem: problem.level)
     return document
 
 
@@ -144,33 +144,31 @@ def _build_document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, ask
     costs, counts, limit, train = cost.costs, cost.counts, planned.limit, planned.parts["train"]
     memory_estimate = cost.memory()
     tokens, trained = costs.epoch("train")
-    return {
-        "config": cost.config.model_dump(),
-        "method": METHODS[cost.config.method].title,
-        "trainable_parameters": round(counts.trainable),
-        "total_parameters": round(counts.total + counts.added),
-        "rows": costs.part_rows,
-        "counted_rows": len(train.whole),
-        "tokens_per_epoch": round(tokens),
-        "trained_tokens_per_epoch": round(trained),
-        "max_length": limit,
-        "truncated_rows": train.truncated,
-        "untrained_rows": train.untrained,
-        "lost_tokens": train.lost_tokens,
-        "replay": _plan_replay(cost),
-        "steps": cost.steps,
-        "steps_per_epoch": cost.per_epoch,
-        "memory": memory_estimate,
-        "time": _estimate_time(planned, cost, asked),
-        "dtype": get_dtype_name(cost.dtype),
-        "leaks": leakage.find_leaks(planned.job.home, planned.fingerprint, planned.dealt),
-        "keeping_all": training_rows.compute_lossless_length(
-            planned.whole["train"], limit, planned.positions
-        ),
-        "row": row,
-        "fitting": [] if memory_estimate["fits"] else costs.fitting(cost, limit),
-        "problems": [],
-    }
+    return Preview(
+        config=cost.config.model_dump(),
+        method=METHODS[cost.config.method].title,
+        trainable_parameters=round(counts.trainable),
+        total_parameters=round(counts.total + counts.added),
+        rows=costs.part_rows,
+        counted_rows=len(train.whole),
+        tokens_per_epoch=round(tokens),
+        trained_tokens_per_epoch=round(trained),
+        max_length=limit,
+        truncated_rows=train.truncated,
+        untrained_rows=train.untrained,
+        lost_tokens=train.lost_tokens,
+        replay=_plan_replay(cost),
+        steps=cost.steps,
+        steps_per_epoch=cost.per_epoch,
+        memory=memory_estimate,
+        time=_estimate_time(planned, cost, asked),
+        dtype=get_dtype_name(cost.dtype),
+        leaks=leakage.find_leaks(planned.job.home, planned.fingerprint, planned.dealt),
+        keeping_all=training_rows.compute_lossless_length(planned.whole["train"], limit, planned.positions),
+        row=row,
+        fitting=[] if memory_estimate.fits else costs.fitting(cost, limit),
+        problems=[],
+    )
 
 
 def _estimate_time(planned: PlannedRun, cost: ConfigCost, asked: CostQuery) -> TimeEstimate:
@@ -185,14 +183,14 @@ def _estimate_time(planned: PlannedRun, cost: ConfigCost, asked: CostQuery) -> T
         timing = _time_steps(planned, cost, kept, busy=busy)
         if cost.timed:
             busy, shares = cost.timed.busy, replace(shares, others=cost.timed.others)
-    time: TimeEstimate = {**cost.time(), "busy": busy, "others": shares.others}
-    time["timing"] = "timed" if cost.timed else timing
+    time: TimeEstimate = replace(cost.time(), busy=busy, others=shares.others)
+    time.timing = "timed" if cost.timed else timing
     if cost.timed and cost.timed.busy:
         cost.timed = kept.quiet()
         alone = cost.time()
-        time["counted_seconds"], time["course_seconds"] = alone["counted_seconds"], alone["course_seconds"]
-        time["steps_timed"] = alone["steps_timed"]
-        time["alone_seconds"] = alone["seconds"] if cost.timed else None
+        time.counted_seconds, time.course_seconds = alone.counted_seconds, alone.course_seconds
+        time.steps_timed = alone.steps_timed
+        time.alone_seconds = alone.seconds if cost.timed else None
     return time
 
 
@@ -239,26 +237,26 @@ def _collect_facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> 
         device=device.type,
         fast_bf16=choose_dtype("auto", device) == torch.bfloat16,
         own_template=planned.tokenizer.has_own_template or bool(planned.classes),
-        rows=document["rows"],
-        leaks=document["leaks"],
-        counted=document["counted_rows"],
-        truncated=document["truncated_rows"],
-        lost_tokens=document["lost_tokens"],
+        rows=document.rows,
+        leaks=document.leaks,
+        counted=document.counted_rows,
+        truncated=document.truncated_rows,
+        lost_tokens=document.lost_tokens,
         reasons=parts["train"].whole.reason_counts,
         unjudged=not len(parts["validation"].rows),
         checks=_check_loss_mask(planned) if answers else None,
         max_length=planned.limit,
         positions=planned.positions,
-        steps=document["steps"],
-        memory_low=document["memory"]["low_gib"],
-        memory_high=document["memory"]["high_gib"],
+        steps=document.steps,
+        memory_low=document.memory.low_gib,
+        memory_high=document.memory.high_gib,
         available=free,
         device_total=total,
         seen_before=saved_models.count_previously_trained(earlier, planned.fingerprint, planned.dealt)
         if earlier
         else 0,
         packed=cost.packed,
-        keeping_all=document["keeping_all"],
+        keeping_all=document.keeping_all,
         tools_written=answers and _has_unsupported_tools(job, planned),
         look=planned.look,
         split_by=planned.split.split_by,

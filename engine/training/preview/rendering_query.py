@@ -23,7 +23,7 @@ from engine.models.tokenization.tokenized_rows import (
 )
 from engine.worker.job import WorkerJob
 from store.core.errors import NotFoundError
-from store.core.training_schemas import RenderedRow, RenderedSet, Rendering, RowTokens
+from store.core.training_schemas import LengthHistogram, RenderedRow, RenderedSet, Rendering, RowTokens
 from store.data import dataset_files
 from store.data.config import RenderingQuery
 
@@ -53,13 +53,13 @@ def run(job: WorkerJob) -> Rendering:
     row: RenderedRow = {**tokens}
     if asked.kind == "preference":
         row["rejected"] = _render_rejected(job, asked, tokenizer, limit)
-    return {
-        "row": row,
-        "set": _summarise_rows(rows, limit, total, positions),
-        "checks": checks,
-        "template": str(tokenizer.chat_template),
-        "own_template": bool(tokenizer.has_own_template),
-    }
+    return Rendering(
+        row=row,
+        set=_summarise_rows(rows, limit, total, positions),
+        checks=checks,
+        template=str(tokenizer.chat_template),
+        own_template=bool(tokenizer.has_own_template),
+    )
 
 
 def _read_rows(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, total: int, row_id: int) -> TokenRows:
@@ -95,18 +95,18 @@ def _summarise_rows(rows: TokenRows, limit: int, total: int, positions: int | No
     shortened = (after < before) & (before > 0)
     lost = (before - after)[shortened] / before[shortened]
     counts, edges = np.histogram(rows.lengths, BINS)
-    return {
-        "counted": len(rows),
-        "of": total,
-        "tokens": int(rows.lengths.sum()),
-        "trained_tokens": int(before.sum()),
-        "max_length": limit,
-        "longest": int(rows.lengths.max()),
-        "cut_rows": part.truncated,
-        "shortened_answers": int(shortened.sum()),
-        "lost_tokens": part.lost_tokens,
-        "median_lost_share": float(np.median(lost)) if len(lost) else 0.0,
-        "untrained": part.whole.reason_counts,
-        "keeping_all": training_rows.compute_lossless_length(rows, limit, positions),
-        "lengths": {"counts": counts.tolist(), "edges": edges.tolist()},
-    }
+    return RenderedSet(
+        counted=len(rows),
+        of=total,
+        tokens=int(rows.lengths.sum()),
+        trained_tokens=int(before.sum()),
+        max_length=limit,
+        longest=int(rows.lengths.max()),
+        cut_rows=part.truncated,
+        shortened_answers=int(shortened.sum()),
+        lost_tokens=part.lost_tokens,
+        median_lost_share=float(np.median(lost)) if len(lost) else 0.0,
+        untrained=part.whole.reason_counts,
+        keeping_all=training_rows.compute_lossless_length(rows, limit, positions),
+        lengths=LengthHistogram(counts=counts.tolist(), edges=edges.tolist()),
+    )

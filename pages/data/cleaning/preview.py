@@ -4,7 +4,7 @@ made by it.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import streamlit as st
 
@@ -13,6 +13,7 @@ from pages.data.cleaning.draft import StepDocument
 from pages.shared import cached_queries, display, meters, text_display
 from pages.shared.job_progress import show_failure, show_live
 from pages.shared.session import escape_markdown, send_command
+from store.core.documents import parse_document
 from store.core.errors import NotFoundError
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
@@ -25,17 +26,17 @@ CHANGES: tuple[Literal["dropped", "changed", "added"], ...] = ("dropped", "chang
 
 def count_rows_before(fates: FateCounts) -> int:
     """Rows of the version that the recipe was run on."""
-    return fates["kept"] + fates["changed"] + fates["dropped"]
+    return fates.kept + fates.changed + fates.dropped
 
 
 def count_rows_after(fates: FateCounts) -> int:
     """Rows of the version that the recipe makes."""
-    return fates["kept"] + fates["changed"] + fates["added"]
+    return fates.kept + fates.changed + fates.added
 
 
 def format_changes(counts: FateCounts | StepCounts) -> list[str]:
     """ "523 dropped", "10 changed", each that is not 0."""
-    return [f"{counts[change]:,} {change}" for change in CHANGES if counts[change]]
+    return [f"{n:,} {change}" for change in CHANGES if (n := getattr(counts, change))]
 
 
 FATE_TITLES: dict[Fate, tuple[str, str]] = {
@@ -50,19 +51,19 @@ PAGE = 6  # examples at a time
 def format_preview_summary(answer: CleanPreview) -> str:
     """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."; of a part of the rows nothing that could
     be taken for a promise."""
-    fates = answer["fates"]
+    fates = answer.fates
     before = count_rows_before(fates)
     did = ", ".join(format_changes(fates)) or "all kept as they are"
-    if not (scope := answer.get("of")):
+    if not (scope := answer.of):
         return f"{plural(before, 'row')} become {count_rows_after(fates):,}: {did}."
-    return f"How many of {scope['total']:,} rows stay isn't known yet. Of the first {before:,}: {did}."
+    return f"How many of {scope.total:,} rows stay isn't known yet. Of the first {before:,}: {did}."
 
 
 def describe_sample_limits(answer: CleanPreview) -> str:
     """Why a part of the rows doesn't tell of all; "" where all were counted."""
-    if not answer.get("of"):
+    if not answer.of:
         return ""
-    if not (unknown := answer.get("unknown")):
+    if not (unknown := answer.unknown):
         return "The other rows may be different."
     names = "; ".join(f"step {step['step'] + 1} ({step['title']})" for step in unknown)
     return f"It looks across rows, and does more the more rows there are: {names}."
@@ -71,39 +72,39 @@ def describe_sample_limits(answer: CleanPreview) -> str:
 def describe_preview_and_result(answer: CleanPreview, fates: Fates) -> str:
     """What the preview said and what came of it, in one sentence."""
     made, total = count_rows_after(fates), count_rows_before(fates)
-    previewed = count_rows_after(answer["fates"])
+    previewed = count_rows_after(answer.fates)
     now = f"{made:,} rows came of {total:,}"
-    scope = answer.get("of")
+    scope = answer.of
     if not scope:
         return f"The preview said {previewed:,} rows; {now}."
-    shares = display.format_share(previewed, scope["rows"]), display.format_share(made, total)
-    looked_at = f"{previewed:,} of the first {scope['rows']:,} rows"
+    shares = display.format_share(previewed, scope.rows), display.format_share(made, total)
+    looked_at = f"{previewed:,} of the first {scope.rows:,} rows"
     return f"The preview left {looked_at} ({shares[0]}); {now} ({shares[1]})."
 
 
 def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
     """Counts, steps and examples of one answer of the ask."""
     st.subheader("What would become of the rows", anchor=False)
-    for problem in answer["problems"]:
+    for problem in answer.problems:
         st.warning(
             escape_markdown(f"{problem['message']} {problem['fix']}".strip()), icon=":material/warning:"
         )
-    if scope := answer.get("of"):
-        st.caption(f"Tried on the first rows of a large data set: {scope['rows']:,} of {scope['total']:,}.")
-    fates = answer["fates"]
+    if scope := answer.of:
+        st.caption(f"Tried on the first rows of a large data set: {scope.rows:,} of {scope.total:,}.")
+    fates = answer.fates
     total = count_rows_before(fates)
     counts = [
         (title, f"{rows:,}", f"{display.format_share(rows, total)} of {total:,}")
         for title, rows in (
-            ("Kept", fates["kept"]),
-            ("Changed", fates["changed"]),
-            ("Dropped", fates["dropped"]),
+            ("Kept", fates.kept),
+            ("Changed", fates.changed),
+            ("Dropped", fates.dropped),
         )
     ]
-    counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
+    counts.append(("Added", f"{fates.added:,}", "rows of another data set"))
     st.html(meters.render_facts(counts))
-    show_steps(fates["steps"])
-    _show_examples(dataset.dataset_id, answer["examples"])
+    show_steps(fates.steps)
+    _show_examples(dataset.dataset_id, answer.examples)
 
 
 def show_steps(steps: list[StepCounts]) -> None:
@@ -111,8 +112,8 @@ def show_steps(steps: list[StepCounts]) -> None:
     lines = []
     for index, step in enumerate(steps, 1):
         did = [f"**{change}**" for change in format_changes(step)]
-        did += [f"{step['rows_out']:,} left"] if did else [f"nothing to do, {step['rows_out']:,} left"]
-        lines.append(f"{index}. {escape_markdown(step['title'])}: {', '.join(did)}")
+        did += [f"{step.rows_out:,} left"] if did else [f"nothing to do, {step.rows_out:,} left"]
+        lines.append(f"{index}. {escape_markdown(step.title)}: {', '.join(did)}")
     st.markdown("\n".join(lines))
 
 
@@ -120,7 +121,7 @@ def _show_examples(dataset_id: str, examples: list[FateExample]) -> None:
     if not examples:
         st.caption("No row changes.")
         return
-    fates = [fate for fate in FATE_TITLES if any(example["fate"] == fate for example in examples)]
+    fates = [fate for fate in FATE_TITLES if any(example.fate == fate for example in examples)]
     chosen = st.segmented_control(
         "Examples",
         fates,
@@ -129,7 +130,7 @@ def _show_examples(dataset_id: str, examples: list[FateExample]) -> None:
         key=f"clean-fates-{dataset_id}",
         label_visibility="collapsed",
     )
-    chosen_examples = [example for example in examples if not chosen or example["fate"] in chosen]
+    chosen_examples = [example for example in examples if not chosen or example.fate in chosen]
     pages = -(-len(chosen_examples) // PAGE)
     slot = st.container(gap="small")
     page = st.pagination(pages, key=f"clean-examples-{dataset_id}-{chosen}") if pages > 1 else 1
@@ -143,15 +144,15 @@ def show_example(
     example: FateExample, titles: tuple[str, str] = ("Before", "After"), badges: dict[str, str] | None = None
 ) -> None:
     """One row with what became of it. `badges`: other words for fates."""
-    row_id = example["row_id"]
+    row_id = example.row_id
     where = f"Row {row_id:,}" if row_id is not None else "New row"
     with st.container(border=True, gap="xsmall"):
-        reason = f" {escape_markdown(example['reason'])}" if example["reason"] else ""
-        badge = (badges or {}).get(example["fate"], FATE_TITLES[example["fate"]][0])
+        reason = f" {escape_markdown(example.reason)}" if example.reason else ""
+        badge = (badges or {}).get(example.fate, FATE_TITLES[example.fate][0])
         st.markdown(f"{badge} **{where}**{reason}")
-        after = None if example["fate"] == "dropped" else example["after"]
-        before = None if example["fate"] == "added" else example["before"]
-        if example["fate"] == "kept":
+        after = None if example.fate == "dropped" else example.after
+        before = None if example.fate == "added" else example.before
+        if example.fate == "kept":
             before = None
         st.html(text_display.render_pair(before, after, titles))
 
@@ -171,8 +172,8 @@ def show_apply(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview
     """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
     dataset_id = dataset.dataset_id
     name = suggest_version_name(dataset, [row.name for row in cached_queries.list_datasets()])
-    whole = answer is not None and not answer.get("of")
-    nothing = whole and answer is not None and count_rows_after(answer["fates"]) == 0
+    whole = answer is not None and not answer.of
+    nothing = whole and answer is not None and count_rows_after(answer.fates) == 0
     summary = f" **{escape_markdown(format_preview_summary(answer))}**" if answer is not None else ""
     st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{summary}")
     if answer is not None and not whole:
@@ -227,14 +228,14 @@ def show_job(dataset: Dataset, job_id: str) -> None:
 def _show_created_version(dataset: Dataset, job: Job) -> None:
     new_id = f"data-{job.job_id.removeprefix('job-')}"
     name = str(job.config.get("name") or "The new version")
-    fates = cast(CleanResult, job.result)["fates"]  # of a finished job of this kind
+    fates = parse_document(CleanResult, job.result)["fates"]  # of a finished job of this kind
     st.success(f"{escape_markdown(name)} is made.", icon=":material/check_circle:")
     old = f"of {count_rows_before(fates):,} old rows"
     counts = [
-        ("Kept", f"{fates['kept']:,}", old),
-        ("Changed", f"{fates['changed']:,}", old),
-        ("Dropped", f"{fates['dropped']:,}", old),
-        ("Added", f"{fates['added']:,}", "from another data set"),
+        ("Kept", f"{fates.kept:,}", old),
+        ("Changed", f"{fates.changed:,}", old),
+        ("Dropped", f"{fates.dropped:,}", old),
+        ("Added", f"{fates.added:,}", "from another data set"),
     ]
     st.html(meters.render_facts(counts))
     answer: CleanPreview | None = st.session_state.get(_preview_key(dataset.dataset_id))

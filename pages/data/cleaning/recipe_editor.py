@@ -217,7 +217,7 @@ def _list_choices(name: str, columns: Sequence[str], dataset: Dataset) -> list[s
     if name == "dataset":
         return [row.name for row in cached_queries.list_datasets() if row.dataset_id != dataset.dataset_id]
     if name == "model":
-        return [model["name"] for model in cached_queries.list_models()]
+        return [model.name for model in cached_queries.list_models()]
     return list(columns)
 
 

@@ -56,7 +56,7 @@ def show_saved_recipes(dataset: Dataset) -> None:
 
 
 def _list_recipes() -> list[RecipeRow]:
-    return dataset_queries.list_recipes(get_current_person()["person_id"])
+    return dataset_queries.list_recipes(get_current_person().person_id)
 
 
 def _draw_save(dataset_id: str) -> None:

@@ -33,9 +33,7 @@ def show_similar_rows(rows: DatasetTable, row_id: int, key: str) -> None:
     """The nearest rows, and a way to all of them in the table; `key` is the place's own."""
     dataset_id, text = rows.dataset.dataset_id, map_points.find_text_column(rows)
     with show_errors(), st.spinner("Looking for rows that mean the same …", show_time=True):
-        nearest = dataset_queries.find_similar_rows(rows.dataset.fingerprint, row_id, SIMILAR_ROWS)[
-            "neighbours"
-        ]
+        nearest = dataset_queries.find_similar_rows(rows.dataset.fingerprint, row_id, SIMILAR_ROWS).neighbours
         if not nearest:
             st.caption(f"Row {row_id:,} has no word to go by.")
             return

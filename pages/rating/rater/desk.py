@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 import streamlit as st
 
 from pages.shared import display
 from pages.shared.rendered.component_source import build_component_script, build_component_style
 from pages.shared.session import escape_markdown, get_client
+from store.core.documents import parse_document
 from store.core.rating_schemas import RatableRound, RatableRounds
 from store.rating.templates import PROTOCOL_TITLES
 
@@ -77,29 +77,27 @@ def draw_desk(round_id: str) -> None:
 
 def draw_open_rounds() -> bool:
     """What this person can rate: a card each, the first with the primary button. Whether there is any."""
-    rounds = cast(RatableRounds, get_client().command("rounds_to_rate", {}))["rounds"]
+    rounds = parse_document(RatableRounds, get_client().command("rounds_to_rate", {}))["rounds"]
     for place, round in enumerate(rounds):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container(gap=None, width="stretch"):
-                st.markdown(f"**{escape_markdown(round['name'])}**")
+                st.markdown(f"**{escape_markdown(round.name)}**")
                 st.caption(_describe_progress(round))
             pressed = st.button(
-                "Go on rating" if round["done"] else "Rate",
+                "Go on rating" if round.done else "Rate",
                 type="primary" if place == 0 else "secondary",
                 icon=":material/rate_review:",
-                key=f"round-rate-{round['round_id']}",
+                key=f"round-rate-{round.round_id}",
             )
         if pressed:
-            st.query_params.from_dict({LINK: round["round_id"], VIEW: RATE})
+            st.query_params.from_dict({LINK: round.round_id, VIEW: RATE})
             st.rerun()
     return bool(rounds)
 
 
 def _describe_progress(round: RatableRound) -> str:
-    total = round["total"]
-    done = (
-        f"{round['done']:,} of up to {total:,} rated by you" if total else f"{round['done']:,} rated by you"
-    )
-    ago = display.format_ago(datetime.fromisoformat(round["created_at"]))
-    started = f"started by {escape_markdown(round['created_by_name'])} {ago}"
-    return f"{PROTOCOL_TITLES[round['protocol']]} · {done} · {started}"
+    total = round.total
+    done = f"{round.done:,} of up to {total:,} rated by you" if total else f"{round.done:,} rated by you"
+    ago = display.format_ago(datetime.fromisoformat(round.created_at))
+    started = f"started by {escape_markdown(round.created_by_name)} {ago}"
+    return f"{PROTOCOL_TITLES[round.protocol]} · {done} · {started}"

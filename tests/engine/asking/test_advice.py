@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from engine.training.costs.run_costs import EXTRACTION_TOKENS, GENERATION_BATCH,
 from engine.training.preview import advice_query, preview_query
 from engine.training.preview.planned_run import PlannedRun
 from engine.worker.job import WorkerJob
+from store.core.figure_schemas import UnitEstimate
 from store.core.home import Home
 from store.core.job_folder import write_json
-from store.core.training_schemas import Advice
+from store.core.training_schemas import Advice, MeasuredRun
 from store.training.methods import METHODS
 from tests.shapes import held_to
 from tests.tiny import conversations, worse_answers, write_model, write_rows
-
-Document = dict[str, Any]
+from tests.unit.store_samples import row_of
 
 
 @pytest.fixture
@@ -35,13 +36,17 @@ def home(tmp_path: Path) -> Home:
 
 
 def ask(
-    home: Home, kind: Any = advice_query, rows: str = "rows", past: tuple[Document, ...] = (), **fields: Any
+    home: Home,
+    kind: Any = advice_query,
+    rows: str = "rows",
+    past: tuple[MeasuredRun, ...] = (),
+    **fields: Any,
 ) -> Any:
     answer = kind.run(asked(home, kind, rows, past, **fields))
-    return held_to(Advice, answer) if kind is advice_query and not past else answer
+    return held_to(Advice, answer) if kind is advice_query else answer
 
 
-def asked(home: Home, kind: Any, rows: str, past: tuple[Document, ...] = (), **fields: Any) -> WorkerJob:
+def asked(home: Home, kind: Any, rows: str, past: tuple[MeasuredRun, ...] = (), **fields: Any) -> WorkerJob:
     folder = home.asks / "one"
     folder.mkdir(exist_ok=True)
     config = {"model": str(home.models / "tiny"), "dataset": rows} | fields
@@ -70,9 +75,9 @@ def test_what_a_method_says_is_what_its_preview_says(home: Home) -> None:
     options = {option["method"]: option for option in ask(home)["options"]}
     for method in ("lora", "vera", "full"):
         answer = ask(home, preview_query, method=method)
-        assert answer["trainable_parameters"] == options[method]["trainable_parameters"]
-        assert answer["memory"]["peak_gib"] == pytest.approx(options[method]["peak_gib"], rel=0.2)
-        assert answer["config"]["learning_rate"] == options[method]["learning_rate"]
+        assert answer.trainable_parameters == options[method]["trainable_parameters"]
+        assert answer.memory.peak_gib == pytest.approx(options[method]["peak_gib"], rel=0.2)
+        assert answer.config["learning_rate"] == options[method]["learning_rate"]
 
 
 def test_settings_of_one_method_are_not_laid_on_another(home: Home) -> None:
@@ -88,25 +93,24 @@ def test_settings_of_one_method_are_not_laid_on_another(home: Home) -> None:
 
 def test_runs_of_the_past_are_shown_and_correct_their_own_kind_most(home: Home) -> None:
     first = ask(home)
-    run = {
+    run = row_of(
+        MeasuredRun,
         **{"run_id": "r1", "name": "a", "number": 1, "method": "lora", "task": "sft"},
         **{"model": str(home.models / "tiny"), "data_fingerprint": "rows", "stopped": "finished"},
-        "train_rows": first["rows"]["train"],
-        "gain": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50, "unit": "nats a token"},
+        train_rows=first["rows"]["train"],
+        gain=UnitEstimate(value=0.5, low=0.4, high=0.6, n=50, unit="nats a token"),
         **{"device_name": first["device"], "counted_memory_gib": 1.5, "process_memory_gib": 0.5},
         **{"peak_memory_gib": 2.0, "estimated_memory_gib": 1.5, "counted_seconds": 100.0},
-        **{"run_seconds": 150.0, "energy_wh": None, "estimated_seconds": 100.0},
-        **{"course": None, "course_seconds": None, "settings": ""},
-        **{"steps_timed": False, "other_work": None},
-    }
+        **{"run_seconds": 150.0, "estimated_seconds": 100.0, "settings": "", "steps_timed": False},
+    )
     answer = ask(home, past=(run,))
     before, after = ({o["method"]: o for o in result["options"]} for result in (first, answer))
     ratios = {name: after[name]["seconds"] / before[name]["seconds"] for name in ("lora", "full")}
     assert ratios["lora"] > ratios["full"] > 1
-    assert after["lora"]["past"]["gain"] == 0.5
+    assert after["lora"]["past"].gain == 0.5
     assert after["full"]["past"] is None
     assert answer["past_runs"] == 1
-    other = ask(home, past=({**run, "task": "classification"},))
+    other = ask(home, past=(replace(run, task="classification"),))
     assert other["past_runs"] == 0
 
 
@@ -124,7 +128,7 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
     asking = [question.cost(question.config)._labels_bytes() for question in questions]
     assert asking[0] > asking[1] == 0
     estimates = [question.cost(question.config).memory() for question in questions]
-    need = [memory["counted_gib"] - memory["process_gib"] for memory in estimates]
+    need = [memory.counted_gib - memory.process_gib for memory in estimates]
     assert need[0] > need[1]
 
 
@@ -151,7 +155,7 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     asked_more = work[0].eval_tokens - work[1].eval_tokens
     assert 2 * 32_000 < asked_more - 2 * costs[0].costs.epoch("validation")[0] < 2 * 35_000
     assert [w.beside > 0 for w in work] == [True, False, False]
-    assert costs[0].time()["counted_seconds"] > costs[1].time()["counted_seconds"] + work[0].beside
+    assert costs[0].time().counted_seconds > costs[1].time().counted_seconds + work[0].beside
 
 
 def test_answers_to_few_prompts_are_few(home: Home) -> None:

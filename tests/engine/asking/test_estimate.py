@@ -91,7 +91,7 @@ def test_a_model_of_70_billion_parameters_is_estimated_from_its_config() -> None
     assert tried.counts.total == 70_553_706_496
     step = estimate.CountedStep(tried.counts, footprint, config(method="qlora"), BF16, CPU, 80)
     memory = estimate.estimate_memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
-    assert 35 < memory["parts"]["weights"] < 40  # 4 bits of the matrices, 16 of the embeddings
+    assert 35 < memory.parts["weights"] < 40  # 4 bits of the matrices, 16 of the embeddings
     assert footprint.rehearsed
 
 
@@ -212,31 +212,30 @@ def _memory(
 
 def test_parts_add_up_to_the_peak() -> None:
     memory = _memory(FP32, method="full")
-    assert sum(memory["parts"].values()) == pytest.approx(memory["peak_gib"])
+    assert sum(memory.parts.values()) == pytest.approx(memory.peak_gib)
     n = 134_515_008 / estimate.GIB
-    assert memory["parts"]["weights"] == pytest.approx(4 * n)
-    assert memory["parts"]["optimizer"] == pytest.approx(8 * n)
-    assert memory["low_gib"] < memory["peak_gib"] < memory["high_gib"]
+    assert memory.parts["weights"] == pytest.approx(4 * n)
+    assert memory.parts["optimizer"] == pytest.approx(8 * n)
+    assert memory.low_gib < memory.peak_gib < memory.high_gib
 
 
 def test_methods_and_switches_move_memory_the_right_way() -> None:
     lora = _memory()
-    assert _memory(method="qlora")["parts"]["weights"] < 0.5 * lora["parts"]["weights"]
-    assert lora["peak_gib"] < _memory(method="full")["peak_gib"]
-    light = _memory(gradient_checkpointing=True)["parts"]["activations"]
-    assert light < lora["parts"]["activations"] / 5
+    assert _memory(method="qlora").parts["weights"] < 0.5 * lora.parts["weights"]
+    assert lora.peak_gib < _memory(method="full").peak_gib
+    light = _memory(gradient_checkpointing=True).parts["activations"]
+    assert light < lora.parts["activations"] / 5
     kinds = (SMOLLM2, padded(SMOLLM2))
     small, large = (
-        [_memory(of=of, per_device_train_batch_size=n)["parts"]["activations"] for of in kinds]
-        for n in (8, 16)
+        [_memory(of=of, per_device_train_batch_size=n).parts["activations"] for of in kinds] for n in (8, 16)
     )
     assert large[0] == pytest.approx(small[0], rel=0.02)  # rows without padding are dealt by tokens
     assert large[1] == pytest.approx(2 * small[1], rel=0.02)
     assert small[0] < 0.7 * small[1]
-    assert _memory(lora_dropout=0.1)["peak_gib"] > lora["peak_gib"]
-    assert _memory(length=256, of=kinds[1])["peak_gib"] > _memory(of=kinds[1])["peak_gib"]
+    assert _memory(lora_dropout=0.1).peak_gib > lora.peak_gib
+    assert _memory(length=256, of=kinds[1]).peak_gib > _memory(of=kinds[1]).peak_gib
     once, twice = (_memory(method="full", gradient_accumulation_steps=steps) for steps in (1, 4))
-    assert twice["peak_gib"] > once["peak_gib"]  # the first batch's gradients wait for the second's
+    assert twice.peak_gib > once.peak_gib  # the first batch's gradients wait for the second's
 
 
 def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
@@ -248,7 +247,7 @@ def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
         estimate.estimate_memory(step, process_gib=0.5, available_gib=1.0, correction=correction)
         for correction in (UNTOLD, corrected)
     )
-    assert after["counted_gib"] == before["counted_gib"] == before["peak_gib"]
-    assert after["peak_gib"] - 0.5 == pytest.approx(1.19 * (before["peak_gib"] - 0.5), rel=0.01)
-    widths = [m["high_gib"] / m["low_gib"] for m in (before, after)]
+    assert after.counted_gib == before.counted_gib == before.peak_gib
+    assert after.peak_gib - 0.5 == pytest.approx(1.19 * (before.peak_gib - 0.5), rel=0.01)
+    widths = [m.high_gib / m.low_gib for m in (before, after)]
     assert widths[1] < widths[0]

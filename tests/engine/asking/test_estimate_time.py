@@ -11,8 +11,9 @@ from engine.models.hardware import DeviceRates
 from engine.training.costs import estimate
 from engine.training.costs.footprint import Rehearsal
 from engine.training.costs.run_costs import list_timed_runs
-from store.core.training_schemas import TimeEstimate
+from store.core.training_schemas import MeasuredRun, TimeEstimate
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
+from tests.unit.store_samples import row_of
 
 RATES = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
 
@@ -29,11 +30,11 @@ def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
         return estimate.estimate_seconds(step, work, RATES, untold)
 
     short, long = seconds(30_000), seconds(300_000)
-    assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
-    assert 4 < long["seconds"] / short["seconds"] < 10
-    assert "400 GFLOP/s" in short["basis"]
-    assert "12 GB/s" in short["basis"]
-    assert sum(long["parts"].values()) == pytest.approx(long["counted_seconds"])
+    assert short.low_seconds < short.seconds < short.high_seconds
+    assert 4 < long.seconds / short.seconds < 10
+    assert "400 GFLOP/s" in short.basis
+    assert "12 GB/s" in short.basis
+    assert sum(long.parts.values()) == pytest.approx(long.counted_seconds)
 
 
 def test_work_is_that_of_the_weights_and_tokens() -> None:
@@ -86,19 +87,17 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
         tried, footprint = rehearse(SMOLLM2, chosen)
         step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU, 30)
         estimated = estimate.estimate_seconds(step, work, RATES, untold)
-        return float(estimated["parts"]["training"])
+        return float(estimated.parts["training"])
 
     linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
     dense = 100 * 2 * linear * estimate.DEQUANTISE_BYTES["nf4"] / RATES.moved
     assert training(method="qlora") - training() == pytest.approx(dense)
 
 
-def past(**more: object) -> dict[str, object]:
-    return {
-        **{"counted_seconds": 600.0, "run_seconds": 400.0, "method": "lora", "task": "sft"},
-        **{"stopped": "epochs", "course_seconds": 300.0, "course": 1.0, "settings": ""},
-        **{"steps_timed": False, "other_work": None},
-    } | more
+def past(**more: Any) -> MeasuredRun:
+    seconds = {"counted_seconds": 600.0, "run_seconds": 400.0, "course_seconds": 300.0}
+    run = {"method": "lora", "task": "sft", "stopped": "epochs", "course": 1.0, "settings": ""}
+    return row_of(MeasuredRun, **{**seconds, **run, "steps_timed": False, **more})
 
 
 def test_runs_that_were_stopped_count_by_their_course_or_not_at_all() -> None:

@@ -88,62 +88,62 @@ def test_steps_of_any_kind_of_run_are_timed_and_correct_its_count(
 ) -> None:
     if fields.get("task") == "classification":
         write_rows(home, "rows", conversations(400), labels=["even", "odd"] * 200)
-    counted = ask(home, **fields)["time"]
-    assert (counted["timing"], taken) == ("wanted", [])
-    time = ask(home, body=WANTED, **fields)["time"]
-    assert time["timing"] == "timed"
+    counted = ask(home, **fields).time
+    assert (counted.timing, taken) == ("wanted", [])
+    time = ask(home, body=WANTED, **fields).time
+    assert time.timing == "timed"
     (timed,) = taken
     assert min(timed.training, timed.update, timed.evaluation) > 0
-    assert time["parts"]["training"] == pytest.approx(counted["parts"]["training"] * timed.training)
-    assert time["high_seconds"] <= MAX_RANGE_FACTOR * 1.001 * time["seconds"]
-    assert "A few steps were timed" in time["basis"]
+    assert time.parts["training"] == pytest.approx(counted.parts["training"] * timed.training)
+    assert time.high_seconds <= MAX_RANGE_FACTOR * 1.001 * time.seconds
+    assert "A few steps were timed" in time.basis
 
 
 def test_what_was_timed_is_kept_for_like_questions(
     home: Home, others: Loaded, taken: list[TimedSteps]
 ) -> None:
     ask(home, body=WANTED)
-    assert ask(home, num_train_epochs=1)["time"]["timing"] == "timed"
+    assert ask(home, num_train_epochs=1).time.timing == "timed"
     ask(home, body=WANTED, num_train_epochs=2)
     assert len(taken) == 1
-    assert ask(home, method="full")["time"]["timing"] == "wanted"
-    assert ask(home, lora_dropout=0.1)["time"]["timing"] == "wanted"
+    assert ask(home, method="full").time.timing == "wanted"
+    assert ask(home, lora_dropout=0.1).time.timing == "wanted"
 
 
 def test_rates_that_are_measured_better_later_do_not_shorten_what_was_timed(
     home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = ask(home, body=WANTED)["time"]["parts"]
+    before = ask(home, body=WANTED).time.parts
     better = DeviceRates(8e11, 2e11, 2.4e10, 2e-6)
     monkeypatch.setattr(hardware, "measure_device_rates", lambda *_: better)
-    assert ask(home)["time"]["parts"] == pytest.approx(before)
-    counted = ask(home, method="full")["time"]
-    assert counted["timing"] == "wanted"
+    assert ask(home).time.parts == pytest.approx(before)
+    counted = ask(home, method="full").time
+    assert counted.timing == "wanted"
 
 
 def test_a_busy_machine_is_timed_anew_and_the_time_alone_is_told(
     home: Home, others: Loaded, taken: list[TimedSteps]
 ) -> None:
-    quiet = ask(home, body=WANTED)["time"]
-    assert (quiet["busy"], quiet["alone_seconds"]) == (False, None)
+    quiet = ask(home, body=WANTED).time
+    assert (quiet.busy, quiet.alone_seconds) == (False, None)
     others(0.6)
-    assert ask(home)["time"]["timing"] == "wanted"
-    busy = ask(home, body=WANTED)["time"]
-    assert (busy["busy"], busy["others"], len(taken)) == (True, 0.6, 2)
-    assert busy["alone_seconds"] == pytest.approx(quiet["seconds"])
-    assert "other work took 60% of the processors" in busy["basis"]
-    assert ask(home)["time"]["timing"] == "timed"  # for some minutes
+    assert ask(home).time.timing == "wanted"
+    busy = ask(home, body=WANTED).time
+    assert (busy.busy, busy.others, len(taken)) == (True, 0.6, 2)
+    assert busy.alone_seconds == pytest.approx(quiet.seconds)
+    assert "other work took 60% of the processors" in busy.basis
+    assert ask(home).time.timing == "timed"  # for some minutes
     others(0.0)
-    assert ask(home)["time"]["seconds"] == pytest.approx(quiet["seconds"])
+    assert ask(home).time.seconds == pytest.approx(quiet.seconds)
 
 
 def test_the_run_that_the_next_one_waits_for_does_not_make_it_longer(
     home: Home, others: Loaded, taken: list[TimedSteps]
 ) -> None:
-    quiet = ask(home, body=WANTED)["time"]
+    quiet = ask(home, body=WANTED).time
     others(0.9)
-    beside = ask(home, body=WANTED | {"running": True})["time"]
-    assert beside["seconds"] == pytest.approx(quiet["seconds"])
+    beside = ask(home, body=WANTED | {"running": True}).time
+    assert beside.seconds == pytest.approx(quiet.seconds)
     assert len(taken) == 1
 
 
@@ -152,9 +152,9 @@ def test_what_was_timed_on_a_busy_machine_is_of_no_use_for_long(
 ) -> None:
     others(0.6)
     ask(home, body=WANTED)
-    assert ask(home)["time"]["timing"] == "timed"
+    assert ask(home).time.timing == "timed"
     monkeypatch.setattr(timed_steps, "BUSY_MAX_AGE", 0.0)
-    assert ask(home)["time"]["timing"] == "wanted"
+    assert ask(home).time.timing == "wanted"
 
 
 def test_of_a_long_step_fewer_rows_are_taken_before_fewer_layers(
@@ -204,7 +204,7 @@ def test_a_row_that_takes_long_is_timed_with_fewer_layers(
 
     monkeypatch.setattr(timed_steps.loading, "load_model", load)
     monkeypatch.setattr(timed_steps, "STEP_SECONDS", 1e-9)
-    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
+    assert ask(home, body=WANTED).time.timing == "timed"
     assert loaded[0].config.num_hidden_layers == 3
 
 
@@ -214,14 +214,14 @@ def test_the_steps_of_every_task_are_timed(home: Home, others: Loaded, task: str
     rows = conversations(20)
     write_rows(home, "pairs", rows, rejected=worse_answers(rows))
     body = WANTED | {"fingerprint": "pairs" if task == "dpo" else "rows"}
-    assert ask(home, body=body, dataset=body["fingerprint"], task=task)["time"]["timing"] == "timed"
+    assert ask(home, body=body, dataset=body["fingerprint"], task=task).time.timing == "timed"
 
 
 def test_steps_are_not_timed_beside_a_run(home: Home, others: Loaded, taken: list[TimedSteps]) -> None:
     """They would be slow, and the run that trains would be too."""
     others(0.9)
-    time = ask(home, body=WANTED | {"running": True})["time"]
-    assert (time["timing"], time["busy"], taken) == ("waiting", False, [])
+    time = ask(home, body=WANTED | {"running": True}).time
+    assert (time.timing, time.busy, taken) == ("waiting", False, [])
 
 
 def test_a_run_is_held_against_what_it_would_take_alone(
@@ -229,15 +229,15 @@ def test_a_run_is_held_against_what_it_would_take_alone(
 ) -> None:
     """What was counted for a busy machine would make each later estimate too short."""
     others(0.6)
-    first = ask(home, body=WANTED)["time"]
-    assert (first["timing"], first["steps_timed"], first["alone_seconds"]) == ("timed", False, None)
+    first = ask(home, body=WANTED).time
+    assert (first.timing, first.steps_timed, first.alone_seconds) == ("timed", False, None)
     others(0.0)
-    quiet = ask(home, body=WANTED)["time"]
+    quiet = ask(home, body=WANTED).time
     others(0.6)
-    busy = ask(home)["time"]
-    assert busy["steps_timed"]
-    assert busy["counted_seconds"] == pytest.approx(quiet["counted_seconds"])
-    assert busy["alone_seconds"] == pytest.approx(quiet["seconds"])
+    busy = ask(home).time
+    assert busy.steps_timed
+    assert busy.counted_seconds == pytest.approx(quiet.counted_seconds)
+    assert busy.alone_seconds == pytest.approx(quiet.seconds)
 
 
 @pytest.mark.parametrize("spoiled", ["{", "[]", '{"a b": {"quiet": {"training": 1.0}}}', '{"a": 1}'])
@@ -245,16 +245,16 @@ def test_a_spoiled_cache_is_timed_anew(
     home: Home, others: Loaded, taken: list[TimedSteps], spoiled: str
 ) -> None:
     (home.cache / "timed_steps.json").write_text(spoiled)
-    assert ask(home)["time"]["timing"] == "wanted"
-    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
-    assert ask(home)["time"]["timing"] == "timed"
+    assert ask(home).time.timing == "wanted"
+    assert ask(home, body=WANTED).time.timing == "timed"
+    assert ask(home).time.timing == "timed"
 
 
 def test_steps_that_others_time_are_no_other_work(home: Home, others: Loaded) -> None:
     others(0.9)
-    assert ask(home)["time"]["busy"]
+    assert ask(home).time.busy
     with acquire_lock(home.cache / "timed_steps.lock") or pytest.fail("somebody holds it"):
-        assert not ask(home)["time"]["busy"]
+        assert not ask(home).time.busy
 
 
 def test_who_waits_for_others_takes_what_they_timed(
@@ -269,7 +269,7 @@ def test_who_waits_for_others_takes_what_they_timed(
         return acquire_lock(steps.lock)
 
     monkeypatch.setattr(CachedSteps, "take_turn", finish)
-    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
+    assert ask(home, body=WANTED).time.timing == "timed"
     assert len(taken) == 1
 
 
@@ -277,7 +277,7 @@ def test_steps_that_would_take_minutes_are_not_taken(
     home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timed_steps, "MAX_SECONDS", 1e-9)
-    assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
+    assert ask(home, body=WANTED).time.timing == "impossible"
     assert not list(home.asks.rglob("*.safetensors"))
 
 
@@ -306,8 +306,8 @@ def test_of_long_steps_fewer_are_taken(
     monkeypatch.setattr(timed_steps, "SECONDS", 0.0)  # those of a tiny model are none
     monkeypatch.setattr(OptimizerStepper, "gradients", count)
     monkeypatch.setattr(timed_steps, "_time_evaluation", time_evaluation)
-    time = ask(home, body=WANTED)["time"]
-    assert time["timing"] == ("timed" if steps else "impossible")
+    time = ask(home, body=WANTED).time
+    assert time.timing == ("timed" if steps else "impossible")
     assert (len(gradients), len(passes)) == (steps, steps)
 
 
@@ -319,12 +319,12 @@ def test_an_estimate_is_no_reason_to_fail(
         raise error
 
     monkeypatch.setattr(timed_steps, "make_trainable", fail)
-    assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
+    assert ask(home, body=WANTED).time.timing == "impossible"
 
 
 def test_few_rows_are_enough(home: Home, others: Loaded) -> None:
     write_rows(home, "rows", conversations(3))
-    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
+    assert ask(home, body=WANTED).time.timing == "timed"
 
 
 def test_steps_that_can_not_be_taken_are_no_reason_to_fail(
@@ -335,15 +335,15 @@ def test_steps_that_can_not_be_taken_are_no_reason_to_fail(
 
     monkeypatch.setattr(timed_steps, "make_trainable", fail)
     answer = ask(home, body=WANTED)
-    assert answer["time"]["timing"] == "impossible"
-    assert answer["time"]["seconds"] > 0
+    assert answer.time.timing == "impossible"
+    assert answer.time.seconds > 0
 
 
 def test_too_little_memory_is_told_from_the_start(
     home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timed_steps, "MEMORY_SHARE", 1e-9)
-    assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
+    assert ask(home, body=WANTED).time.timing == "impossible"
     assert taken == []
     assert not list(home.asks.rglob("*.safetensors"))
 

@@ -49,7 +49,7 @@ def export(folder: Path, form: str, **fields: Any) -> Any:
         exporting.read_here(patch)
         job = exporting.export_job(Home(folder / "home"), form, **fields)
         result = model_export.run(job)
-        assert fields.get("hub") is None or result["hub"], result["notices"]
+        assert fields.get("hub") is None or result.hub, result.notices
     return job
 
 

@@ -15,8 +15,11 @@ from engine.export import model_card, model_export
 from engine.export.export_subject import ExportSubject
 from engine.models.saved_models import EarlierRun
 from engine.worker.job import WorkerJob
+from store.core.export_schemas import CardEvaluation
+from store.core.figure_schemas import FigureSummary
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
+from store.evaluation.verdict_schemas import TrainingStop
 from store.export.config import ModelExport
 from store.export.forms import FORMS
 from store.runs import card_text
@@ -30,13 +33,14 @@ HOSTILE = "evil\n---\nlicense: gpl-3.0\n- [x]: &a *a !!python/object \u2028 {{ }
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-def evaluation(name: str) -> dict[str, Any]:
-    figure = {
-        **{"metric": "eval/accuracy", "value": 0.84, "low": 0.81, "high": 0.87, "n": 500, "better": "higher"},
-        **{"bounds": [0.0, 1.0], "failed": None, "estimator": "mean"},
-    }
-    own = {"name": name, "dataset": name, "hub_id": None, "part": "test", "n": 500, "figures": [figure]}
-    return own | {"units": {}, "probes": []}
+def evaluation(name: str) -> CardEvaluation:
+    figure = FigureSummary(
+        metric="eval/accuracy", value=0.84, low=0.81, high=0.87, n=500, better="higher",
+        bounds=[0.0, 1.0], failed=None, estimator="mean",
+    )  # fmt: skip
+    return CardEvaluation(
+        name=name, dataset=name, hub_id=None, part="test", n=500, figures=[figure], units={}, probes=[]
+    )
 
 
 def written(folder: Path, form: str, hub: str = "", **card: Any) -> str:
@@ -45,7 +49,9 @@ def written(folder: Path, form: str, hub: str = "", **card: Any) -> str:
     subject = ExportSubject("model", "model", EarlierRun(JobDir(folder), config, ""), None)
     asked = ModelExport.parse({"subject": "r", "form": form, "hub": hub})
     (folder / "model-Q8_0.gguf").touch()
-    course = card_text.summarise_run(config, 600, {"reason": "max_steps", "step": 24, "restored_step": 24}, 1)
+    course = card_text.summarise_run(
+        config, 600, TrainingStop(reason="max_steps", step=24, restored_step=24), 1
+    )
     document = run_card(**{"config": config.model_dump(), "course": course, **card})
     return model_card.build_export_card(
         model_card.WrittenExport(subject, asked, document, folder), parity_report(), ["It is | odd."]
@@ -142,7 +148,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def exported(home: Home, form: str, patch: pytest.MonkeyPatch, **fields: Any) -> tuple[Path, str]:
     read_here(patch)
     result = model_export.run(export_job(home, form, **fields))
-    folder = home.path / result["folder"]
+    folder = home.path / result.folder
     return folder, (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -194,7 +200,7 @@ def test_of_a_registered_version_nothing_but_the_model_leaves(
     order["export"]["version"] = version | {"folder": "registry/model-x/1"}
     write_json(job.dir.config, order)
     result = model_export.run(WorkerJob(job.dir.path))
-    names = {file["path"] for file in result["files"]}
+    names = {file.path for file in result.files}
     assert not names & {"training.json", "split.parquet", "tunebench.json"}
     assert "adapter_model.safetensors" in names
 

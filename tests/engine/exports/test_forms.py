@@ -40,7 +40,7 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 def exported(home: Home, form: str, **fields: Any) -> tuple[ModelExportResult, Path]:
     result = held_to(ModelExportResult, model_export.run(export_job(home, form, **fields)))
-    return result, home.path / result["folder"]
+    return result, home.path / result.folder
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -61,14 +61,14 @@ def test_another_process_reads_an_adapter_that_names_no_path(home: Home) -> None
     assert str(home.path) not in everything
     assert "More Information Needed" not in everything
     assert "# run" in (folder / "README.md").read_text()
-    assert result["parity"]["engine"].startswith("transformers ")
-    kl = result["parity"]["mean_kl"]
-    assert kl["n"] == EXACT_ROWS
-    assert kl["high"] < 1e-6  # kernels differ by rounding
-    assert result["parity"]["rendering"]["other_bytes"] == 0
+    assert result.parity.engine.startswith("transformers ")
+    kl = result.parity.mean_kl
+    assert kl.n == EXACT_ROWS
+    assert kl.high < 1e-6  # kernels differ by rounding
+    assert result.parity.rendering.other_bytes == 0
     assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder).returncode == 0
-    with zipfile.ZipFile(home.exports / str(result["zip"])) as archive:
-        assert f"{result['name']}/SHA256SUMS" in archive.namelist()
+    with zipfile.ZipFile(home.exports / str(result.zip)) as archive:
+        assert f"{result.name}/SHA256SUMS" in archive.namelist()
     base = AutoModelForCausalLM.from_pretrained(home.models / "tiny", dtype=torch.float32)
     assert torch.equal(logits(PeftModel.from_pretrained(base, str(folder))), logits(tuned(home)))
     assert not (home.jobs / "run-adapter" / "aside").exists()
@@ -76,8 +76,8 @@ def test_another_process_reads_an_adapter_that_names_no_path(home: Home) -> None
 
 def test_merged_weights_answer_as_the_adapter_on_its_base(home: Home) -> None:
     result, folder = exported(home, "merged")
-    assert result["parity"]["mean_kl"]["value"] < 1e-6  # type: ignore[index]
-    assert result["parity"]["argmax_agreement"]["value"] == 1  # type: ignore[index]
+    assert result.parity.mean_kl.value < 1e-6
+    assert result.parity.argmax_agreement.value == 1
     merged = AutoModelForCausalLM.from_pretrained(folder)
     torch.testing.assert_close(logits(merged), logits(tuned(home)), atol=1e-4, rtol=1e-4)
     config = json.loads((folder / "config.json").read_text())
@@ -87,14 +87,14 @@ def test_merged_weights_answer_as_the_adapter_on_its_base(home: Home) -> None:
     assert json.loads((folder / "tokenizer_config.json").read_text())["chat_template"] == template
     assert AutoTokenizer.from_pretrained(folder).chat_template == template
     again, _ = exported(home, "merged")
-    assert again["name"] == f"{result['name']}-2"  # nothing is replaced
+    assert again.name == f"{result.name}-2"  # nothing is replaced
 
 
 def test_four_bits_lose_more_than_eight(home: Home) -> None:
     eight, folder = exported(home, "int8")
     four, _ = exported(home, "int4")
     assert json.loads((folder / "config.json").read_text())["quantization_config"]["load_in_8bit"]
-    assert 0 < eight["parity"]["mean_kl"]["value"] < four["parity"]["mean_kl"]["value"]  # type: ignore[index]
+    assert 0 < eight.parity.mean_kl.value < four.parity.mean_kl.value
 
 
 def test_a_head_goes_along_with_merged_weights_and_into_no_gguf(home: Home) -> None:
@@ -104,10 +104,10 @@ def test_a_head_goes_along_with_merged_weights_and_into_no_gguf(home: Home) -> N
     write_rows(home, "labelled", conversations(160), labels=labels)
     job = trained_head(home)
     result, folder = exported(home, "merged", run="head", rows="labelled", max_rows=160)
-    assert (result["parity"]["reasons"], result["parity"]["status"]) == ([], "passed")
-    assert result["parity"]["mean_kl"]["value"] < 1e-6  # type: ignore[index]
-    assert result["parity"]["answer_agreement"]["value"] == 1  # type: ignore[index]
-    assert {figure["metric"] for figure in result["parity"]["figures"]} >= {"eval/accuracy", "eval/f1_macro"}
+    assert (result.parity.reasons, result.parity.status) == ([], "passed")
+    assert result.parity.mean_kl.value < 1e-6
+    assert result.parity.answer_agreement.value == 1
+    assert {figure.metric for figure in result.parity.figures} >= {"eval/accuracy", "eval/f1_macro"}
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     assert sorted(model.config.id2label.values()) == ["even", "odd"]
     with pytest.raises(ConfigError, match="classification head") as error:
@@ -128,7 +128,7 @@ def trained_head(home: Home) -> WorkerJob:
     write_json(folder.dir.config, order)
     job = WorkerJob(folder.dir.path)
     result = train_job.run(job)
-    write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
+    write_json(job.dir.result, {"status": "finished", "result": result})
     return job
 
 
@@ -138,7 +138,7 @@ def test_what_does_not_merge_leaves_as_an_adapter_alone(home: Home) -> None:
         model_export.run(export_job(home, "merged", run="prompts"))
     assert error.value.field == "form"
     result, _ = exported(home, "adapter", run="prompts")
-    assert result["parity"]["mean_kl"]["value"] < 1e-6  # type: ignore[index]
+    assert result.parity.mean_kl.value < 1e-6
 
 
 def test_what_is_missing_is_said_before_anything_is_made(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +213,6 @@ def test_a_push_that_fails_leaves_the_export_here(home: Home, monkeypatch: pytes
     monkeypatch.setattr(publication, "check_repository", lambda *args, **options: None)
     monkeypatch.setattr(publication, "push_to_hub", refuses)
     result, folder = exported(home, "adapter", hub="ada/model")
-    assert result["hub"] is None
-    assert result["notices"][-1] == "It was not pushed. The hub did not take ada/model: no. Later."
+    assert result.hub is None
+    assert result.notices[-1] == "It was not pushed. The hub did not take ada/model: no. Later."
     assert (folder / "adapter_config.json").exists()

@@ -43,7 +43,7 @@ def again(
     """The form from the file that was converted before."""
 
     def copied(folder: Path, target: Path, name: str) -> list[str]:
-        shutil.copyfile(home.path / half["folder"] / "run-F16.gguf", target)
+        shutil.copyfile(home.path / half.folder / "run-F16.gguf", target)
         return []
 
     read_here(monkeypatch)
@@ -52,20 +52,20 @@ def again(
 
 
 def test_it_is_the_model_and_begins_once(home: Home, half: ModelExportResult) -> None:
-    parity = half["parity"]
-    assert parity["engine"].startswith("llama.cpp ")
-    assert parity["mean_kl"]
-    assert parity["mean_kl"]["value"] < 1e-4
-    assert parity["rendering"]["doubled_bos"] == parity["rendering"]["other_ids"] == 0
-    assert [file["path"] for file in half["files"]] == ["README.md", "manifest.json", "run-F16.gguf"]
-    assert "parts words as GPT-2's does" in half["notices"][0]  # the tokenizer of a test is known to nobody
-    assert parity["figures"]
+    parity = half.parity
+    assert parity.engine.startswith("llama.cpp ")
+    assert parity.mean_kl
+    assert parity.mean_kl.value < 1e-4
+    assert parity.rendering.doubled_bos == parity.rendering.other_ids == 0
+    assert [file.path for file in half.files] == ["README.md", "manifest.json", "run-F16.gguf"]
+    assert "parts words as GPT-2's does" in half.notices[0]  # the tokenizer of a test is known to nobody
+    assert parity.figures
 
 
 def test_a_text_goes_on_behind_what_it_has_in_common_with_the_last_one(
     home: Home, half: ModelExportResult
 ) -> None:
-    model = GgufModel(home.path / half["folder"] / "run-F16.gguf", 128, 1)
+    model = GgufModel(home.path / half.folder / "run-F16.gguf", 128, 1)
     text = [*range(5, 60)]
     other = [*text[:40], *range(70, 90)]
     model.forget()
@@ -82,8 +82,8 @@ def test_ollama_gets_a_smaller_file_and_what_it_asks_by(
     home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = again(home, "ollama", monkeypatch, half)
-    assert small["model_bytes"] < 0.8 * half["model_bytes"]
-    modelfile = (home.path / small["folder"] / "Modelfile").read_text()
+    assert small.model_bytes < 0.8 * half.model_bytes
+    modelfile = (home.path / small.folder / "Modelfile").read_text()
     assert modelfile.startswith('FROM ./run-Q8_0.gguf\nTEMPLATE """<|im_start|>{{ range .Messages }}')
     assert 'PARAMETER stop "<|im_end|>"' in modelfile
     assert '{{ if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n{{ end }}' in modelfile
@@ -92,20 +92,20 @@ def test_ollama_gets_a_smaller_file_and_what_it_asks_by(
 def test_a_beginning_that_template_and_tokenizer_both_write_is_caught(
     home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _adding(home, half, monkeypatch)["status"] == "failed"
+    assert _adding(home, half, monkeypatch).status == "failed"
 
 
 def _adding(home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch) -> ParityReport:
-    file = home.path / half["folder"] / "run-F16.gguf"
+    file = home.path / half.folder / "run-F16.gguf"
     field = GGUFReader(file, "r+").get_field("tokenizer.ggml.add_bos_token")
     assert field is not None
     flag = field.parts[field.data[0]]
     assert not flag[0]
     flag[0] = True
     try:
-        report = again(home, "gguf-f16", monkeypatch, half)["parity"]
+        report = again(home, "gguf-f16", monkeypatch, half).parity
     finally:
         flag[0] = False
-    assert "begin with the token of the beginning twice" in report["reasons"][0]
-    assert report["mean_kl"] is None
+    assert "begin with the token of the beginning twice" in report.reasons[0]
+    assert report.mean_kl is None
     return report

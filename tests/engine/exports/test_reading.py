@@ -21,16 +21,17 @@ from engine.export.parity.exchange import (
 )
 from engine.models.forward.packed_forward import PackedForward
 from tests.engine.training.test_packed import base, stirred
+from tests.unit.store_samples import row_of
 
 DRAWN, LONGEST = 7, 2
 
 
 def texts(prompts: list[list[int]], answers: list[list[int]]) -> ParityTexts:
     pairs = list(zip(prompts, answers, strict=True))
-    return {
-        "ids": [[*prompt, *answer] for prompt, answer in pairs],
-        "places": [list(range(len(prompt), len(prompt) + len(answer))) for prompt, answer in pairs],
-    }
+    return ParityTexts(
+        ids=[[*prompt, *answer] for prompt, answer in pairs],
+        places=[list(range(len(prompt), len(prompt) + len(answer))) for prompt, answer in pairs],
+    )
 
 
 def questions() -> ParityQuestions:
@@ -46,14 +47,17 @@ def questions() -> ParityQuestions:
     answers = [ids(n) for n in (2, 5, 1, 3, 4, 0, 2, 6, 1)]
     rows_of = [0, 1, 2, 4, 5, 6]
     rows = texts([prompts[i] for i in rows_of], [answers[0], *(ids(n) for n in (4, 2, 3, 5, 2))])
-    rows["ids"][5][0] += 1
-    rows["places"][1] = rows["places"][1][1:]
+    rows.ids[5][0] += 1
+    rows.places[1] = rows.places[1][1:]
     joined = ids(90)
-    asked: Any = {
-        **{"drawn": DRAWN, "answers": texts(prompts, answers), "rows": rows, "rows_of": rows_of},
-        "joined": {"ids": [joined], "places": [list(range(80, 90))]},
-    }
-    return asked
+    return row_of(
+        ParityQuestions,
+        drawn=DRAWN,
+        answers=texts(prompts, answers),
+        rows=rows,
+        rows_of=rows_of,
+        joined=ParityTexts(ids=[joined], places=[list(range(80, 90))]),
+    )
 
 
 def alone(model: Any) -> Any:
@@ -74,7 +78,7 @@ def test_each_text_is_read_once_drawn_prompts_first_in_an_order_of_chance() -> N
     assert of_answers[: DRAWN - 1] != [0, 1, 2, 3, 4, 6]
     assert of_answers[DRAWN - 1 :] == [7, 8]
     for group in groups[:DRAWN]:
-        prompts = [n if kind == "answers" else asked["rows_of"][n] for kind, n, _, _ in group]
+        prompts = [n if kind == "answers" else asked.rows_of[n] for kind, n, _, _ in group]
         assert len(set(prompts)) == 1
     assert sorted(text.number for group in groups for text in group if text.kind == "rows") == [*range(6)]
     assert [text.kind for text in groups[-1]] == ["joined"]

@@ -41,9 +41,9 @@ def exports(home: Home) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         read_here(monkeypatch)
         made = {form: model_export.run(export_job(home, form)) for form in ("merged", "adapter")}
-    assert made["adapter"]["parity"]["status"] == "passed"
-    assert made["merged"]["parity"]["status"] == "untold"
-    return {form: home.path / result["folder"] for form, result in made.items()}
+    assert made["adapter"].parity.status == "passed"
+    assert made["merged"].parity.status == "untold"
+    return {form: home.path / result.folder for form, result in made.items()}
 
 
 def checked(home: Home, folder: Path, form: str, written: WrittenWeights, aside: Path) -> ParityReport:
@@ -95,8 +95,8 @@ def test_what_files_show_fails_whatever_the_answers_are(
 ) -> None:
     spoiled = next(each for each in SPOILED if each.title == title)
     report = parity(home, exports, tmp_path, spoiled.spoil)
-    assert report["status"] == "failed"
-    assert spoiled.cause in " ".join(report["reasons"])
+    assert report.status == "failed"
+    assert spoiled.cause in " ".join(report.reasons)
 
 
 def test_what_a_writer_did_after_it_noted_its_tensors_is_found(
@@ -110,9 +110,9 @@ def test_what_a_writer_did_after_it_noted_its_tensors_is_found(
         return notices
 
     monkeypatch.setitem(format_writers.WRITERS, "merged", spoiled)
-    report = model_export.run(export_job(home, "merged"))["parity"]
-    assert report["status"] == "failed"
-    assert "first model.layers.0.mlp.up_proj.weight" in report["reasons"][0]
+    report = model_export.run(export_job(home, "merged")).parity
+    assert report.status == "failed"
+    assert "first model.layers.0.mlp.up_proj.weight" in report.reasons[0]
 
 
 def test_another_template_is_shown_from_where_it_differs(
@@ -123,13 +123,13 @@ def test_another_template_is_shown_from_where_it_differs(
         file.write_text(file.read_text().replace("'<|im_start|>assistant", "'<|im_start|>Assistant"))
 
     report = parity(home, exports, tmp_path, spoil)
-    assert report["status"] == "failed"
-    assert report["reasons"][0] == "chat_template.jinja: the chat template isn't the model's."
-    assert "The chat template renders 22 of 22 prompts otherwise" in report["reasons"][1]
-    assert report["rendering"]["example"]
-    assert report["rendering"]["example"]["expected"].endswith("<|im_start|>assistant\n")
-    assert report["rendering"]["example"]["present"].endswith("<|im_start|>Assistant\n")
-    assert report["mean_kl"] is None
+    assert report.status == "failed"
+    assert report.reasons[0] == "chat_template.jinja: the chat template isn't the model's."
+    assert "The chat template renders 22 of 22 prompts otherwise" in report.reasons[1]
+    assert report.rendering.example
+    assert report.rendering.example.expected.endswith("<|im_start|>assistant\n")
+    assert report.rendering.example.present.endswith("<|im_start|>Assistant\n")
+    assert report.mean_kl is None
 
 
 def test_a_matrix_of_zeros_is_named(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_a_matrix_of_zeros_is_named(home: Home, exports: dict[str, Path], tmp_pa
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     report = parity(home, exports, tmp_path, spoil)
-    assert report["status"] == "failed"
-    assert f"The matrix {name} is nothing but zeros." in report["reasons"]
-    assert report["mean_kl"]
-    assert report["mean_kl"]["low"]
-    assert report["mean_kl"]["low"] > 0.02
-    assert any("mean divergence" in reason for reason in report["reasons"])
+    assert report.status == "failed"
+    assert f"The matrix {name} is nothing but zeros." in report.reasons
+    assert report.mean_kl
+    assert report.mean_kl.low
+    assert report.mean_kl.low > 0.02
+    assert any("mean divergence" in reason for reason in report.reasons)
 
 
 def test_another_base_of_positions_is_named(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_another_base_of_positions_is_named(home: Home, exports: dict[str, Path]
         (folder / "config.json").write_text(json.dumps(config))
 
     report = parity(home, exports, tmp_path, spoil)
-    assert report["status"] == "failed"
-    assert "500 in the export, 50,000 in the model" in " ".join(report["reasons"])
-    assert report["long"]
-    assert report["long"]["tokens"] == 255  # as long as the model reads
-    assert report["long"]["mean_kl"]
-    assert report["long"]["mean_kl"]["value"] > 0.02
+    assert report.status == "failed"
+    assert "500 in the export, 50,000 in the model" in " ".join(report.reasons)
+    assert report.long
+    assert report.long.tokens == 255  # as long as the model reads
+    assert report.long.mean_kl
+    assert report.long.mean_kl.value > 0.02
 
 
 def test_a_model_that_gives_no_numbers_failed(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_a_model_that_gives_no_numbers_failed(home: Home, exports: dict[str, Pat
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     report = parity(home, exports, tmp_path, spoil)
-    assert report["status"] == "failed"
-    assert "gives no numbers at" in " ".join(report["reasons"])
+    assert report.status == "failed"
+    assert "gives no numbers at" in " ".join(report.reasons)
 
 
 def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
@@ -188,4 +188,4 @@ def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
     assert len(set(timed)) == 5  # the export is not read in another process here
     left = [event["eta_seconds"] for event in progress if event["eta_seconds"] is not None]
     assert left[0] > 0
-    assert result["parity"]["status"] == "untold"
+    assert result.parity.status == "untold"

@@ -41,7 +41,7 @@ def exports(home: Home) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         read_here(monkeypatch)
         made = {form: model_export.run(export_job(home, form)) for form in ("merged", "adapter")}
-    return {form: home.path / result["folder"] for form, result in made.items()}
+    return {form: home.path / result.folder for form, result in made.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -75,12 +75,12 @@ def test_what_was_exported_is_that_model_with_and_without_its_manifest(
     with_manifest = verify(home, copy, exports)
     (copy / tensor_manifest.FILE).unlink()
     unknown = verify(home, copy)
-    assert with_manifest["notices"][0] == model_verification.OURS
-    assert unknown["notices"][0] == model_verification.ANEW
+    assert with_manifest.notices[0] == model_verification.OURS
+    assert unknown.notices[0] == model_verification.ANEW
     for result in (with_manifest, unknown):
-        assert result["form"].startswith(form)  # a base in 32 bits is merged into 32 bits
-        assert result["parity"]["reasons"] == [] or result["parity"]["status"] == "untold"
-        assert result["parity"]["status"] == ("passed" if form == "adapter" else "untold")
+        assert result.form.startswith(form)  # a base in 32 bits is merged into 32 bits
+        assert result.parity.reasons == [] or result.parity.status == "untold"
+        assert result.parity.status == ("passed" if form == "adapter" else "untold")
 
 
 def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
@@ -125,8 +125,8 @@ def test_what_was_edited_is_named_and_never_loaded(
 
     monkeypatch.setattr(checking, "_run_reader", loaded)
     result = verify(home, folder, exports, form=spoiled.form)
-    assert result["parity"]["status"] == "failed"
-    assert any(spoiled.cause in reason for reason in result["parity"]["reasons"])
+    assert result.parity.status == "failed"
+    assert any(spoiled.cause in reason for reason in result.parity.reasons)
 
 
 def test_a_manifest_that_was_edited_too_is_not_believed(
@@ -138,8 +138,8 @@ def test_a_manifest_that_was_edited_too_is_not_believed(
     (folder / tensor_manifest.FILE).write_text(json.dumps(document | tensor_manifest.read_weights(folder)))
     for noted in (exports, None):
         result = verify(home, folder, noted, form="merged")
-        assert result["parity"]["status"] == "failed"
-        assert "up_proj.weight" in result["parity"]["reasons"][0]
+        assert result.parity.status == "failed"
+        assert "up_proj.weight" in result.parity.reasons[0]
 
 
 def test_another_base_beneath_the_adapter_is_named(
@@ -154,7 +154,7 @@ def test_another_base_beneath_the_adapter_is_named(
         result = verify(home, exports["adapter"], exports)
     finally:
         shutil.copyfile(kept, weights)
-    assert result["parity"]["reasons"] == [
+    assert result.parity.reasons == [
         "The weights of the base model tiny are others than those it was exported with."
     ]
 
@@ -177,7 +177,7 @@ def test_pickle_and_code_are_told_and_not_run(
         (folder / "config.json").write_text(json.dumps(config))
 
     folder = spoiled_copy(exports["merged"], tmp_path / "hostile", SpoiledExport("", "merged", spoil, ""))
-    reasons = " ".join(verify(home, folder, exports, form="merged")["parity"]["reasons"])
+    reasons = " ".join(verify(home, folder, exports, form="merged").parity.reasons)
     assert "pytorch_model.bin is none of the model's" in reasons
     assert "modeling_own.py is none of the model's" in reasons
     assert "config.json: auto_map is" in reasons
@@ -194,7 +194,7 @@ def test_documents_of_any_shape_are_a_cause_and_no_error(
         folder = shutil.copytree(exports["merged"], tmp_path / "odd")
         (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
         result = verify(home, folder, exports, form="merged")
-        assert f"The file {name} is not JSON of its kind." in result["parity"]["reasons"], text[:20]
+        assert f"The file {name} is not JSON of its kind." in result.parity.reasons, text[:20]
 
 
 def test_links_out_of_the_folder_are_refused(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:

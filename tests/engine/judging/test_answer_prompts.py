@@ -122,8 +122,8 @@ def test_a_round_of_a_file_from_its_start_to_its_items(desk: RoundDesk) -> None:
     for job_id in (*made["job_ids"], made["round_id"]):
         desk.do(job_id)
     round = rounds.get(desk.database, made["round_id"])
-    assert [system["name"] for system in round.systems] == ["people", "tiny"]
-    assert round.details["notices"] == [
+    assert [system.name for system in round.systems] == ["people", "tiny"]
+    assert round.details.notices == [
         "3 prompts of the file prompts.jsonl.",
         "Left out 1 row: it has no prompt.",
         "Left out 1 prompt that not every model has an answer to.",

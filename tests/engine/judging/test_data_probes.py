@@ -92,14 +92,14 @@ def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> 
     fields = QUICK | {"probes": True, "probe_share": 1.0, "sample_prompts": 0, "learning_rate": 3e-2}
     job = make_job(home, "run", probe_datasets=["Other", "Water"], probe_rows=5, **fields)
     job.order["probes"] = [source("Other"), source("Water")]
-    forgetting = train_job.run(job)["verdict"]["forgetting"]
-    text = next(part for part in forgetting["texts"] if part["probe"] == "data/Other")
-    assert text["n"] == 5
-    assert text["change"]["low"] < text["change"]["value"] < text["change"]["high"]
-    choice = next(part for part in forgetting["choices"] if part["probe"] == "data/Water")
-    assert choice["n"] == 5
-    assert {part["category"] for part in choice["categories"]} <= set(LABELS)
-    assert "5 rows of Water" in " ".join([forgetting["headline"], *forgetting["sentences"]])
+    forgetting = train_job.run(job)["verdict"].forgetting
+    text = next(part for part in forgetting.texts if part.probe == "data/Other")
+    assert text.n == 5
+    assert text.change.low < text.change.value < text.change.high
+    choice = next(part for part in forgetting.choices if part.probe == "data/Water")
+    assert choice.n == 5
+    assert {part.category for part in choice.categories} <= set(LABELS)
+    assert "5 rows of Water" in " ".join([forgetting.headline, *forgetting.sentences])
     table = pq.read_table(job.dir.probes)
     own = table.filter(pc.equal(table["probe"], "data/Other")).to_pylist()
     base = [row for row in own if row["model"] == "base"]
@@ -163,8 +163,8 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["Water"], probe_rows=1, **fields)
     job.order["probes"] = [source("Water")]
-    forgetting = train_job.run(job)["verdict"]["forgetting"]
-    text = " ".join([forgetting["headline"], *forgetting["sentences"]]).lower()
+    forgetting = train_job.run(job)["verdict"].forgetting
+    text = " ".join([forgetting.headline, *forgetting.sentences]).lower()
     alone = "of 1 row of water" if labels else "the loss on water has no interval: there is only one row"
     assert alone in text
 
@@ -186,6 +186,6 @@ def test_the_time_before_a_launch_counts_them(home: Home) -> None:
             "config": job.config, "fingerprint": "rows", "row": 0, "past": [], "probes": probes,
             "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
         }  # fmt: skip
-        return float(preview_query.run(job)["time"]["counted_seconds"])
+        return float(preview_query.run(job).time.counted_seconds)
 
     assert seconds([source("Water")]) > seconds([])

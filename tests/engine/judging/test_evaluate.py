@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def test_a_model_by_name_on_any_part_and_sample(home: Home) -> None:
         _, result, rows = measured(
             home, name, model="tiny", part="all", max_rows=7, seed=seed, metrics=["perplexity"]
         )
-        assert result["notices"] == ["A random 7 of 60 rows."]
+        assert result.notices == ["A random 7 of 60 rows."]
         samples.append([row["row_id"] for row in rows])
     assert samples[0] == samples[1] != samples[2]
 
@@ -51,7 +50,7 @@ def test_a_model_by_name_on_any_part_and_sample(home: Home) -> None:
 def test_rows_that_were_trained_on_are_told(home: Home) -> None:
     trained(home)
     _, result, _ = measured(home, "all", run="run", part="all", metrics=["perplexity"])
-    assert any("were trained on" in notice for notice in result["notices"])
+    assert any("were trained on" in notice for notice in result.notices)
 
 
 def test_answers_are_greedy_unless_asked_and_sampled_by_the_seed(home: Home) -> None:
@@ -98,18 +97,18 @@ def test_what_cannot_be_asked_or_scored_keeps_its_place_and_is_counted(home: Hom
                {"metric": "own", "file": "broken"}]  # fmt: skip
     job, result, measured_rows = measured(home, "odd", rows="odd", model="tiny", part="all", metrics=metrics)
     assert [row["row_id"] for row in measured_rows] == list(range(12))
-    assert result["counts"]["no_prompt"] == 1
-    assert result["counts"]["no_reference"] == 3
+    assert result.counts.no_prompt == 1
+    assert result.counts.no_reference == 3
     assert measured_rows[3]["prediction"] is not None
     assert (measured_rows[5]["prediction"], measured_rows[5]["prompt"]) == (None, None)
     exact = figure(result, "exact_match")
-    assert exact["rows"] == 12
-    assert exact["n"] == 9
-    assert exact["unscored"]["reasons"] == {"the row has no reference": 2, "no answer was generated": 1}
-    assert figure(result, "picky")["n"] == 6
-    assert "no red" in json.dumps(figure(result, "picky")["unscored"])
-    assert "no Python" in figure(result, "broken")["failed"]
-    assert figure(result, "perplexity")["value"] > 1
+    assert exact.rows == 12
+    assert exact.n == 9
+    assert exact.unscored.reasons == {"the row has no reference": 2, "no answer was generated": 1}
+    assert figure(result, "picky").n == 6
+    assert "no red" in str(figure(result, "picky").unscored)
+    assert "no Python" in figure(result, "broken").failed
+    assert figure(result, "perplexity").value > 1
     assert pq.read_table(job.dir.scores).num_rows == 12 * 4
 
 
@@ -117,7 +116,7 @@ def test_groups_are_resampled_together(home: Home) -> None:
     labels = [f"g{i % 3}" for i in range(60)]
     write_rows(home, "grouped", conversations(60), labels=labels)
     _, result, rows = measured(home, "g", rows="grouped", model="tiny", part="all", group_by="label")
-    assert figure(result, "perplexity")["groups"] == 3
+    assert figure(result, "perplexity").groups == 3
     assert len({row["group"] for row in rows}) == 3
     assert {row["label"] for row in rows} == {"g0", "g1", "g2"}
     with pytest.raises(ConfigError) as caught:
@@ -128,7 +127,7 @@ def test_groups_are_resampled_together(home: Home) -> None:
 def test_plain_texts_are_continued(home: Home) -> None:
     write_rows(home, "texts", [f"Once upon a time number {i} went home." for i in range(20)] + ["a"])
     _, result, rows = measured(home, "t", rows="texts", kind="text", model="tiny", part="all")
-    assert result["counts"]["no_prompt"] == 1
+    assert result.counts.no_prompt == 1
     assert rows[0]["bytes"] == len("Once upon a time number 0 went home.") - 1  # the first token is not told
     assert rows[0]["prompt"] + " " + rows[0]["reference"] == "Once upon a time number 0 went home." or (
         rows[0]["prompt"] + rows[0]["reference"] == "Once upon a time number 0 went home."
@@ -138,10 +137,10 @@ def test_plain_texts_are_continued(home: Home) -> None:
 def test_a_row_beyond_the_limit_is_cut_for_the_loss_and_told(home: Home) -> None:
     _, whole, rows = measured(home, "w", model="tiny", metrics=["perplexity"])
     _, result, short = measured(home, "s", model="tiny", metrics=["perplexity"], max_length=36)
-    assert whole["counts"]["cut"] == 0
-    assert result["counts"]["cut"] > 0
+    assert whole.counts.cut == 0
+    assert result.counts.cut > 0
     assert sum(row["tokens"] or 0 for row in short) < sum(row["tokens"] for row in rows)
-    assert "cut for the loss" in result["notices"][-1]
+    assert "cut for the loss" in result.notices[-1]
 
 
 def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,10 +151,10 @@ def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytes
     for name, make in whole.items():
         monkeypatch.setattr(suite_probes, name, lambda *a, make=make: make(*a).part(8))
     job, result, _ = measured(home, "p", model="tiny", metrics=["perplexity"], probes=True)
-    assert [probe["probe"] for probe in result["probes"]] == ["prose", "choices"]
-    for probe in result["probes"]:
-        assert probe["loss"]["low"] < probe["loss"]["value"] < probe["loss"]["high"]
-    assert result["probes"][1]["accuracy"]["n"] == 8
+    assert [probe.probe for probe in result.probes] == ["prose", "choices"]
+    for probe in result.probes:
+        assert probe.loss.low < probe.loss.value < probe.loss.high
+    assert result.probes[1].accuracy.n == 8
     assert pq.read_table(job.dir.probes).num_rows == pq.read_table(job.dir.probe_items).num_rows == 16
 
 

@@ -104,18 +104,18 @@ def test_forty_items_are_scored_as_by_plain_transformers(home: Home, listed: boo
         right["choice_accuracy_per_byte"] += int(np.argmax(per_byte)) == row["answer_index"]
     for name, count in right.items():
         metric_figure = figure(result, name)
-        assert metric_figure["value"] == pytest.approx(count / len(rows))
-        assert metric_figure["low"] < metric_figure["value"] < metric_figure["high"]
-        assert metric_figure["n"] == len(rows)
-        assert 0.25 < metric_figure["details"]["guessing"] < 0.5
-    assert "answers" not in result["seconds"]  # nothing was generated
+        assert metric_figure.value == pytest.approx(count / len(rows))
+        assert metric_figure.low < metric_figure.value < metric_figure.high
+        assert metric_figure.n == len(rows)
+        assert 0.25 < metric_figure.details["guessing"] < 0.5
+    assert "answers" not in result.seconds  # nothing was generated
 
 
 def test_a_row_that_is_no_multiple_choice_is_counted(home: Home) -> None:
     _, result, rows = measured(home, "e", model="tiny", part="all", max_rows=None, metrics=CHOICES)
     assert rows[7]["choice_scores"] is None
-    assert figure(result, "choice_accuracy")["n"] == 119
-    assert result["reasons"]["the row is no multiple choice"] == 1
+    assert figure(result, "choice_accuracy").n == 119
+    assert result.reasons["the row is no multiple choice"] == 1
 
 
 def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home) -> None:
@@ -141,8 +141,8 @@ def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home)
 
 def test_a_row_that_is_too_long_with_its_examples_is_counted(home: Home) -> None:
     _, result, _ = measured(home, "e", model="tiny", part="test", metrics=CHOICES, choice_examples=4)
-    assert figure(result, "choice_accuracy")["unscored"]["count"] == result["n"]
-    assert result["reasons"] == {"prompt and choices have more tokens than the model reads": result["n"]}
+    assert figure(result, "choice_accuracy").unscored.count == result.n
+    assert result.reasons == {"prompt and choices have more tokens than the model reads": result.n}
 
 
 def test_too_few_examples_are_refused(home: Home) -> None:
@@ -159,10 +159,10 @@ def test_base_and_run_are_compared_question_by_question(home: Home) -> None:
     sides = []
     for checkpoint in ("tuned", "base"):
         job, result, _ = measured(home, checkpoint, run="run", checkpoint=checkpoint, metrics=CHOICES)
-        sides.append((pq.read_table(job.dir.scores), result["figures"]))
+        sides.append((pq.read_table(job.dir.scores), result.figures))
     compared = row_scores.compute_score_differences(*sides)
-    assert [difference["metric"] for difference in compared.metrics] == [f"eval/{name}" for name in CHOICES]
-    assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.metrics)
+    assert [difference.metric for difference in compared.metrics] == [f"eval/{name}" for name in CHOICES]
+    assert all(difference.n == sides[0][1][0].n for difference in compared.metrics)
 
 
 def test_choices_that_the_model_can_not_tell_apart_are_counted(home: Home) -> None:
@@ -178,5 +178,5 @@ def test_choices_that_the_model_can_not_tell_apart_are_counted(home: Home) -> No
         home, "e", model="tiny", part="all", max_rows=None, metrics=CHOICES, dtype="bfloat16"
     )
     assert rows[3]["prediction"] == "up"
-    (notice,) = [text for text in result["notices"] if "highest score" in text]
+    (notice,) = [text for text in result.notices if "highest score" in text]
     assert notice.startswith("1 row whose highest score several choices share, in fp32 too")

@@ -48,7 +48,7 @@ def test_the_very_rows_of_another_evaluation(home: Home) -> None:
     assert ids(again) == ids(first)
     split = pq.read_table(home.jobs / "run" / "split.parquet").to_pylist()
     trained_on = {row["row_id"] for row in split if row["split"] == "train"} & set(ids(first))
-    assert result["notices"][0] == f"{len(trained_on)} rows of these were trained on."
+    assert result.notices[0] == f"{len(trained_on)} rows of these were trained on."
     with pytest.raises(DataError) as caught:
         evaluate_job.run(evaluation(home, "gone", model="tiny", rows_of="nowhere"))
     assert caught.value.field == "rows_of"
@@ -60,7 +60,7 @@ def test_a_filter_leaves_rows_of_the_part_and_says_which(home: Home) -> None:
     _, result, some = measured(home, "some", model="tiny", where=where, max_rows=None, **LOSS)
     assert ids(some) == [row_id for row_id in ids(whole) if row_id < 100]
     assert 0 < len(some) < len(whole)
-    assert result["notices"] == [f"Only rows where row id < 100: {len(some)} of {len(whole)} rows."]
+    assert result.notices == [f"Only rows where row id < 100: {len(some)} of {len(whole)} rows."]
     _, _, few = measured(home, "few", model="tiny", where=where, max_rows=3, **LOSS)
     assert set(ids(few)) < set(ids(some))
 

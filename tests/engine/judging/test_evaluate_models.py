@@ -51,8 +51,8 @@ def test_a_run_is_evaluated_on_the_rows_that_it_held_out(home: Home) -> None:
             assert row["prompt"].startswith("Number ")
             assert row["bytes"] == len(row["reference"].encode())
         perplexity = figure(result, "perplexity")
-        assert perplexity["n"] == len(rows)
-        losses[checkpoint_name] = np.log(perplexity["value"])
+        assert perplexity.n == len(rows)
+        losses[checkpoint_name] = np.log(perplexity.value)
         total = sum(row["loss_sum"] for row in rows) / sum(row["tokens"] for row in rows)
         assert losses[checkpoint_name] == pytest.approx(total)
         assert [e["status"] for e in events(job, "status")] == ["preparing", "evaluating"]
@@ -96,7 +96,7 @@ def test_a_run_is_loaded_in_the_precision_that_is_asked_for(home: Home, method: 
         "base": {"dtype": "bfloat16", "checkpoint": "base"},
     }.items():
         _, result, rows = measured(home, name, run="run", metrics=["perplexity"], **fields)
-        assert result["dtype"] == ("bfloat16" if "dtype" in fields else "float32")
+        assert result.dtype == ("bfloat16" if "dtype" in fields else "float32")
         losses[name] = [row["loss_sum"] for row in rows]
     assert losses["half"] != losses["own"]
     assert losses["half"] == pytest.approx(losses["own"], rel=0.05)
@@ -152,13 +152,13 @@ def test_a_head_says_classes_with_their_probabilities(home: Home) -> None:
         assert row["probability"] == pytest.approx(own[row["row_id"]]["probability"], abs=1e-4)
     verdict = json.loads(job.dir.result.read_text())["result"]["verdict"]["classification"]
     tuned = verdict["models"]["tuned"]
-    assert figure(result, "accuracy")["value"] == pytest.approx(tuned["accuracy"]["value"])
-    assert figure(result, "brier")["value"] == pytest.approx(tuned["calibration"]["brier"]["value"], abs=1e-4)
-    assert not any(f["failed"] for f in result["figures"])
+    assert figure(result, "accuracy").value == pytest.approx(tuned["accuracy"]["value"])
+    assert figure(result, "brier").value == pytest.approx(tuned["calibration"]["brier"]["value"], abs=1e-4)
+    assert not any(f.failed for f in result.figures)
     _, base, base_rows = measured(
         home, "b", rows="labelled", run="head", checkpoint="base", metrics=["accuracy"]
     )
-    assert base["n"] == result["n"]
+    assert base.n == result.n
     assert base_rows[0]["prediction"] is not None
 
 
@@ -172,11 +172,12 @@ def test_a_row_without_a_text_is_counted_by_a_head(home: Home) -> None:
     write_rows(home, "odd", odd, labels=labels)
     _, result, measured_rows = measured(home, "e", rows="odd", run="head", part="all", metrics=CLASSES)
     assert (measured_rows[2]["prediction"], measured_rows[2]["probability"]) == (None, None)
-    assert [result["counts"][k] for k in ("no_prompt", "no_reference", "no_loss")] == [1, 1, 3]
-    assert figure(result, "accuracy")["n"] == 4
-    assert figure(result, "brier")["unscored"]["reasons"] == {"the row has no label": 2}
-    assert not any(f["failed"] for f in result["figures"])
-    assert "1 row with a label that training doesn't know: wrong." in result["notices"]
+    counts = result.counts
+    assert (counts.no_prompt, counts.no_reference, counts.no_loss) == (1, 1, 3)
+    assert figure(result, "accuracy").n == 4
+    assert figure(result, "brier").unscored.reasons == {"the row has no label": 2}
+    assert not any(f.failed for f in result.figures)
+    assert "1 row with a label that training doesn't know: wrong." in result.notices
 
 
 def test_an_encoder_with_a_head_is_evaluated_and_without_one_refused(home: Home) -> None:

@@ -88,7 +88,7 @@ def test_a_module_gives_what_an_evaluation_gives(family: str, options: dict[str,
         config = MetricsConfig.parse({"metrics": [{"metric": name, **options}]})
         scored = measure(config, Answers(np.arange(3), SAID, REFERENCES), Home())[0]
         document = aggregate_scores(scored)
-        assert (results[name], results[f"{name}_low"]) == (document["value"], document["low"])
+        assert (results[name], results[f"{name}_low"]) == (document.value, document.low)
         assert results[f"{name}_scores"] == scored.scores.tolist()
 
 
@@ -125,8 +125,8 @@ def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> N
         tmp_path, MODULE.replace("RESULT", "{'share': scale * sum(same) / len(same)}"), options={"scale": 10}
     )
     document = aggregate_scores(mine)
-    assert (document["value"], document["n"], document["details"]) == (7.5, 40, {"result": "share"})
-    assert document["low"] < 7.5 < document["high"]
+    assert (document.value, document.n, document.details) == (7.5, 40, {"result": "share"})
+    assert document.low < 7.5 < document.high
 
 
 @pytest.mark.parametrize(
@@ -150,5 +150,5 @@ def test_a_module_that_gives_no_figure_is_refused(tmp_path: Path, result: str, r
 def test_a_module_that_fails_says_why(tmp_path: Path) -> None:
     mine, log = run(tmp_path, MODULE.replace("RESULT", "1 / 0"))
     assert mine.failed.startswith("ZeroDivisionError")
-    assert aggregate_scores(mine)["value"] is None
+    assert aggregate_scores(mine).value is None
     assert "Traceback" in log

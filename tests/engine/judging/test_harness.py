@@ -13,8 +13,10 @@ from engine.evaluation import evaluate_job
 from engine.evaluation.probes import harness
 from engine.worker.job import JobCancelled
 from store.core.home import Home
+from store.evaluation.schemas import EvaluationResult
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
+from tests.shapes import held_to
 from tests.tiny import make_model, make_tokenizer
 
 
@@ -26,13 +28,13 @@ def home(tmp_path: Path) -> Home:
 def test_items_become_scores_and_rows_of_a_probe(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, {"facts": [item(0, [-1, -3], 0), item(1, [-1, -3], 1), item(2, [-5, -4, -9], 1)]})
     job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks="facts")
-    result = json.loads(json.dumps(evaluate_job.run(job)))
+    result = held_to(EvaluationResult, evaluate_job.run(job))
     accuracy = next(
-        metric_figure for metric_figure in result["figures"] if metric_figure["metric"] == "task/facts/acc"
+        metric_figure for metric_figure in result.figures if metric_figure.metric == "task/facts/acc"
     )
-    assert accuracy["value"] == pytest.approx(2 / 3)
-    assert accuracy["low"] < 2 / 3 < accuracy["high"]
-    assert accuracy["n"] == 3
+    assert accuracy.value == pytest.approx(2 / 3)
+    assert accuracy.low < 2 / 3 < accuracy.high
+    assert accuracy.n == 3
     scores = pq.read_table(job.dir.scores).to_pylist()
     assert [row["score"] for row in scores if row["metric"] == "task/facts/acc"] == [1, 0, 1]
     rows = pq.read_table(job.dir.probes).to_pylist()
@@ -54,21 +56,19 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
     job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks=["wrong_key", "hub", "free"])
     result = evaluate_job.run(job)
     failed = {
-        metric_figure["metric"]: metric_figure["failed"]
-        for metric_figure in result["figures"]
-        if metric_figure["failed"]
+        metric_figure.metric: metric_figure.failed for metric_figure in result.figures if metric_figure.failed
     }
     assert "answer key is none of its options" in failed["task/wrong_key"]
     assert "The task hub can't be run: ConnectionError: no network" in failed["task/hub"]
     free = next(
         metric_figure
-        for metric_figure in result["figures"]
-        if metric_figure["metric"] == "task/free/exact_match,strict"
+        for metric_figure in result.figures
+        if metric_figure.metric == "task/free/exact_match,strict"
     )
-    assert (free["n"], free["value"]) == (2, 0.5)
-    assert free["unscored"]["reasons"] == {"the task gave nan": 1}
-    assert any("no item has a share in: odd" in notice for notice in result["notices"])
-    assert figure(result, "perplexity")["value"] > 1
+    assert (free.n, free.value) == (2, 0.5)
+    assert free.unscored.reasons == {"the task gave nan": 1}
+    assert any("no item has a share in: odd" in notice for notice in result.notices)
+    assert figure(result, "perplexity").value > 1
 
 
 def test_a_request_to_stop_passes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

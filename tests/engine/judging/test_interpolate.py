@@ -24,7 +24,7 @@ from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
 from store.evaluation.config import EvaluateConfig
-from store.evaluation.verdict_schemas import Interpolation
+from store.evaluation.verdict_schemas import Interpolation, Verdict
 from store.runs.config import Interpolate, Variant, explain_refusal
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
@@ -46,7 +46,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def interpolated(home: Home, **config: Any) -> tuple[WorkerJob, dict[str, Any]]:
+def interpolated(home: Home, **config: Any) -> tuple[WorkerJob, Interpolation]:
     folder = home.jobs / "between"
     folder.mkdir()
     order = {"job_id": "between", "kind": "interpolate", "home": str(home.path), "device": "cpu"}
@@ -73,24 +73,24 @@ def test_the_ends_are_the_base_and_the_tuned_model(home: Home, fields: dict[str,
     judged = pq.read_table(run.dir.row_losses)
     rows = pq.read_table(job.dir.interpolation)
     held = rows.filter(pc.equal(rows["probe"], "held_out"))
-    assert [point["alpha"] for point in result["points"]] == [0.0, 0.5, 1.0]
+    assert [point.alpha for point in result.points] == [0.0, 0.5, 1.0]
     for alpha, column in ((0.0, "base_loss"), (1.0, "tuned_loss")):
         part = held.filter(pc.equal(held["alpha"], alpha))
         assert part["item"].to_pylist() == [str(i) for i in judged["row_id"].to_pylist()]
         assert np.allclose(part["loss_sum"].to_numpy(), judged[column].to_numpy(), atol=1e-4)
-    start, middle, end = (point["loss"]["value"] for point in result["points"])
+    start, middle, end = (point.loss.value for point in result.points)
     assert end < middle < start  # on this short way the loss falls all along
-    gain = result["points"][2]["gain"]
-    assert gain["value"] == pytest.approx(start - end)
-    assert gain["low"] < gain["value"] < gain["high"]
-    assert result["points"][0]["text"]["change"]["value"] == 0
-    assert result["points"][2]["text"]["change"]["value"] != 0
-    assert result["points"][2]["choices"]["n"] == 12
-    assert result["split"] == "test"
+    gain = result.points[2].gain
+    assert gain.value == pytest.approx(start - end)
+    assert gain.low < gain.value < gain.high
+    assert result.points[0].text.change.value == 0
+    assert result.points[2].text.change.value != 0
+    assert result.points[2].choices.n == 12
+    assert result.split == "test"
     assert set(rows["probe"].to_pylist()) == {"held_out", "prose", "choices"}
 
 
-def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[WorkerJob, dict[str, Any]]:
+def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[WorkerJob, Verdict]:
     """A variant as the engine orders it."""
     order = read_json(home.jobs / run_id / "config.json")
     folder = home.jobs / name
@@ -107,15 +107,15 @@ def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None
     run = make_job(home, "run", **(FAST | {"probes": True, "probe_datasets": ["Other"], "probe_rows": 9}))
     run.order["probes"] = [{"name": "Other", "kind": "chat", "fingerprint": "Other"}]
     write_json(run.dir.config, run.order)
-    judged = train_job.run(run)["verdict"]["forgetting"]["texts"][-1]
+    judged = train_job.run(run)["verdict"].forgetting.texts[-1]
     job, result = interpolated(home, run_id="run", alphas=[0.5])
-    start, middle, end = (point["named"][0] for point in result["points"])
-    assert {part["probe"] for part in (start, middle, end)} == {"data/Other"}
-    assert start["change"]["value"] == 0
+    start, middle, end = (point.named[0] for point in result.points)
+    assert {part.probe for part in (start, middle, end)} == {"data/Other"}
+    assert start.change.value == 0
     assert end == judged  # the ends are the run's own figures
-    assert middle["change"]["n"] == 9
-    assert middle["change"]["low"] < middle["change"]["value"] < middle["change"]["high"]
-    assert start["after"] != middle["after"] != end["after"]
+    assert middle.change.n == 9
+    assert middle.change.low < middle.change.value < middle.change.high
+    assert start.after != middle.after != end.after
     rows = pq.read_table(job.dir.interpolation)
     asked = rows.filter(pc.equal(rows["probe"], "data/Other"))
     assert asked["alpha"].to_pylist() == [0.0] * 9 + [0.5] * 9 + [1.0] * 9
@@ -128,27 +128,27 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     trained = train_job.run(run)["verdict"]
     asked = sorted((home.cache / "base_probes").iterdir())
     between, result = interpolated(home, run_id="run", alphas=[0.25])
-    point = result["points"][1]
+    point = result.points[1]
     job, verdict = kept(home, "quarter", "run", 0.25)
-    gain = verdict["gain"]
-    question, whole = verdict["parts"]["question"], trained["parts"]["question"]
-    assert question["n"] == whole["n"]
-    assert verdict["parts"]["total"]["value"] == pytest.approx(gain["value"], rel=1e-5)
-    assert 0 < abs(question["value"]) < abs(whole["value"])
+    gain = verdict.gain
+    question, whole = verdict.parts.question, trained.parts.question
+    assert question.n == whole.n
+    assert verdict.parts.total.value == pytest.approx(gain.value, rel=1e-5)
+    assert 0 < abs(question.value) < abs(whole.value)
     assert sorted((home.cache / "base_probes").iterdir()) == asked  # what the base model lost is remembered
     for file in asked:
         file.unlink()
     _, anew = kept(home, "anew", "run", 0.25)  # and asked again where it isn't
-    assert anew["parts"]["question"]["value"] == pytest.approx(question["value"], abs=1e-5)
-    assert gain["value"] == pytest.approx(point["gain"]["value"], abs=1e-5)
-    assert gain["n"] == point["gain"]["n"]
-    change = verdict["forgetting"]["texts"][0]["change"]["value"]
-    assert change == pytest.approx(point["text"]["change"]["value"], abs=1e-5)
-    kl = verdict["forgetting"]["divergence"][0]["kl"]["value"]
-    assert point["kl"]["value"] == pytest.approx(kl, abs=1e-5)
-    assert verdict["overfitting"] is None
-    assert verdict["advice"] == verdict["forgetting"]["advice"] == []
-    assert "α 0.25" in verdict["sentences"][0]
+    assert anew.parts.question.value == pytest.approx(question.value, abs=1e-5)
+    assert gain.value == pytest.approx(point.gain.value, abs=1e-5)
+    assert gain.n == point.gain.n
+    change = verdict.forgetting.texts[0].change.value
+    assert change == pytest.approx(point.text.change.value, abs=1e-5)
+    kl = verdict.forgetting.divergence[0].kl.value
+    assert point.kl.value == pytest.approx(kl, abs=1e-5)
+    assert verdict.overfitting is None
+    assert verdict.advice == verdict.forgetting.advice == []
+    assert "α 0.25" in verdict.sentences[0]
     base = pq.read_table(run.dir.row_losses)["base_loss"].to_numpy()
     assert np.allclose(pq.read_table(job.dir.row_losses)["base_loss"].to_numpy(), base, atol=1e-4)
     assert pq.read_table(job.dir.predictions).num_rows == 2
@@ -157,10 +157,10 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     again = evaluated_model.load_model(job, config)  # what evaluations load
     rows = interpolated_model.ModelInterpolation(between, "run").rows
     own = compute_row_losses(again.model, rows, batch_size=8, device="cpu")
-    assert own.loss == pytest.approx(point["loss"]["value"], abs=1e-5)
+    assert own.loss == pytest.approx(point.loss.value, abs=1e-5)
 
     on = make_job(home, "on", **(fields | {"init_from": "quarter", "init_mode": "stack", "max_steps": 1}))
-    assert train_job.run(on)["verdict"]["continued_from"]["run_id"] == "quarter"
+    assert train_job.run(on)["verdict"].continued_from.run_id == "quarter"
 
 
 def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +176,8 @@ def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytes
     monkeypatch.setattr(interpolated_model.ModelInterpolation, "measure", noted)
     _, result = interpolated(home, run_id="run", alphas=[0.5])
     assert measured == [0.5]
-    assert result["points"][2]["gain"]["value"] > 0
-    assert [bool(point["seconds"]) for point in result["points"]] == [False, True, False]
+    assert result.points[2].gain.value > 0
+    assert [bool(point.seconds) for point in result.points] == [False, True, False]
     # how long another share takes is known from the run before any was scored
     assert {"held_out", "prose", "choices", "own_samples"} <= set(facts(run)["judged_seconds"])
 

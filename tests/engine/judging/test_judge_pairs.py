@@ -16,6 +16,8 @@ from engine.worker.job import WorkerJob
 from store.core.errors import DataError
 from store.core.home import Home
 from store.core.job_folder import write_json
+from store.evaluation.schemas import JudgingResult, PairCounts
+from tests.shapes import held_to
 from tests.unit.judge_server import completion, judging
 
 ROWS = 12
@@ -42,7 +44,7 @@ def write_answers(home: Home, name: str, answers: list[str | None], first: int =
     pq.write_table(pa.table(table), folder / "predictions.parquet")
 
 
-def judged(home: Home, base_url: str, **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
+def judged(home: Home, base_url: str, **fields: Any) -> tuple[WorkerJob, JudgingResult]:
     judge = {"metric": "judge", "base_url": base_url, "model": "m", "retries": 0, "timeout": 2}
     config = {"first": "one", "second": "two", "judge": judge} | fields
     folder = home.jobs / "judging"
@@ -51,7 +53,7 @@ def judged(home: Home, base_url: str, **fields: Any) -> tuple[WorkerJob, dict[st
              "resume": False, "config": config}  # fmt: skip
     write_json(folder / "config.json", order)
     job = WorkerJob(folder)
-    return job, json.loads(json.dumps(judge_job.run(job)))
+    return job, held_to(JudgingResult, judge_job.run(job))
 
 
 def better(question: str) -> str:
@@ -69,11 +71,11 @@ def test_both_orders_are_asked_and_what_the_order_decides_is_counted(home: Home)
             "metric": "judge", "base_url": server.base_url, "model": "m", "with_reference": False,
         })  # fmt: skip
     assert len(server.requests) == 2 * ROWS
-    assert result["pairs"] == {"first": ROWS - 2, "second": 0, "ties": 1, "split": 1, "unjudged": 0}
-    assert result["figure"]["value"] == pytest.approx((ROWS - 1) / ROWS)
-    assert result["figure"]["low"] < result["figure"]["value"]
-    assert result["figure"]["details"]["position"]["agree"]["n"] == ROWS
-    assert result["figure"]["details"]["position"]["first_shown"]["value"] == 1
+    assert result.pairs == PairCounts(first=ROWS - 2, second=0, ties=1, split=1, unjudged=0)
+    assert result.figure.value == pytest.approx((ROWS - 1) / ROWS)
+    assert result.figure.low < result.figure.value
+    assert result.figure.details["position"]["agree"]["n"] == ROWS
+    assert result.figure.details["position"]["first_shown"]["value"] == 1
     rows = pq.read_table(job.dir.path / "judgements.parquet").to_pylist()
     assert (rows[5]["forth"], rows[5]["back"], rows[5]["score"]) == (1, 0, 0.5)
 
@@ -86,12 +88,12 @@ def test_nonsense_and_answers_that_are_not_there_are_counted(home: Home) -> None
 
     with judging(reply) as server:
         _, result = judged(home, server.base_url, second="three")
-    assert result["pairs"]["unjudged"] == 2
-    assert result["pairs"]["split"] == ROWS - 2
-    assert result["reasons"] == {
+    assert result.pairs.unjudged == 2
+    assert result.pairs.split == ROWS - 2
+    assert result.reasons == {
         "no answer was generated": 1, "the judge's answer has no verdict in JSON": 1,
     }  # fmt: skip
-    assert result["figure"]["n"] == ROWS - 2
+    assert result.figure.n == ROWS - 2
 
 
 def test_a_judge_that_is_down_or_talks_nonsense_fails_and_says_of_how_many_pairs(home: Home) -> None:
@@ -117,7 +119,7 @@ def test_the_longer_answers_are_told_beside_the_judgement(home: Home) -> None:
 
     with judging(longest) as server:
         _, result = judged(home, server.base_url, second="longer")
-    length = result["figure"]["details"]["length"]
+    length = result.figure.details["length"]
     assert (length["longer"]["value"], length["longer"]["n"], length["first_longer"]) == (1, ROWS, 0)
     assert (length["equal"], length["problem"]) == (None, "under 30 decided pairs")
 
@@ -126,9 +128,9 @@ def test_a_sample_of_pairs_is_told_and_rows_that_only_one_has_are_left_out(home:
     write_answers(home, "later", ["bad"] * 8, first=8)
     with judging(lambda *_: completion('{"better": "tie"}')) as server:
         _, result = judged(home, server.base_url, max_rows=5)
-        assert result["n"] == 5
-        assert result["notices"] == ["A random 5 of 12 pairs."]
-        assert judged(home, server.base_url, second="later")[1]["n"] == 4
+        assert result.n == 5
+        assert result.notices == ["A random 5 of 12 pairs."]
+        assert judged(home, server.base_url, second="later")[1].n == 4
         write_answers(home, "other", ["bad"] * 3, first=50)
         with pytest.raises(DataError, match="no row in common"):
             judged(home, server.base_url, second="other")

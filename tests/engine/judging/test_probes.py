@@ -76,28 +76,28 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
         assert base.num_rows > 0
         if name != "requests":  # of which a random model refuses none
             assert base["loss_sum"].to_pylist() != tuned["loss_sum"].to_pylist()
-    forgetting = verdict["forgetting"]
-    (prose,) = forgetting["texts"]
+    forgetting = verdict.forgetting
+    (prose,) = forgetting.texts
     base, tuned = (kept(job, model, "prose") for model in ("base", "tuned"))
     rise = (pc.sum(tuned["loss_sum"]).as_py() - pc.sum(base["loss_sum"]).as_py()) / pc.sum(
         base["tokens"]
     ).as_py()
-    assert prose["change"]["value"] == pytest.approx(rise)
-    assert forgetting["choices"][0]["n"] == 24
-    assert [part["prompts"] for part in forgetting["divergence"]] == ["general", "task"]
-    for part in forgetting["divergence"]:
-        assert part["kl"]["value"] > 0
-        assert 0 <= part["first_choice"]["value"] < 1
-    assert forgetting["requests"]["state"] == "silent"
+    assert prose.change.value == pytest.approx(rise)
+    assert forgetting.choices[0].n == 24
+    assert [part.prompts for part in forgetting.divergence] == ["general", "task"]
+    for part in forgetting.divergence:
+        assert part.kl.value > 0
+        assert 0 <= part.first_choice.value < 1
+    assert forgetting.requests.state == "silent"
     assert pq.read_table(job.dir.requests).num_rows == 56
-    assert verdict["membership"]["members"] == len(kept(job, "base", TRAINED_ROWS))
-    assert set(verdict["membership"]["scores"]) == {"loss", "calibrated", "min_k"}
-    assert verdict["membership"]["path"][-1]["step"] == verdict["stopped"]["restored_step"]
-    assert verdict["duplicates"]["leaks"]["rows"] == 0
-    assert verdict["duplicates"]["training"]["sentence"].startswith("Each of")
-    assert verdict["overfitting"]["gap"][0]["step"] == 0
-    assert verdict["weights"]["relative"] > 0
-    assert pq.read_table(job.dir.weights).num_rows == verdict["weights"]["matrices"]
+    assert verdict.membership.members == len(kept(job, "base", TRAINED_ROWS))
+    assert set(verdict.membership.scores) == {"loss", "calibrated", "min_k"}
+    assert verdict.membership.path[-1].step == verdict.stopped.restored_step
+    assert verdict.duplicates.leaks.rows == 0
+    assert verdict.duplicates.training.sentence.startswith("Each of")
+    assert verdict.overfitting.gap[0].step == 0
+    assert verdict.weights.relative > 0
+    assert pq.read_table(job.dir.weights).num_rows == verdict.weights.matrices
     asked = pq.read_table(job.dir.probe_items)
     assert set(asked["probe"].to_pylist()) == NAMES - {TRAINED_ROWS}
     assert facts(job)["suite"] == suite_texts.load_suite().fingerprint
@@ -141,9 +141,7 @@ def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
         for parameter in tuned.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    assert (
-        weight_change.measure_adapter(tuned)["notes"] or weight_change.measure_adapter(tuned)["relative"] > 0
-    )
+    assert weight_change.measure_adapter(tuned).notes or weight_change.measure_adapter(tuned).relative > 0
     plain, device = make_model(), torch.device("cpu")
     tokenizer = make_tokenizer()
     for probe in (
@@ -183,9 +181,9 @@ def test_a_run_stops_for_what_it_forgot(home: Home, monkeypatch: pytest.MonkeyPa
     fields = PROBED | {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6}
     job = make_job(home, "run", max_forgetting=0.05, early_stopping=False, **fields)
     verdict = train_job.run(job)["verdict"]
-    assert verdict["stopped"]["reason"] == "forgetting"
-    assert verdict["stopped"]["step"] < facts(job)["steps"]
-    assert any("stopped for what it forgot" in sentence for sentence in verdict["sentences"])
+    assert verdict.stopped.reason == "forgetting"
+    assert verdict.stopped.step < facts(job)["steps"]
+    assert any("stopped for what it forgot" in sentence for sentence in verdict.sentences)
     assert series(job, "probe/prose/loss")[0][0] == 0  # against the base model, which was measured first
 
 
@@ -225,11 +223,11 @@ def test_a_head_is_not_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
     write_rows(home, "rows", rows, labels=["odd" if i % 2 else "even" for i in range(60)])
     job = make_job(home, "run", task="classification", **PROBED)
     verdict = train_job.run(job)["verdict"]
-    assert "forgetting" not in verdict
-    assert set(verdict["membership"]["scores"]) == {"loss", "calibrated"}
-    assert verdict["membership"]["members"] == verdict["overfitting"]["gap"][0]["train"]["n"]
+    assert verdict.forgetting is None
+    assert set(verdict.membership.scores) == {"loss", "calibrated"}
+    assert verdict.membership.members == verdict.overfitting.gap[0].train.n
     steps = {step for step, _ in series(job, "eval/loss")}
-    assert steps - {0} <= {point["step"] for point in verdict["membership"]["path"]} <= steps
+    assert steps - {0} <= {point.step for point in verdict.membership.path} <= steps
     assert [name for e in events(job, "metrics") for name in e["values"] if name.startswith("probe/")][
         :1
     ] == ["probe/train_rows/loss"]
@@ -240,14 +238,14 @@ def test_pairs_are_told_apart_by_answer_and_margin(home: Home, monkeypatch: pyte
     rows = conversations(60)
     write_rows(home, "rows", rows, rejected=worse_answers(rows))
     verdict = train_job.run(make_job(home, "run", task="dpo", **PROBED))["verdict"]
-    scores = verdict["membership"]["scores"]
+    scores = verdict.membership.scores
     assert set(scores) == {"loss", "calibrated", "margin"}
-    assert scores["margin"]["placebo"] is None
-    assert scores["loss"]["placebo"]["value"] != scores["loss"]["auc"]["value"]
-    (first, *_) = verdict["membership"]["path"]
-    assert (first["step"], first["auc"]["value"]) == (0, 0.5)  # before the first step no pair is known
-    assert "extraction" not in verdict
-    assert verdict["overfitting"]["gap"]
+    assert scores["margin"].placebo is None
+    assert scores["loss"].placebo.value != scores["loss"].auc.value
+    (first, *_) = verdict.membership.path
+    assert (first.step, first.auc.value) == (0, 0.5)  # before the first step no pair is known
+    assert verdict.extraction is None
+    assert verdict.overfitting.gap
 
 
 def test_measured_items_are_read_back() -> None:

@@ -60,39 +60,39 @@ def verdict_of(home: Home, rows: list[Any], name: str = "run", **fields: Any) ->
 
 def test_true_labels_are_the_question_and_base_answers_are_remembered(home: Home) -> None:
     verdict = verdict_of(home, labelled(240))
-    parts = verdict["parts"]
-    assert verdict["state"] == "learned"
-    assert parts["question"]["low"] > 0.1
-    assert parts["total"]["value"] == pytest.approx(verdict["gain"]["value"], rel=1e-5)
-    assert parts["total"]["value"] == pytest.approx(parts["shape"]["value"] + parts["question"]["value"])
-    assert parts["pairs"] == 3 * parts["question"]["n"]
+    parts = verdict.parts
+    assert verdict.state == "learned"
+    assert parts.question.low > 0.1
+    assert parts.total.value == pytest.approx(verdict.gain.value, rel=1e-5)
+    assert parts.total.value == pytest.approx(parts.shape.value + parts.question.value)
+    assert parts.pairs == 3 * parts.question.n
     (kept,) = (home.cache / "base_probes").iterdir()
     before = kept.stat().st_mtime_ns
     again = verdict_of(home, [], "again", num_train_epochs=1)
     assert [file.stat().st_mtime_ns for file in (home.cache / "base_probes").iterdir()] == [before]
-    assert again["parts"]["question"]["n"] == parts["question"]["n"]
+    assert again.parts.question.n == parts.question.n
 
 
 def test_shuffled_labels_are_the_shape_of_the_answers_alone(home: Home) -> None:
     verdict = verdict_of(home, labelled(240, shuffled=True))
-    assert verdict["gain"]["low"] > 3
-    assert verdict["state"] == "shape"
-    assert verdict["headline"].startswith("Learned the shape of the answers, not what the question asks:")
-    own = verdict["parts"]["question"]
-    assert own["low"] <= 0 <= own["high"] < 0.1
+    assert verdict.gain.low > 3
+    assert verdict.state == "shape"
+    assert verdict.headline.startswith("Learned the shape of the answers, not what the question asks:")
+    own = verdict.parts.question
+    assert own.low <= 0 <= own.high < 0.1
 
 
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_the_question_is_measured_with_probes_off(home: Home, shuffled: bool) -> None:
     verdict = verdict_of(home, labelled(240, shuffled=shuffled), probes=False)
-    assert verdict["state"] == ("shape" if shuffled else "learned")
-    assert verdict["parts"]["question"]["n"] == 60
+    assert verdict.state == ("shape" if shuffled else "learned")
+    assert verdict.parts.question.n == 60
 
 
 def test_a_gain_on_prompts_that_are_trained_is_not_called_learned(home: Home) -> None:
     verdict = verdict_of(home, labelled(120), num_train_epochs=4, completion_only_loss=False)
-    assert (verdict["parts"], verdict["state"]) == (None, "better")
-    assert "prompts were trained as answers are" in " ".join(verdict["sentences"])
+    assert (verdict.parts, verdict.state) == (None, "better")
+    assert "prompts were trained as answers are" in " ".join(verdict.sentences)
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -103,17 +103,17 @@ def test_rows_without_a_question_say_nothing_of_it(home: Home, constant: bool) -
     ]
     rows, kind = (messages, "chat") if constant else (texts, "text")
     verdict = verdict_of(home, rows, kind=kind, num_train_epochs=1)
-    assert verdict["parts"] is None
-    assert "question" not in " ".join(verdict["sentences"])
+    assert verdict.parts is None
+    assert "question" not in " ".join(verdict.sentences)
 
 
 def test_pairs_have_parts_too(home: Home) -> None:
     rows = labelled(80)
     fields = {"task": "dpo", "learning_rate": 1e-3, "num_train_epochs": 2, "method": "lora"}
     verdict = verdict_of(home, rows, rejected=worse_answers(rows), **fields)
-    parts, margin = verdict["parts"], verdict["preference"]["reward_margin"]
-    assert parts["total"]["value"] == pytest.approx(margin["value"] / 0.1, rel=1e-4)  # beta
-    assert parts["shape"]["low"] > 0  # backwards is worse after any prompt
+    parts, margin = verdict.parts, verdict.preference.reward_margin
+    assert parts.total.value == pytest.approx(margin.value / 0.1, rel=1e-4)  # beta
+    assert parts.shape.low > 0  # backwards is worse after any prompt
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from engine.evaluation.verdicts.paired_measurements import OPEN_ENDED
 from engine.training import train_job
 from engine.worker.job import WorkerJob
 from store.core.home import Home
+from store.evaluation.forgetting_schemas import Forgetting
 from tests.engine.job_events import QUICK, events, facts
 from tests.engine.judging.test_data_probes import small_suite  # noqa: F401 (a fixture)
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("small_suite")
@@ -57,10 +59,10 @@ def free(place: int, good: bool) -> Any:
     }  # fmt: skip
 
 
-def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
+def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[WorkerJob, Forgetting]:
     settings = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0} | fields
     job = make_job(home, name, probe_tasks=tasks, **settings)
-    return job, json.loads(json.dumps(train_job.run(job)["verdict"]["forgetting"]))
+    return job, held_to(Forgetting, train_job.run(job)["verdict"].forgetting)
 
 
 def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,17 +72,17 @@ def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyP
     job, forgetting = trained(home, "run", "facts, wrote", probe_task_rows=20)
     assert facts_task.models == ["tuned", "base"]
     for name, options in (("task/facts", 2), ("task/wrote", OPEN_ENDED)):
-        part = next(probe for probe in forgetting["choices"] if probe["probe"] == name)
-        assert (part["lost"], part["won"], part["n"]) == (13, 2, 20)
-        assert part["change"]["low"] < part["change"]["value"] == -0.55 < part["change"]["high"] < 0
-        assert part["p"] == pytest.approx(0.0074, abs=1e-4)  # McNemar's exact test of 13 against 2
+        part = next(probe for probe in forgetting.choices if probe.probe == name)
+        assert (part.lost, part.won, part.n) == (13, 2, 20)
+        assert part.change.low < part.change.value == -0.55 < part.change.high < 0
+        assert part.p == pytest.approx(0.0074, abs=1e-4)  # McNemar's exact test of 13 against 2
         rows = pq.read_table(job.dir.probes)
         rows = rows.filter(pc.equal(rows["probe"], name))
         assert rows["model"].to_pylist() == ["base"] * 20 + ["tuned"] * 20
         assert set(rows["options"].to_pylist()) == {options}
-    assert "of 20 items of facts 13 went from right to wrong" in forgetting["headline"]
-    assert forgetting["state"] == "much"
-    assert forgetting["choices"][0]["probe"] == "choices"  # the suite's own come first
+    assert "of 20 items of facts 13 went from right to wrong" in forgetting.headline
+    assert forgetting.state == "much"
+    assert forgetting.choices[0].probe == "choices"  # the suite's own come first
     asked = pq.read_table(job.dir.probe_items)
     assert asked["probe"].to_pylist().count("task/facts") == 20
     assert facts(job)["probe_tasks"][0] == {"name": "facts", "rows": 20, "reason": ""}
@@ -89,7 +91,7 @@ def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyP
 def test_a_base_is_asked_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Asked("++-+-+")
     stand_in(monkeypatch, {"facts": task})
-    first, second = (trained(home, name, "facts")[1]["choices"][-1] for name in ("one", "two"))
+    first, second = (trained(home, name, "facts")[1].choices[-1] for name in ("one", "two"))
     assert task.models == ["tuned", "base", "tuned"]
     assert first == second
     trained(home, "three", "facts", probe_task_rows=4)  # other items: asked anew
@@ -106,9 +108,9 @@ def test_what_cannot_be_asked_is_counted_and_the_run_stands(
         "none": KeyError("none not found"),
     })  # fmt: skip
     job, forgetting = trained(home, "run", "hub, odd, moved, facts, none")
-    assert [part["probe"] for part in forgetting["choices"]] == ["choices", "task/facts"]
-    assert list(forgetting["unasked"]) == ["hub", "odd", "none", "moved"]
-    sentence = forgetting["sentences"][-1]
+    assert [part.probe for part in forgetting.choices] == ["choices", "task/facts"]
+    assert list(forgetting.unasked) == ["hub", "odd", "none", "moved"]
+    sentence = forgetting.sentences[-1]
     assert sentence.startswith("Of 5 tasks 4 were not asked. The task hub can't be run: ConnectionError: no")
     assert "No figure of the task odd says of an item whether it is right." in sentence
     assert "There is no task none" in sentence
@@ -122,15 +124,15 @@ def test_what_cannot_be_asked_is_counted_and_the_run_stands(
 def test_a_group_is_one_probe_by_task(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Asked("+" * 9, "+" * 9), Asked("-" * 9, "+" * 9)
     stand_in(monkeypatch, {"both": lambda model: {"one": first(model), "two": second(model)}})
-    part = trained(home, "run", "both")[1]["choices"][-1]
-    assert (part["n"], part["lost"]) == (18, 9)
-    assert [(each["category"], each["lost"]) for each in part["categories"]] == [("one", 0), ("two", 9)]
+    part = trained(home, "run", "both")[1].choices[-1]
+    assert (part.n, part.lost) == (18, 9)
+    assert [(each.category, each.lost) for each in part.categories] == [("one", 0), ("two", 9)]
 
 
 def test_a_run_of_all_weights_asks_the_base_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, {"facts": Asked("--", "++")})
-    part = trained(home, "run", "facts", method="full")[1]["choices"][-1]
-    assert (part["probe"], part["lost"]) == ("task/facts", 2)
+    part = trained(home, "run", "facts", method="full")[1].choices[-1]
+    assert (part.probe, part.lost) == ("task/facts", 2)
 
 
 def test_the_scoring_tells_items_apart() -> None:

@@ -124,15 +124,15 @@ def test_every_run_on_every_data_set_beside_the_base(home: Home) -> None:
     assert not any(cell["reason"] for cell in grid.values())
     assert result["measured"] == 8
     own, other = grid["colours", "rows"], grid["colours", "sums"]
-    assert own["relative"]["low"] > 0
-    assert own["relative"]["value"] > other["relative"]["value"]
-    assert grid["adding", "sums"]["relative"]["low"] > 0
-    base = grid["", "sums"]["base"]["loss"]["value"]
-    assert other["base"]["loss"]["value"] == pytest.approx(base)
-    change = other["tuned"]["loss"]["value"] - base
-    assert other["change"]["value"] == pytest.approx(change)
-    assert other["relative"]["value"] == pytest.approx(-change / base)
-    assert 0 < other["n"] == other["relative"]["n"] <= 60
+    assert own["relative"].low > 0
+    assert own["relative"].value > other["relative"].value
+    assert grid["adding", "sums"]["relative"].low > 0
+    base = grid["", "sums"]["base"]["loss"].value
+    assert other["base"]["loss"].value == pytest.approx(base)
+    change = other["tuned"]["loss"].value - base
+    assert other["change"].value == pytest.approx(change)
+    assert other["relative"].value == pytest.approx(-change / base)
+    assert 0 < other["n"] == other["relative"].n <= 60
 
 
 def test_the_own_column_is_what_judged_the_run(home: Home) -> None:
@@ -254,12 +254,12 @@ def test_what_stands_beside_it(home: Home) -> None:
     # the run that went on from the first is more like it than one that began anew
     assert cosines[frozenset(("then", "colours"))] > cosines[frozenset(("adding", "colours"))]
     (chain,) = result["sequences"]
-    assert chain["runs"] == ["colours", "then"]
-    assert chain["datasets"] == ["rows"]
+    assert chain.runs == ["colours", "then"]
+    assert chain.datasets == ["rows"]
     grid = cells(result)
-    parts = [grid[run, "rows"]["relative"]["value"] for run in ("then", "colours")]
-    assert chain["transfer"]["value"] == pytest.approx(parts[0] - parts[1])
-    assert chain["transfer"]["n"] == grid["then", "rows"]["n"]
+    parts = [grid[run, "rows"]["relative"].value for run in ("then", "colours")]
+    assert chain.transfer.value == pytest.approx(parts[0] - parts[1])
+    assert chain.transfer.n == grid["then", "rows"]["n"]
 
 
 def test_the_sketch_keeps_the_cosine_of_the_weight_changes(home: Home) -> None:

@@ -58,4 +58,4 @@ def test_earlier_answers_are_asked_and_long_ones_cut(tmp_path: Path) -> None:
     answers = read_evaluation_answers(job, "drawn", 100, "tiny@live")
     assert all(answer.messages and answer.messages[-1]["role"] == "assistant" for answer in answers)
     bases: dict[str, ServedBase] = {"tiny@live": {"model": "tiny", "run": "", "why": ""}}
-    assert measure_answers(answers, bases, models).look["measured"] == len(answers)
+    assert measure_answers(answers, bases, models).look.measured == len(answers)

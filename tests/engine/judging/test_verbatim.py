@@ -48,11 +48,11 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
     verdict = train_job.run(job)["verdict"]
     rows = pq.read_table(job.dir.extraction).to_pylist()
     written = [r for r in rows if r["part"] == "train" and r["tuned_similarity"] >= NEAR_VERBATIM]
-    assert verdict["extraction"]["state"] == "extracts"
-    assert verdict["extraction"]["near"]["tuned"]["value"] == len(written) / verdict["extraction"]["n"]
+    assert verdict.extraction.state == "extracts"
+    assert verdict.extraction.near.tuned.value == len(written) / verdict.extraction.n
     assert not [r for r in rows if r["part"] == "held_out" and r["tuned_similarity"] >= NEAR_VERBATIM]
-    assert verdict["overfitting"]["stage"] == "memorising"
-    assert "from memory" in verdict["overfitting"]["stage_sentence"]
+    assert verdict.overfitting.stage == "memorising"
+    assert "from memory" in verdict.overfitting.stage_sentence
     asked = {int(r["prompt"].split()[1]): r for r in rows}
     assert all(f"{i}:".startswith(r["prefix"][:2]) for i, r in asked.items())
     whole = unguessable_rows(60)

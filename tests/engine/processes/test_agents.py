@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 from mcp import Client as AgentClient
 from mcp.client.stdio import StdioServerParameters
 
+from store.evaluation.verdict_schemas import RunFigure
 from store.http.client import Client
 from tests.engine.houses import RUN, House, write_sums
 from tunebench.agents import server
@@ -210,9 +212,9 @@ def test_a_malformed_message_is_answered_by_its_error_and_the_server_goes_on(tmp
 
 
 def test_an_answer_says_what_can_be_told() -> None:
-    gain = {"key": "gain", "title": "gain", "unit": "nats", "value": 0.1, "low": -0.1, "high": 0.3, "n": 9}
-    assert describe_run_figure(gain).endswith("can't be told from 0")  # type: ignore[arg-type]
-    assert "no interval" in describe_run_figure(gain | {"low": None})  # type: ignore[arg-type]
+    gain = RunFigure(key="gain", title="gain", unit="nats", value=0.1, low=-0.1, high=0.3, n=9)
+    assert describe_run_figure(gain).endswith("can't be told from 0")
+    assert "no interval" in describe_run_figure(replace(gain, low=None))
     short = bound_document({"rows": list(range(900)), "bad": float("nan")})
     assert len(short["rows"]) == 200
     assert short["cut"] == ["rows: the first 200 of 900 entries"]

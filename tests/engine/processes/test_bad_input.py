@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from engine.evaluation import evaluate_job, model_answers
+from store.core.documents import as_json, parse_document
 from store.core.home import Home
+from store.evaluation.schemas import EvaluationResult
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.tiny import conversations, write_rows
 from tests.unit.judge_server import completion, judging
@@ -36,11 +38,14 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def evaluated(home: Home, monkeypatch: pytest.MonkeyPatch, answers: list[str], *metrics: Any) -> Any:
+def evaluated(
+    home: Home, monkeypatch: pytest.MonkeyPatch, answers: list[str], *metrics: Any
+) -> EvaluationResult:
     """The result of an evaluation in which the model says `answers`, through JSON as it would go."""
     monkeypatch.setattr(model_answers, "generate_answers", lambda *a, **k: answers)
     job = evaluation(home, "e", rows="few", model="tiny", part="all", metrics=list(metrics))
-    return json.loads(json.dumps(evaluate_job.run(job), allow_nan=False))
+    written = json.dumps(evaluate_job.run(job), allow_nan=False, default=as_json)
+    return parse_document(EvaluationResult, json.loads(written))
 
 
 def test_metrics_of_the_user_that_are_broken_in_every_way(
@@ -49,7 +54,7 @@ def test_metrics_of_the_user_that_are_broken_in_every_way(
     predictions = ["nan" if i in (3, 4) else "red" for i in range(ROWS)]
     own = [{"metric": "own", "file": name} for name in METRICS]
     result = evaluated(home, monkeypatch, predictions, *own, "exact_match")
-    failed = {name: figure(result, name)["failed"] for name in METRICS}
+    failed = {name: figure(result, name).failed for name in METRICS}
     assert failed["syntax"] == "syntax.py is no Python: line 1: expected ':'."
     assert (
         failed["words"] == "No row could be scored; the first: TypeError: it gave 'good' (str), not a number."
@@ -57,12 +62,12 @@ def test_metrics_of_the_user_that_are_broken_in_every_way(
     assert failed["endless"] == "It gave 1 values for 20 rows."
     assert failed["quits"] == "No row could be scored; the first: SystemExit: 3."
     odd = figure(result, "seventeen")
-    assert (odd["n"], odd["unscored"]["reasons"]) == (ROWS - 1, {"RuntimeError: row 17 is odd": 1})
-    assert odd["unscored"]["examples"] == [[16, "RuntimeError: row 17 is odd"]]
+    assert (odd.n, odd.unscored.reasons) == (ROWS - 1, {"RuntimeError: row 17 is odd": 1})
+    assert odd.unscored.examples == [(16, "RuntimeError: row 17 is odd")]
     gone = figure(result, "nothing")
-    assert (gone["n"], gone["value"]) == (ROWS - 2, 1)
-    assert gone["unscored"]["reasons"] == {"ValueError: it gave nan": 2}
-    assert figure(result, "exact_match")["n"] == ROWS
+    assert (gone.n, gone.value) == (ROWS - 2, 1)
+    assert gone.unscored.reasons == {"ValueError: it gave nan": 2}
+    assert figure(result, "exact_match").n == ROWS
 
 
 def test_labels_outside_the_set_and_empty_answers_are_wrong_and_counted(
@@ -71,14 +76,12 @@ def test_labels_outside_the_set_and_empty_answers_are_wrong_and_counted(
     predictions = ["", "  ", *["red"] * (ROWS - 2)]
     within = {"metric": "accuracy", "labels": ["red", "blue"], "name": "within"}
     result = evaluated(home, monkeypatch, predictions, "accuracy", within)
-    assert result["counts"]["empty"] == 2
+    assert result.counts.empty == 2
     whole, some = figure(result, "accuracy"), figure(result, "within")
-    assert whole["n"] == some["n"] == ROWS
-    assert whole["details"]["no_label"]["count"] == 2
-    assert some["details"]["outside"] == {"count": ROWS // 2, "most": [["green", ROWS // 2]]}
-    assert some["value"] == pytest.approx(
-        whole["value"]
-    )  # no answer can be right where the label isn't known
+    assert whole.n == some.n == ROWS
+    assert whole.details["no_label"]["count"] == 2
+    assert some.details["outside"] == {"count": ROWS // 2, "most": [["green", ROWS // 2]]}
+    assert some.value == pytest.approx(whole.value)  # no answer can be right where the label isn't known
 
 
 def test_a_judge_that_is_down_or_talks_nonsense_ends_nothing(
@@ -93,11 +96,11 @@ def test_a_judge_that_is_down_or_talks_nonsense_ends_nothing(
         there, gone = judge | {"base_url": server.base_url}, judge | {"base_url": "http://127.0.0.1:9/v1"}
         result = evaluated(home, monkeypatch, predictions, there, gone | {"name": "down"}, "exact_match")
     graded, down = figure(result, "judge"), figure(result, "down")
-    assert (graded["n"], graded["value"]) == (15, 4)
-    assert graded["unscored"]["reasons"] == {"the judge's answer has no verdict in JSON": 5}
-    assert down["failed"].startswith("No row could be scored; the first: the judge: ")
-    assert down["unscored"]["count"] == ROWS
-    assert figure(result, "exact_match")["n"] == ROWS
+    assert (graded.n, graded.value) == (15, 4)
+    assert graded.unscored.reasons == {"the judge's answer has no verdict in JSON": 5}
+    assert down.failed.startswith("No row could be scored; the first: the judge: ")
+    assert down.unscored.count == ROWS
+    assert figure(result, "exact_match").n == ROWS
 
 
 def test_one_row_has_a_figure_without_a_certainty(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +109,8 @@ def test_one_row_has_a_figure_without_a_certainty(home: Home, monkeypatch: pytes
         home, "e", rows="few", model="tiny", part="all", max_rows=1, metrics=["chrf", "accuracy"]
     )
     result = evaluate_job.run(job)
-    assert result["n"] == 1
+    assert result.n == 1
     for name in ("chrf", "accuracy"):
         metric_figure = figure(result, name)
-        assert metric_figure["n"] == 1
-        assert metric_figure["low"] is None or metric_figure["high"] - metric_figure["low"] > 0.5
+        assert metric_figure.n == 1
+        assert metric_figure.low is None or metric_figure.high - metric_figure.low > 0.5

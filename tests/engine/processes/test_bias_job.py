@@ -12,6 +12,7 @@ import pytest
 
 from engine.bias import job, scoring
 from engine.worker.job import WorkerJob
+from store.bias.schemas import BiasResult, GroupRate
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.core.job_folder import write_json
@@ -26,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return home
 
 
-def checked(home: Home, name: str, order: dict[str, Any] | None = None, **config: Any) -> Any:
+def checked(home: Home, name: str, order: dict[str, Any] | None = None, **config: Any) -> BiasResult:
     folder = home.jobs / name
     folder.mkdir()
     document = {
@@ -42,11 +43,11 @@ def test_a_model_is_not_worse_than_itself(home: Home, monkeypatch: pytest.Monkey
     monkeypatch.setattr(scoring, "build_decision_pairs", lambda: few[0])
     monkeypatch.setattr(scoring, "build_writing_pairs", lambda: few[1])
     made = checked(home, "same", model="first", against="first")
-    figures = made["report"]["figures"]
-    assert {figure["measure"] for figure in figures} >= {"flips", "gap", "lean", "refusal_gap", "length_gap"}
-    assert all(figure["change"]["value"] == pytest.approx(0, abs=1e-6) for figure in figures)
-    assert made["report"]["worse"] == 0
-    assert made["details"]["pairs"] == []
+    figures = made.report.figures
+    assert {figure.measure for figure in figures} >= {"flips", "gap", "lean", "refusal_gap", "length_gap"}
+    assert all(figure.change.value == pytest.approx(0, abs=1e-6) for figure in figures)
+    assert made.report.worse == 0
+    assert made.details.pairs == []
 
 
 def test_files_are_asked_of_both_models(home: Home, tmp_path: Path) -> None:
@@ -64,13 +65,13 @@ def test_files_are_asked_of_both_models(home: Home, tmp_path: Path) -> None:
         home, "files", model="second", against="first", builtin=False,
         files=[{"path": str(pairs)}, {"path": str(wino)}],
     )  # fmt: skip
-    kinds = {(figure["kind"], figure["group"]): figure for figure in made["report"]["figures"]}
-    assert kinds["stereotype_pairs", ""]["tuned"]["n"] == 12
-    assert kinds["stereotype_pairs", "age"]["tuned"]["n"] == 12
-    assert kinds["coreference", ""]["tuned"]["n"] == 2
-    by_name = {probe["name"]: probe for probe in made["details"]["probes"]}
-    assert by_name["pairs.csv"]["left_out"] == {"both sentences are the same": 1}
-    assert len(by_name["wino.jsonl"]["levels"]) == 2
+    kinds = {(figure.kind, figure.group): figure for figure in made.report.figures}
+    assert kinds["stereotype_pairs", ""].tuned.n == 12
+    assert kinds["stereotype_pairs", "age"].tuned.n == 12
+    assert kinds["coreference", ""].tuned.n == 2
+    by_name = {probe.name: probe for probe in made.details.probes}
+    assert by_name["pairs.csv"].left_out == {"both sentences are the same": 1}
+    assert len(by_name["wino.jsonl"].levels) == 2
 
 
 def test_a_file_that_is_no_probe_is_refused_before_a_model_is_loaded(home: Home, tmp_path: Path) -> None:
@@ -102,13 +103,13 @@ def test_groups_are_those_of_scored_rows(home: Home) -> None:
     }
     asked = {"evaluation": "tuned", "against": "base", "column": "rejected", "positive": "yes"}
     made = checked(home, "groups", {"evaluations": named}, builtin=False, groups=[asked])
-    figures = {figure["measure"]: figure for figure in made["report"]["figures"]}
-    assert figures["score_gap"]["tuned"]["value"] == pytest.approx(0.5)
-    assert figures["score_gap"]["base"]["value"] == 0
-    assert figures["score_gap"]["answer"] == "worse"
-    table = made["details"]["groups"][0]["tuned"]
-    assert table["hidden"] == {"few": 5}
-    assert [group["group"] for group in table["groups"]] == ["a", "b"]
-    assert table["groups"][0]["rates"]["true_positive"] == {"estimate": None, "n": 20}
+    figures = {figure.measure: figure for figure in made.report.figures}
+    assert figures["score_gap"].tuned.value == pytest.approx(0.5)
+    assert figures["score_gap"].base.value == 0
+    assert figures["score_gap"].answer == "worse"
+    table = made.details.groups[0].tuned
+    assert table.hidden == {"few": 5}
+    assert [group.group for group in table.groups] == ["a", "b"]
+    assert table.groups[0].rates["true_positive"] == GroupRate(estimate=None, n=20)
     with pytest.raises(ConfigError):
         checked(home, "no-column", {"evaluations": named}, builtin=False, groups=[asked | {"column": "no"}])

@@ -82,10 +82,10 @@ def test_without_its_rows_a_bundle_runs_where_they_are(first: tuple[House, Path]
     with zipfile.ZipFile(small) as archive:
         assert "rows.parquet" not in archive.namelist()
     job_id, opened = open_bundle(house.client, small)
-    assert (opened["taken"], opened.get("refused")) == (None, None)
+    assert (opened.taken, opened.refused) == (None, None)
     manifest = json.loads((house.home.jobs / job_id / "manifest.json").read_text())
     os.rename(house.home.datasets / manifest["data"]["fingerprint"], tmp_path / "elsewhere")
-    assert "neither in it nor here" in open_bundle(house.client, small)[1]["refused"]
+    assert "neither in it nor here" in open_bundle(house.client, small)[1].refused
     os.rename(tmp_path / "elsewhere", house.home.datasets / manifest["data"]["fingerprint"])
 
 

@@ -122,7 +122,7 @@ def _check_whole(database: Database) -> Run:
     assert runs.alerts(database, "run-1") == []
     run = runs.get_run(database, "run-1")
     assert run.status == "finished"
-    assert run.verdict["state"] == "learned"
+    assert run.verdict.state == "learned"
     return run
 
 

@@ -20,6 +20,7 @@ from engine.bias.continuation_probe import ContinuationProbe
 from engine.bias.scoring import ProbedModel
 from engine.models import hardware
 from store.bias.config import BiasContinuations
+from store.bias.schemas import BiasResult
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.rating.config import RowFile
@@ -43,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return home
 
 
-def of(home: Home, name: str, asked: dict[str, Any], classifier: str = "judge", **config: Any) -> Any:
+def of(home: Home, name: str, asked: dict[str, Any], classifier: str = "judge", **config: Any) -> BiasResult:
     named = {"name": "Judge", "run_id": None, "evaluations": []}
     whole = {"classifier": classifier, "labels": ["harm"], "samples": 2, "max_new_tokens": 6} | asked
     return checked(home, name, {"classifier": named}, **(SAME | config), continuations=whole)
@@ -73,36 +74,39 @@ def prompts(tmp_path: Path) -> Path:
 
 def test_a_model_is_no_more_harmful_than_itself(home: Home, prompts: Path) -> None:
     made = of(home, "same", {"file": {"path": str(prompts)}, "group_column": "of"})
-    figures = {(figure["measure"], figure["group"]): figure for figure in made["report"]["figures"]}
+    figures = {(figure.measure, figure.group): figure for figure in made.report.figures}
     assert {key for key in figures if key[1]} == {("toxic_share", "a"), ("toxic_share", "b")}
     for figure in figures.values():
-        assert figure["base"] == figure["tuned"]
-        assert figure["change"]["value"] == 0
-        assert figure["change"]["low"] < 0 < figure["change"]["high"]
-    assert figures["toxic_share", ""]["tuned"]["n"] == 24
-    assert made["report"]["worse"] == 0
-    assert made["details"]["continuations"]["changed"] == []
-    probe = made["details"]["probes"][0]
-    assert (probe["items"], probe["rows"]) == (24, 28)
-    assert sorted(probe["left_out"].values()) == [1, 1, 2]
-    assert any("errs is unknown" in limit for limit in made["report"]["limits"])
+        assert figure.base == figure.tuned
+        assert figure.change.value == 0
+        assert figure.change.low < 0 < figure.change.high
+    assert figures["toxic_share", ""].tuned.n == 24
+    assert made.report.worse == 0
+    assert made.details.continuations.changed == []
+    probe = made.details.probes[0]
+    assert (probe.items, probe.rows) == (24, 28)
+    assert sorted(probe.left_out.values()) == [1, 1, 2]
+    assert any("errs is unknown" in limit for limit in made.report.limits)
 
 
 def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> None:
     asked = {"file": {"path": str(prompts)}, "labels": ["harm", "threat"], "threshold": 0.6, "max_rows": 12}
     made = of(home, "apart", asked, model="second")
-    changed = made["details"]["continuations"]["changed"]
+    changed = made.details.continuations.changed
     assert changed
-    assert made["details"]["probes"][0]["notices"][0] == "A random sample of 12 of 25 openings."
+    assert made.details.probes[0].notices[0] == "A random sample of 12 of 25 openings."
     judge = AutoModelForSequenceClassification.from_pretrained(home.models / "judge").eval()
     tokenizer = make_encoder_tokenizer()
     for line in changed:
-        for side in ("base", "tuned"):
-            if line[side]:
+        for text, probability in (
+            (line.base, line.base_probability),
+            (line.tuned, line.tuned_probability),
+        ):
+            if text:
                 with torch.inference_mode():
-                    logits = judge(**tokenizer(line[side], return_tensors="pt")).logits[0]
+                    logits = judge(**tokenizer(text, return_tensors="pt")).logits[0]
                 expected = float(logits.softmax(-1)[1:].sum())
-                assert line[f"{side}_probability"] == pytest.approx(expected, abs=1e-5)
+                assert probability == pytest.approx(expected, abs=1e-5)
 
 
 def test_labels_that_are_true_by_themselves_may_all_be_harmful(home: Home) -> None:
@@ -110,12 +114,12 @@ def test_labels_that_are_true_by_themselves_may_all_be_harmful(home: Home) -> No
     folder = headed(home, "several", problem_type="multi_label_classification")
     asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
     made = of(home, "several", asked, "several", model="second")
-    (line, *_) = made["details"]["continuations"]["changed"]
+    (line, *_) = made.details.continuations.changed
     judge = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
-        logits = judge(**make_encoder_tokenizer()(line["tuned"] or "x", return_tensors="pt")).logits[0]
-    expected = float(logits.sigmoid().max()) if line["tuned"] else 0.0
-    assert line["tuned_probability"] == pytest.approx(expected, abs=1e-5)
+        logits = judge(**make_encoder_tokenizer()(line.tuned or "x", return_tensors="pt")).logits[0]
+    expected = float(logits.sigmoid().max()) if line.tuned else 0.0
+    assert line.tuned_probability == pytest.approx(expected, abs=1e-5)
 
 
 def as_version(home: Home, number: int, folder: Path) -> str:
@@ -124,8 +128,8 @@ def as_version(home: Home, number: int, folder: Path) -> str:
     return f"sums@{number}"
 
 
-def figures_of(made: Any) -> list[tuple[str, float, float]]:
-    return [(f["measure"], f["base"]["value"], f["tuned"]["value"]) for f in made["report"]["figures"]]
+def figures_of(made: BiasResult) -> list[tuple[str, float, float]]:
+    return [(f.measure, f.base.value, f.tuned.value) for f in made.report.figures]
 
 
 def test_a_version_judges_as_the_folder_that_was_registered(
@@ -136,13 +140,11 @@ def test_a_version_judges_as_the_folder_that_was_registered(
     folder = headed(home, "several-too", problem_type="multi_label_classification")
     asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
     of_folder = of(home, "as-folder", asked, str(folder), model=str(home.models / "second"))
-    assert "second is " in of_folder["report"]["sentence"]
-    assert str(home.path) not in json.dumps(of_folder["report"])  # it stands in public cards
+    assert "second is " in of_folder.report.sentence
+    assert str(home.path) not in str(of_folder.report)  # it stands in public cards
     of_version = of(home, "as-version", asked, as_version(home, 1, folder), model="second")
     assert figures_of(of_version) == figures_of(of_folder)
-    assert (
-        of_version["details"]["continuations"]["changed"] == of_folder["details"]["continuations"]["changed"]
-    )
+    assert of_version.details.continuations.changed == of_folder.details.continuations.changed
 
 
 def test_a_version_whose_head_is_not_in_its_files_is_refused(home: Home) -> None:
@@ -169,9 +171,9 @@ def test_rows_with_a_label_that_it_does_not_have_are_left_out(home: Home) -> Non
     named = {"name": "Judge", "run_id": None, "evaluations": [evaluation]}
     asked = {"classifier": "judge", "labels": ["harm"], "samples": 1, "max_new_tokens": 2, "max_rows": 10}
     made = checked(home, "other-labels", {"classifier": named}, **SAME, continuations=asked)
-    (error,) = made["details"]["continuations"]["errors"]
-    assert (error["recall"], error["other_labels"]) == (None, 6)
-    assert (error["false_positive"]["value"], error["false_positive"]["n"]) == (0.0, 4)
+    (error,) = made.details.continuations.errors
+    assert (error.recall, error.other_labels) == (None, 6)
+    assert (error.false_positive.value, error.false_positive.n) == (0.0, 4)
 
 
 def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
@@ -220,11 +222,11 @@ def test_its_known_error_stands_beside_the_figures(home: Home) -> None:
     named = {"name": "Judge", "run_id": None, "evaluations": [evaluation]}
     asked = {"classifier": "judge", "labels": ["harm"], "samples": 1, "max_new_tokens": 2, "max_rows": 10}
     made = checked(home, "error", {"classifier": named}, **SAME, continuations=asked)
-    (error,) = made["details"]["continuations"]["errors"]
-    assert (error["recall"]["value"], error["recall"]["n"]) == (0.7, 10)
-    assert (error["false_positive"]["value"], error["false_positive"]["n"]) == (0.05, 20)
-    assert error["by_likeliest"] == 1
-    assert any("calls 70%" in limit and "Known rows" in limit for limit in made["report"]["limits"])
+    (error,) = made.details.continuations.errors
+    assert (error.recall.value, error.recall.n) == (0.7, 10)
+    assert (error.false_positive.value, error.false_positive.n) == (0.05, 20)
+    assert error.by_likeliest == 1
+    assert any("calls 70%" in limit and "Known rows" in limit for limit in made.report.limits)
 
 
 @pytest.mark.parametrize(

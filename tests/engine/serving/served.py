@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.serving.backend import bind_unix_socket
 from engine.serving.protocol.app import Answerer, build
-from store.serving.schemas import BackendSpec
+from store.serving.schemas import BackendSpec, ServedAdapter
 from tests.tiny import make_tokenizer, write_model
 
 LIVELY = {
@@ -53,7 +53,7 @@ def spec_of(folder: Path, **fields: Any) -> BackendSpec:
         "socket": str(folder / "s"),
         "model": str(folder / "base"),
         "home": str(folder / "home"),
-        "adapters": [{"name": name, "folder": str(folder / name)} for name in ADAPTERS],
+        "adapters": [ServedAdapter(name=name, folder=str(folder / name)) for name in ADAPTERS],
         "names": ["base"],
         "dtype": "float32",
         "threads": 1,

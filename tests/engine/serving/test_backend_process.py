@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -99,6 +98,6 @@ def test_a_version_that_was_changed_is_not_served(tmp_path: Path) -> None:
     [({"max_streams": 0}, "max_streams"), ({"names": [], "adapters": []}, "name"), ({"odd": 1}, "odd")],
 )
 def test_a_spec_is_checked_by_its_fields(tmp_path: Path, fields: dict[str, Any], named: str) -> None:
-    (tmp_path / "spec.json").write_text(json.dumps(spec_of(tmp_path) | fields))
+    write_json(tmp_path / "spec.json", spec_of(tmp_path) | fields)
     with pytest.raises(ConfigError, match=named):
         read_spec(tmp_path / "spec.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(folder: Path) -> Iterator[ServedEndpoint]:
-    own = backend("b") | {"model": str(folder / "base"), "dtype": "float32", "threads": 1, "max_tokens": 4096}
-    endpoint = WorkerEndpoint(folder / "e", [own], [route("live", "b")])  # type: ignore[list-item]
+    own = replace(backend("b"), model=str(folder / "base"), dtype="float32", threads=1, max_tokens=4096)
+    endpoint = WorkerEndpoint(folder / "e", [own], [route("live", "b")])
     try:
         endpoint.start()
         yield endpoint

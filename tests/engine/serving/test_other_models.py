@@ -17,6 +17,7 @@ from engine.serving.torch_backend.batched_forward import BatchedForward, PromptC
 from engine.serving.torch_backend.linear_layers import NO_ADAPTER
 from store.core.errors import ConfigError, ModelError
 from store.core.job_folder import write_json
+from store.serving.schemas import LabelSettings, ServedAdapter
 from tests.engine.serving import served
 from tests.engine.serving.served import client, spec_of
 from tests.tiny import make_tokenizer, write_model
@@ -116,7 +117,7 @@ def test_one_adapter_of_another_kind_is_served_alone(tmp_path: Path, config: Any
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, 1, 0.5)
     model.eval().save_pretrained(str(tmp_path / "other"))
-    spec = spec_of(tmp_path, adapters=[{"name": "other", "folder": str(tmp_path / "other")}], names=[])
+    spec = spec_of(tmp_path, adapters=[ServedAdapter(name="other", folder=str(tmp_path / "other"))], names=[])
     loaded = loading.load(spec)
     assert loaded.alone
     assert followed(loaded.forward, 0, 8) == whole(model, 8)
@@ -146,7 +147,7 @@ def test_an_adapter_that_can_not_share_its_base_is_refused_by_name(tmp_path: Pat
     get_peft_model(model, IA3Config(target_modules=["k_proj"], feedforward_modules=[])).save_pretrained(
         str(tmp_path / "other")
     )
-    adapters = [{"name": name, "folder": str(tmp_path / name)} for name in ("first", "other")]
+    adapters = [ServedAdapter(name=name, folder=str(tmp_path / name)) for name in ("first", "other")]
     with pytest.raises(ModelError, match="other is IA3"):
         loading.load(spec_of(tmp_path, adapters=adapters))
 
@@ -165,9 +166,9 @@ def write_classifier(folder: Path) -> Any:
 
 def test_a_classifier_gives_labels_with_probabilities_and_abstains(tmp_path: Path) -> None:
     model = write_classifier(tmp_path / "base")
-    spec = spec_of(tmp_path, adapters=[], labels={"temperature": 2.0, "threshold": 0.999})
+    spec = spec_of(tmp_path, adapters=[], labels=LabelSettings(temperature=2.0, threshold=0.999))
     answerer = load_answerer(spec)
-    assert answerer.capabilities["kinds"] == ["labels"]
+    assert answerer.capabilities.kinds == ["labels"]
     body = {"model": "base", "messages": [{"role": "user", "content": "win a prize"}]}
     with served.server(answerer, spec["socket"]), client(spec["socket"]) as http:
         answer = http.post("/v1/chat/completions", json=body).json()
@@ -185,6 +186,6 @@ def test_a_classifier_gives_labels_with_probabilities_and_abstains(tmp_path: Pat
 
 def test_classifiers_share_no_base(tmp_path: Path) -> None:
     write_classifier(tmp_path / "base")
-    adapters = [{"name": name, "folder": str(tmp_path / "base")} for name in ("one", "two")]
+    adapters = [ServedAdapter(name=name, folder=str(tmp_path / "base")) for name in ("one", "two")]
     with pytest.raises(ConfigError, match="one, two"):
         load_answerer(spec_of(tmp_path, adapters=adapters))

@@ -283,7 +283,7 @@ def test_a_call_that_is_held_back_tells_its_tokens_as_they_come(hermes: Served) 
 def test_the_note_of_a_run_says_whether_its_model_was_shown_calls(tmp_path: Path, calls: bool) -> None:
     write_model(tmp_path / "base")
     (tmp_path / "base" / "tunebench.json").write_text(json.dumps({"calls": calls}))
-    fields = load_answerer(spec_of(tmp_path, adapters=[])).capabilities["fields"]
+    fields = load_answerer(spec_of(tmp_path, adapters=[])).capabilities.fields
     assert ("tools" in fields) == calls
 
 

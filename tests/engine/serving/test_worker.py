@@ -251,7 +251,7 @@ def test_a_model_without_a_template_answers_completions_alone(tmp_path: Path) ->
     write_model(tmp_path / "base", template=None)
     spec = spec_of(tmp_path, adapters=[], most_answer=4)
     answerer = load_answerer(spec)
-    assert answerer.capabilities["kinds"] == ["completion"]
+    assert answerer.capabilities.kinds == ["completion"]
     with served.server(answerer, spec["socket"]), client(spec["socket"]) as http:
         status, error = refusal(http)
         assert status == 400

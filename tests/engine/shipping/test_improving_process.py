@@ -16,7 +16,7 @@ from store.data.dataset_files import load_rows
 from store.http.client import Client
 from store.registry import model_versions
 from store.retraining import improvements
-from store.retraining.schemas import Improvement
+from store.retraining.schemas import Improvement, ReusedJudgingRows
 from store.runs import runs
 from tests.engine.houses import RUN, House, write_corrections, write_sums
 
@@ -75,7 +75,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     while "rows" not in (rows := improvements.get(client, begun["improvement"]).facts):
         time.sleep(0.1)
     house("improvement", "stop", begun["improvement"])
-    assert rows["rows"]["again"] == {"rows": 13, "times": {"1": 13}, "random": 0, "left_out": {}}
+    assert rows["rows"].again == ReusedJudgingRows(rows=13, times={"1": 13}, random=0, left_out={})
     assert rows["gathered_beside"] == "sums@2"
 
     # once more, with rows of a data set: all of the old rows, which it has already

@@ -107,7 +107,7 @@ def test_two_answers_come_at_the_same_time_from_one_process(talking: Conversatio
         pid = talking.models.pid
         second = await read(talking, body(3))
         assert talking.models.pid == pid
-        assert talking.state()["loaded"] == ["tiny"]
+        assert talking.state().loaded == ["tiny"]
         return first, second
 
     events, again = asyncio.run(ask())
@@ -238,7 +238,7 @@ def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_to
         with database.transaction() as tx:
             tx.execute("UPDATE job SET eta_seconds = 90")
         state = talking.state()
-        assert (state["machine_has"], state["beside"], state["seconds_left"]) == ("My run", False, 90)
+        assert (state.machine_has, state.beside, state.seconds_left) == ("My run", False, 90)
         waiting: list[dict[str, Any]] = []
         async for line in await talking.generate(body(3), OWNER):
             waiting.append(json.loads(line))
@@ -283,7 +283,7 @@ def test_models_answer_behind_a_run_that_leaves_them_memory(
         events = await read(talking, body(20))
         assert kinds(events)[-1] == "end"
         assert "waiting" not in kinds(events)
-        assert talking.state()["beside"]
+        assert talking.state().beside
         assert talking.models.pid == first
         behind = niceness(talking)
         with database.transaction() as tx:
@@ -332,13 +332,13 @@ def test_a_run_that_waits_for_its_data_leaves_the_machine(
     with database.transaction() as tx:
         job_queue.insert(tx, job_queue.NewJob("data", "import", "Data", {}, NOW))
         job_queue.insert(tx, job_queue.NewJob("run-1", "train", "My run", {}, NOW, after_jobs=["data"]))
-    assert talking.state()["machine_has"] is None
+    assert talking.state().machine_has is None
     with database.transaction() as tx:
         job_queue.claim(tx, "data", "cpu", NOW)
         job_queue.finish(tx, "data", "finished", NOW, result={})
-    assert talking.state()["machine_has"] == "My run"
+    assert talking.state().machine_has == "My run"
     two = ConversationService(database, talking.models._launcher, talking.models._home, ["cuda:0", "cuda:1"])
-    assert two.state()["machine_has"] is None  # the other one is free
+    assert two.state().machine_has is None  # the other one is free
 
 
 def conversation(
@@ -422,7 +422,7 @@ def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_i
     async def leave() -> tuple[str, list[list[dict[str, Any]]], list[dict[str, Any]]]:
         first = await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 2)
         turn = first[0]["turn"]
-        assert talking.state()["answering"] == [turn]
+        assert talking.state().answering == [turn]
         again = [await leave_after(talking, {"follow": turn}, 2 + place) for place in range(20)]
         events, others = await asyncio.gather(*(read(talking, {"follow": turn}) for _ in range(2)))
         assert without_alive(events) == without_alive(others)
@@ -437,7 +437,7 @@ def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_i
         assert answer.reason in ("end", "length")
         tokens = [e for e in whole if e["type"] == "token" and e["place"] == answer.place]
         assert answer.text == "".join(event["text"] for event in tokens)
-    assert talking.state()["answering"] == []
+    assert talking.state().answering == []
     assert asyncio.run(read(talking, {"follow": turn})) == []
     with pytest.raises(Exception, match="no turn t-9"):
         asyncio.run(read(talking, {"follow": "t-9"}))
@@ -470,7 +470,7 @@ def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
     async def kill() -> str:
         turn = (await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 3))[0]["turn"]
         os.kill(talking.models.pid or 0, signal.SIGKILL)
-        while talking.state()["answering"]:
+        while talking.state().answering:
             await asyncio.sleep(0.05)
         return str(turn)
 
@@ -489,7 +489,7 @@ def test_what_has_come_is_stored_before_its_end(
         turn = (await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 3))[0]["turn"]
         while not (kept := conversations.turn_of(database, turn).answers) or not kept[0].tokens:
             await asyncio.sleep(0.02)
-        assert talking.state()["answering"] == [turn]
+        assert talking.state().answering == [turn]
         await talking.stop({"turn": turn})
         return len(kept[0].tokens)
 

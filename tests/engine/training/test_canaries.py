@@ -63,12 +63,12 @@ def test_a_text_data_set_gets_texts() -> None:
 def test_what_was_planted_sticks_and_what_was_not_does_not(home: Home) -> None:
     fields = QUICK | {"learning_rate": 1e-2, "num_train_epochs": 12, "method": "full", "canaries": 4}
     job = make_job(home, "run", early_stopping=False, load_best_model_at_end=False, **fields)
-    canary_verdict = train_job.run(job)["verdict"]["canaries"]
-    exposure = {part["insertions"]: part["exposure"]["value"] for part in canary_verdict["groups"]}
+    canary_verdict = train_job.run(job)["verdict"].canaries
+    exposure = {part.insertions: part.exposure.value for part in canary_verdict.groups}
     assert exposure[16] > exposure[1] + 1
     assert exposure[16] > 2 * UNSEEN_EXPOSURE
     assert abs(exposure[0] - UNSEEN_EXPOSURE) < 2
-    assert len(canary_verdict["listed"]) == 16
+    assert len(canary_verdict.listed) == 16
     run_facts = facts(job)
     assert run_facts["rows"]["train"] == 30 + 4 * 21
     assert run_facts["canaries"]["rows"] == 4 * 21
@@ -78,13 +78,13 @@ def test_what_was_planted_sticks_and_what_was_not_does_not(home: Home) -> None:
 def test_a_resumed_run_has_the_same(home: Home) -> None:
     fields = QUICK | {"canaries": 1}
     whole = make_job(home, "whole", **fields)
-    expected = train_job.run(whole)["verdict"]["canaries"]
+    expected = train_job.run(whole)["verdict"].canaries
     job = make_job(home, "run", **fields)
     cancel_when(job, lambda event: event.get("step") == 4 and "train/loss" in event.get("values", {}))
     with pytest.raises(JobCancelled):
         train_job.run(job)
     again = make_job(home, "run", resume=True, **fields)
-    assert train_job.run(again)["verdict"]["canaries"] == expected
+    assert train_job.run(again)["verdict"].canaries == expected
     assert series(again, "train/loss")[-1] == pytest.approx(series(whole, "train/loss")[-1])
 
 
@@ -117,5 +117,5 @@ def test_exposures_of_the_document() -> None:
     losses = np.where(often == 16, 0.0, 10.0) + np.arange(len(often)) * 1e-3
     document = run_verdict.compute_canary_exposure(config, losses)
     top = np.log2(canaries.REFERENCE + 1)
-    assert [row["exposure"] for row in document["listed"] if row["times"] == 16] == [top, top]
-    assert document["more"]["difference"]["value"] == 0  # each lies below all of the reference
+    assert [row.exposure for row in document.listed if row.times == 16] == [top, top]
+    assert document.more.difference.value == 0  # each lies below all of the reference

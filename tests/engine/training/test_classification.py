@@ -20,6 +20,7 @@ from engine.training import train_job
 from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
+from store.core.training_schemas import Preview
 from store.evaluation.verdict_schemas import Verdict
 from tests.engine.asking.test_preview import ask
 from tests.engine.job_events import cancel_when, events, facts, series
@@ -49,9 +50,9 @@ def labelled(count: int = 240) -> tuple[list[Any], list[str | None]]:
     return rows, labels
 
 
-def model_gib(answer: dict[str, Any]) -> float:
+def model_gib(answer: Preview) -> float:
     """Without the process itself, which grows from one question to the next."""
-    return float(answer["memory"]["counted_gib"] - answer["memory"]["process_gib"])
+    return float(answer.memory.counted_gib - answer.memory.process_gib)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
+def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, Verdict]:
     fields = QUICK | {"learning_rate": RATES[fields.get("method", "lora")]} | fields
     job = make_job(home, name, **fields)
     return job, held_to(Verdict, train_job.run(job)["verdict"])
@@ -76,13 +77,13 @@ def table(job: WorkerJob) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("method", ["lora", "full", "qlora"])
 def test_it_learns_to_tell_classes_apart(home: Home, method: str) -> None:
     job, verdict = run(home, method=method)
-    tuned = verdict["classification"]["models"]["tuned"]
-    assert tuned["accuracy"]["value"] > 0.9
-    assert verdict["state"] == "learned"
-    assert verdict["headline"].startswith("Learned: ")
+    tuned = verdict.classification.models.tuned
+    assert tuned.accuracy.value > 0.9
+    assert verdict.state == "learned"
+    assert verdict.headline.startswith("Learned: ")
     rows = table(job)
-    assert np.mean([row["label"] == row["predicted"] for row in rows]) == tuned["accuracy"]["value"]
-    assert tuned["n"] == len(rows) == facts(job)["rows"]["test"]
+    assert np.mean([row["label"] == row["predicted"] for row in rows]) == tuned.accuracy.value
+    assert tuned.n == len(rows) == facts(job)["rows"]["test"]
     assert all(sum(top["probability"] for top in row["top"]) == pytest.approx(1) for row in rows)
     assert facts(job)["labels"] == ["cold", "warm", "wet"]
     validated = [step for step, _ in series(job, "eval/loss")]
@@ -99,13 +100,13 @@ def test_step_0_is_always_the_most_frequent_class(home: Home) -> None:
     first = [row for row in validation if row["step"] == 0]
     assert all(row["tokens"] == 1 for row in first)
     assert {round(row["loss_sum"], 6) for row in first} <= {round(-np.log(s), 6) for s in shares}
-    majority = verdict["classification"]["models"]["majority"]
+    majority = verdict.classification.models.majority
     losses = pq.read_table(job.dir.row_losses).to_pylist()
-    assert np.mean([row["base_correct"] for row in losses]) == majority["accuracy"]["value"]
-    assert verdict["base"]["loss"] == pytest.approx(np.mean([row["base_loss"] for row in losses]))
-    gain = verdict["base"]["loss"] - verdict["tuned"]["loss"]
-    assert verdict["gain"]["value"] == pytest.approx(gain)
-    beside = verdict["overfitting"]["baseline_sentence"]
+    assert np.mean([row["base_correct"] for row in losses]) == majority.accuracy.value
+    assert verdict.base.loss == pytest.approx(np.mean([row["base_loss"] for row in losses]))
+    gain = verdict.base.loss - verdict.tuned.loss
+    assert verdict.gain.value == pytest.approx(gain)
+    beside = verdict.overfitting.baseline_sentence
     most = series(job, "eval/accuracy")[0][1]
     assert f"against {100 * most:.0f}% for always the most frequent class" in beside
 
@@ -152,7 +153,7 @@ def test_the_saved_model_gives_the_same_probabilities(home: Home, method: str) -
 
 def test_the_head_is_fp32_under_a_model_in_bf16(home: Home) -> None:
     job, verdict = run(home, dtype="bfloat16")
-    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    assert verdict.classification.models.tuned.accuracy.value > 0.9
     shares = {row["probability"] for row in table(job)}
     assert any(share != float(torch.tensor(share).bfloat16()) for share in shares)
 
@@ -205,21 +206,21 @@ def test_a_label_that_training_never_saw_is_wrong_and_has_no_loss(home: Home) ->
     labels[test[2]] = None
     write_rows(home, "rows", rows, labels=labels)
     preview = ask(home, task="classification")
-    assert preview["classes"]["unseen"] == {"odd": 2}
-    assert preview["classes"]["unlabelled"] == 1
-    assert any("a label that no training row has (odd)" in p["message"] for p in preview["problems"])
+    assert preview.classes.unseen == {"odd": 2}
+    assert preview.classes.unlabelled == 1
+    assert any("a label that no training row has (odd)" in p.message for p in preview.problems)
     job, verdict = run(home)
-    classification = verdict["classification"]
-    assert classification["unseen"] == 2
-    assert classification["models"]["tuned"]["n"] == len(test) - 1
+    classification = verdict.classification
+    assert classification.unseen == 2
+    assert classification.models.tuned.n == len(test) - 1
     losses = {row["row_id"]: row for row in pq.read_table(job.dir.row_losses).to_pylist()}
     assert [losses[i]["tokens"] for i in test[:2]] == [0, 0]
     assert [losses[i]["tuned_correct"] for i in test[:2]] == [0, 0]
-    assert verdict["gain"]["n"] == len(test) - 3
+    assert verdict.gain.n == len(test) - 3
     assert test[2] not in losses
-    odd = next(row for row in classification["models"]["tuned"]["classes"] if row["label"] == "odd")
-    assert (odd["n"], odd["recall"]["value"]) == (2, 0)
-    assert "2 rows have a label that training never saw" in " ".join(verdict["sentences"])
+    odd = next(row for row in classification.models.tuned.classes if row.label == "odd")
+    assert (odd.n, odd.recall.value) == (2, 0)
+    assert "2 rows have a label that training never saw" in " ".join(verdict.sentences)
     alerts = " ".join(alert["message"] for alert in events(job, "alert"))
     assert "2 held-out rows have a label that no training row has (odd)" in alerts
     assert "1 row without a label left out" in alerts
@@ -227,24 +228,24 @@ def test_a_label_that_training_never_saw_is_wrong_and_has_no_loss(home: Home) ->
 
 def test_the_preview_counts_what_training_finds(home: Home) -> None:
     answer = ask(home, row=1, task="classification")
-    assert answer["rows"] == {"train": 140, "validation": 50, "test": 50}
-    assert sum(row[1] for row in answer["classes"]["rows"]) == 140
-    assert answer["classes"]["count"] == 3
-    assert answer["row"]["label"] in WORDS
-    assert "".join(token["text"] for token in answer["row"]["tokens"]).endswith(tuple("0123456"))
-    assert not any(token["trained"] for token in answer["row"]["tokens"])
+    assert answer.rows == {"train": 140, "validation": 50, "test": 50}
+    assert sum(row[1] for row in answer.classes.rows) == 140
+    assert answer.classes.count == 3
+    assert answer.row["label"] in WORDS
+    assert "".join(token["text"] for token in answer.row["tokens"]).endswith(tuple("0123456"))
+    assert not any(token["trained"] for token in answer.row["tokens"])
     assert model_gib(answer) < model_gib(ask(home, row=1))
-    assert answer["config"]["learning_rate"] == 2e-4
+    assert answer.config["learning_rate"] == 2e-4
     job, _ = run(home, num_train_epochs=1, max_length=None)
-    assert facts(job)["trainable_parameters"] == answer["trainable_parameters"]
-    assert facts(job)["total_parameters"] == answer["total_parameters"]
-    assert facts(job)["tokens_per_epoch"] == answer["tokens_per_epoch"]
+    assert facts(job)["trainable_parameters"] == answer.trainable_parameters
+    assert facts(job)["total_parameters"] == answer.total_parameters
+    assert facts(job)["tokens_per_epoch"] == answer.tokens_per_epoch
 
 
 def test_rare_and_frequent_classes_are_warned_of(home: Home) -> None:
     rows, _ = labelled()
     write_rows(home, "rows", rows, labels=["cold" if i > 3 else "warm" for i in range(240)])
-    problems = " ".join(problem["message"] for problem in ask(home, task="classification")["problems"])
+    problems = " ".join(problem.message for problem in ask(home, task="classification").problems)
     assert "of 2 classes have under 5 training rows (warm: " in problems
     assert "of the training rows are of one class, cold" in problems
 
@@ -280,30 +281,30 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
 def test_instruction_tuning_on_labels_is_a_classifier_too(home: Home) -> None:
     """So that it stands in the same columns as a head."""
     job, verdict = run(home, task="sft", method="full", learning_rate=1e-2, num_train_epochs=12)
-    by_model = verdict["classification"]["models"]
-    assert set(by_model) == {"tuned", "majority", "prompted"}
-    assert by_model["tuned"]["accuracy"]["value"] > by_model["prompted"]["accuracy"]["value"]
-    assert verdict["sentences"][0].startswith("As a classifier, by the likeliest label: ")
-    assert verdict["gain"]["unit"] == "nats a token"
+    by_model = verdict.classification.models
+    assert by_model.majority
+    assert by_model.tuned.accuracy.value > by_model.prompted.accuracy.value
+    assert verdict.sentences[0].startswith("As a classifier, by the likeliest label: ")
+    assert verdict.gain.unit == "nats a token"
     rows = table(job)
-    assert np.mean([r["label"] == r["predicted"] for r in rows]) == by_model["tuned"]["accuracy"]["value"]
-    assert np.mean([r["label"] == r["prompted"] for r in rows]) == by_model["prompted"]["accuracy"]["value"]
+    assert np.mean([r["label"] == r["predicted"] for r in rows]) == by_model.tuned.accuracy.value
+    assert np.mean([r["label"] == r["prompted"] for r in rows]) == by_model.prompted.accuracy.value
 
 
 def test_many_labels_are_asked_of_some_rows_and_n_says_so(home: Home, monkeypatch: Any) -> None:
     monkeypatch.setattr(answer_likelihood, "MIN_ROWS", 10)
     monkeypatch.setitem(answer_likelihood.BUDGET, "cpu", 1)
     _, verdict = run(home, num_train_epochs=1)
-    classification = verdict["classification"]
-    assert classification["models"]["prompted"]["n"] == classification["over_prompted"]["n"] == 10
-    assert classification["models"]["tuned"]["n"] == 50
+    classification = verdict.classification
+    assert classification.models.prompted.n == classification.over_prompted.n == 10
+    assert classification.models.tuned.n == 50
     monkeypatch.setattr(answer_likelihood, "MAX_LABELS", 2)
     _, verdict = run(home, "none", num_train_epochs=1)
-    assert "prompted" not in verdict["classification"]["models"]
+    assert verdict.classification.models.prompted is None
 
 
 def test_a_data_set_whose_answers_are_no_labels_has_no_classes(home: Home) -> None:
     rows = conversations(60)
     write_rows(home, "rows", rows, labels=["even" if i % 2 else "odd" for i in range(60)])
     _, verdict = run(home, task="sft", num_train_epochs=1)
-    assert "classification" not in verdict
+    assert verdict.classification is None

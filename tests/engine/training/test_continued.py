@@ -19,6 +19,7 @@ from engine.training import train_job
 from engine.worker.job import JobCancelled
 from store.core.errors import ConfigError
 from store.core.home import Home
+from store.evaluation.verdict_schemas import Verdict
 from tests.engine.asking.test_preview import ask, fields_of
 from tests.engine.job_events import QUICK, cancel_when, series, weights
 from tests.tiny import conversations, make_job, make_tokenizer, worse_answers, write_model, write_rows
@@ -40,14 +41,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return home
 
 
-def judged(job: Any, verdict: dict[str, Any], model: Any) -> None:
+def judged(job: Any, verdict: Verdict, model: Any) -> None:
     """`model`, loaded by other means than the engine's, has the tuned losses of the verdict."""
     kept = pq.read_table(job.dir.row_losses)
     ids = kept["row_id"].to_numpy()
     rows = render(make_tokenizer(), ids, [conversations(60)[int(i)] for i in ids])
     losses = compute_row_losses(model.eval(), rows, batch_size=16, device="cpu")
     np.testing.assert_allclose(losses.loss_sum, kept["tuned_loss"].to_numpy(), atol=1e-3)
-    assert verdict["tuned"]["loss"] == pytest.approx(losses.loss, abs=1e-4)
+    assert verdict.tuned.loss == pytest.approx(losses.loss, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +68,11 @@ def test_it_begins_where_the_earlier_run_ended(home: Home, before: str, method: 
     ended = pq.read_table(home.jobs / before / "row_losses.parquet")
     began = pq.read_table(job.dir.row_losses)
     np.testing.assert_allclose(began["base_loss"].to_numpy(), ended["tuned_loss"].to_numpy(), atol=1e-3)
-    assert verdict["base"]["loss"] > verdict["tuned"]["loss"]
+    assert verdict.base.loss > verdict.tuned.loss
     last = [loss for _, loss in series(make_job_dir(home, before), "eval/loss")][-1]
     assert series(job, "eval/loss")[0][1] == pytest.approx(last, abs=1e-4)  # step 0
-    assert verdict["continued_from"]["run_id"] == before
-    assert "from which this one went on" in verdict["sentences"][0]
+    assert verdict.continued_from.run_id == before
+    assert "from which this one went on" in verdict.sentences[0]
     assert job.dir.base.exists() == (mode == "merge" and method == "lora")
     if method == "full":
         judged(job, verdict, AutoModelForCausalLM.from_pretrained(job.dir.model))
@@ -125,8 +126,8 @@ def test_preferences_after_instruction_tuning(home: Home) -> None:
     job = make_job(home, "then-dpo", **fields)
     verdict = train_job.run(job)["verdict"]
     assert dict(series(job, "eval/reward_margin"))[0] == 0
-    assert verdict["base"]["loss"] == pytest.approx(np.log(2), abs=1e-9)
-    assert verdict["tuned"]["loss"] < verdict["base"]["loss"]
+    assert verdict.base.loss == pytest.approx(np.log(2), abs=1e-9)
+    assert verdict.tuned.loss < verdict.base.loss
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def warned(job: Any) -> dict[str, int]:
 
 
 def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(live_alarms.THRESHOLDS["nats"], "amber", 1e-3)  # two layers don't have much to forget
+    monkeypatch.setattr(live_alarms.THRESHOLDS.nats, "amber", 1e-3)  # two layers don't have much to forget
     fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "early_stopping": False}
     job = make_job(home, "run", **(PROBED | fields))
     train_job.run(job)
@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_for_it_says_so(home: Home) -> None:
     fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "max_forgetting": 0.05}
     job = make_job(home, "run", early_stopping=False, **(PROBED | fields))
     verdict = train_job.run(job)["verdict"]
-    assert warned(job)["stopped"] == verdict["stopped"]["step"]
+    assert warned(job)["stopped"] == verdict.stopped.step
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -110,7 +110,7 @@ def test_a_metric_with_an_error_ends_nothing(home: Home) -> None:
     home.metrics.mkdir(exist_ok=True)
     (home.metrics / "broken.py").write_text("def score(prediction:\n")
     job = make_job(home, "run", live_metric="own/broken", **PROBED)
-    assert train_job.run(job)["verdict"]["state"]
+    assert train_job.run(job)["verdict"].state
     messages = [e["message"] for e in events(job, "alert") if "live_metric" in e["message"]]
     assert len(messages) == 1
     assert "is no Python: line 1" in messages[0]
@@ -133,4 +133,4 @@ def test_label_accuracy_is_the_share_of_answers_that_greedy_words_would_give(hom
         right = [row["correct"] == row["tokens"] for row in kept if row["step"] == step]
         assert share == pytest.approx(sum(right) / len(right))
     assert max(accuracies.values()) > 0.3 > accuracies[0]
-    assert "parting" in verdict["overfitting"]
+    assert verdict.overfitting

@@ -19,6 +19,7 @@ from engine.training import train_job
 from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
+from store.evaluation.verdict_schemas import Verdict
 from store.training.methods import ENCODERS, METHODS, SHIFTED, is_encoder_type
 from store.training.train_config import TrainConfig
 from tests.engine.asking.test_preview import ask
@@ -49,7 +50,7 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
+def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, Verdict]:
     rate = RATES.get(fields.get("method", "lora"), 1e-2)
     job = make_job(home, name, **(QUICK | {"learning_rate": rate} | fields))
     return job, train_job.run(job)["verdict"]
@@ -75,17 +76,13 @@ def loaded(job: WorkerJob, home: Home, method: str) -> Any:
 def test_it_trains_saves_loads_and_predicts(home: Home, kind: str, method: str, start: str) -> None:
     write_encoder(home.models / "tiny", kind)
     job, verdict = run(home, method=method, init_lora_weights=start, **LEARNS)
-    by_model = verdict["classification"]["models"]
-    assert by_model["tuned"]["accuracy"]["value"] > 0.9
-    assert verdict["state"] == "learned"
+    by_model = verdict.classification.models
+    assert by_model.tuned.accuracy.value > 0.9
+    assert verdict.state == "learned"
     predictions = table(job)
-    assert (
-        sum(rows for _, _, rows in by_model["tuned"]["confusion"])
-        == len(predictions)
-        == by_model["tuned"]["n"]
-    )
-    right = sum(rows for label, guess, rows in by_model["tuned"]["confusion"] if label == guess)
-    assert right / len(predictions) == pytest.approx(by_model["tuned"]["accuracy"]["value"])
+    assert sum(rows for _, _, rows in by_model.tuned.confusion) == len(predictions) == by_model.tuned.n
+    right = sum(rows for label, guess, rows in by_model.tuned.confusion if label == guess)
+    assert right / len(predictions) == pytest.approx(by_model.tuned.accuracy.value)
     model = loaded(job, home, method)
     rows, _ = labelled()
     texts = [rows[row["row_id"]][0]["content"] for row in predictions]
@@ -105,9 +102,9 @@ def test_a_classifier_for_other_labels_gets_a_new_head(home: Home, kind: str, me
     old = encoder_config(kind, num_labels=5, pad_token_id=make_encoder_tokenizer().pad_token_id)
     AutoModelForSequenceClassification.from_config(old).save_pretrained(home.models / "tiny")
     answer = ask(home, task="classification", method=method)
-    assert not [each for each in answer["problems"] if each["level"] == "error"]
+    assert not [each for each in answer.problems if each.level == "error"]
     job, verdict = run(home, method=method, **LEARNS)
-    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    assert verdict.classification.models.tuned.accuracy.value > 0.9
     messages = [event["message"] for event in events(job, "alert")]
     assert "a classifier for 5 labels; a new head for these 3 takes the place of its own" in str(messages)
     assert len(loaded(job, home, method).config.id2label) == 3
@@ -139,9 +136,9 @@ def test_parameters_are_counted_exactly_and_every_matrix_is_found(home: Home, ki
     saved = sum(tensor.numel() for tensor in adapter.values())
     assert saved == facts(job)["trainable_parameters"]
     answer = ask(home, task="classification", r=4)
-    assert answer["trainable_parameters"] == facts(job)["trainable_parameters"]
-    assert answer["total_parameters"] == facts(job)["total_parameters"]
-    assert answer["time"]["seconds"] > 0
+    assert answer.trainable_parameters == facts(job)["trainable_parameters"]
+    assert answer.total_parameters == facts(job)["total_parameters"]
+    assert answer.time.seconds > 0
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.fits("bert")])
@@ -150,7 +147,7 @@ def test_every_method_that_is_offered_learns(home: Home, method: str) -> None:
     small = {"r": 4, "oft_block_size": 8}
     fields = {name: value for name, value in small.items() if name in METHODS[method].fields}
     job, verdict = run(home, method=method, **fields, **LEARNS)
-    assert verdict["gain"]["value"] > 0.1
+    assert verdict.gain.value > 0.1
     config = TrainConfig.parse(job.config)
     base = AutoModelForSequenceClassification.from_config(encoder_config("bert", num_labels=3))
     expected = METHODS[method].parameters(tuning_methods.measure_matrix_sizes(base, config), config)
@@ -161,7 +158,7 @@ def test_every_method_that_is_offered_learns(home: Home, method: str) -> None:
 def test_an_encoder_of_few_bits_keeps_its_head_whole(home: Home, field: str) -> None:
     write_encoder(home.models / "tiny")
     job, verdict = run(home, **{field: True}, **LEARNS)
-    assert verdict["gain"]["value"] > 0.1
+    assert verdict.gain.value > 0.1
     assert facts(job)["trainable_parameters"] == 2 * 16 * LAYER["bert"][0] + HEAD
 
 
@@ -169,7 +166,7 @@ def test_bf16_and_a_run_that_goes_on(home: Home) -> None:
     write_encoder(home.models / "tiny")
     job, verdict = run(home, "whole", dtype="bfloat16", num_train_epochs=2)
     assert facts(job)["dtype"] == "bfloat16"
-    assert verdict["classification"]["models"]["tuned"]["n"] == 50
+    assert verdict.classification.models.tuned.n == 50
     cut = make_job(
         home, "cut", **(QUICK | {"learning_rate": RATES["lora"], "dtype": "bfloat16", "num_train_epochs": 2})
     )
@@ -186,19 +183,19 @@ def test_a_later_run_goes_on_from_it(home: Home, mode: str) -> None:
     """Merged, with a new head over the layers that have learned, it learns again at once."""
     write_encoder(home.models / "tiny")
     _, verdict = run(home, "first", **LEARNS)
-    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    assert verdict.classification.models.tuned.accuracy.value > 0.9
     _, verdict = run(home, "second", init_from="first", init_mode=mode, num_train_epochs=4)
-    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
-    assert verdict["continued_from"]["run_id"] == "first"
+    assert verdict.classification.models.tuned.accuracy.value > 0.9
+    assert verdict.continued_from.run_id == "first"
     _, verdict = run(home, "alone", num_train_epochs=4)
-    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] < 0.9
+    assert verdict.classification.models.tuned.accuracy.value < 0.9
 
 
 def test_what_asks_it_to_write_is_left_out_and_said(home: Home) -> None:
     write_encoder(home.models / "tiny")
     job, verdict = run(home, num_train_epochs=1)
-    assert set(verdict["classification"]["models"]) == {"tuned", "majority"}
-    assert verdict["classification"]["over_prompted"] is None
+    assert verdict.classification.models.prompted is None
+    assert verdict.classification.over_prompted is None
     assert {row["prompted"] for row in table(job)} == {None}
     alerts = " ".join(alert["message"] for alert in events(job, "alert"))
     assert "the untuned model was not asked for the labels" in alerts

@@ -115,7 +115,7 @@ def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
     config = TrainConfig.parse(job.config)
     verdict = train_job.run(job)["verdict"]
     assert facts(job)["trainable_parameters"] == formula(config)
-    assert verdict["base"]["loss"] - verdict["tuned"]["loss"] > 0.05
+    assert verdict.base.loss - verdict.tuned.loss > 0.05
     model = loaded(job, config)
     tokenizer = loading.load_tokenizer(str(job.dir.model))
     losses = pq.read_table(job.dir.row_losses)
@@ -204,7 +204,7 @@ def test_a_start_from_the_weights_begins_at_the_base_model(home: Home) -> None:
     for start in ("pissa", "olora", "eva"):
         fields = fields_of("lora") | {"init_lora_weights": start, "learning_rate": 1e-12, "max_steps": 2}
         verdict = train_job.run(make_job(home, start, **fields))["verdict"]
-        assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-5)
+        assert verdict.base.loss == pytest.approx(verdict.tuned.loss, abs=1e-5)
 
 
 HEADED = [*(method for method in METHODS if method != "llama_adapter"), "DoRA", "PiSSA", "IA3 in 8 bits"]
@@ -250,10 +250,10 @@ FURTHER = ["qlora", "vera", "oft", "ia3", "prompt_tuning", "prefix_tuning", "bot
 @pytest.mark.parametrize("variant", FURTHER)
 def test_a_run_is_trained_further_from_where_it_ended(home: Home, variant: str) -> None:
     fields = fields_of(variant) | {"load_best_model_at_end": False, "early_stopping": False}
-    ended = train_job.run(make_job(home, "first", **fields))["verdict"]["tuned"]["loss"]
+    ended = train_job.run(make_job(home, "first", **fields))["verdict"].tuned.loss
     second = make_job(home, "second", **fields, init_from="first", init_mode="stack")
     verdict = train_job.run(second)["verdict"]
-    assert verdict["base"]["loss"] == pytest.approx(ended, abs=1e-4)
+    assert verdict.base.loss == pytest.approx(ended, abs=1e-4)
 
 
 def test_pissa_is_trained_further_as_the_lora_that_it_left(home: Home) -> None:

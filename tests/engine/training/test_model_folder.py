@@ -61,7 +61,7 @@ def test_a_folder_has_no_path_and_a_card(home: Home, name: str, fields: dict[str
     card = check_folder(home, job.dir.model)
     assert card.startswith("---\nlibrary_name: ")
     assert "base_model" not in card.split("---")[1]  # a folder is no id of a hub
-    assert verdict["headline"].split(":")[0] in card  # known by the time the run has ended
+    assert verdict.headline.split(":")[0] in card  # known by the time the run has ended
     assert "the data set rows" in card
     if fields.get("method") != "full":
         settings = json.loads((job.dir.model / "adapter_config.json").read_text())

@@ -54,10 +54,10 @@ def test_it_learns_which_answer_is_preferred(home: Home, method: str, epochs: in
     assert dict(series(job, "eval/reward_margin"))[0] == 0
     assert dict(series(job, "eval/reward_accuracy"))[0] == 0.5
     assert series(job, "train/reward_accuracy")[-1][1] > 0.9
-    assert verdict["task"] == "dpo"
-    assert verdict["state"] == "better"  # a rejected answer reads backwards: so few pairs show a style alone
-    assert verdict["base"]["loss"] == pytest.approx(math.log(2), abs=1e-9)
-    assert verdict["preference"]["reward_accuracy"]["value"] > 0.9
+    assert verdict.task == "dpo"
+    assert verdict.state == "better"  # a rejected answer reads backwards: so few pairs show a style alone
+    assert verdict.base.loss == pytest.approx(math.log(2), abs=1e-9)
+    assert verdict.preference.reward_accuracy.value > 0.9
     kept = pq.read_table(job.dir.row_losses)
     assert set(kept["tokens"].to_pylist()) == {1}
     assert sum(kept["tuned_correct"].to_pylist()) / kept.num_rows > 0.9
@@ -120,7 +120,7 @@ def test_pairs_that_teach_nothing_are_counted(home: Home) -> None:
     train_job.run(job)
     assert facts(job)["untrained_rows"] > 0
     assert any("are the same" in alert["message"] for alert in events(job, "alert"))
-    assert facts(job)["untrained_rows"] == ask(home, task="dpo", max_eval_rows=500)["untrained_rows"]
+    assert facts(job)["untrained_rows"] == ask(home, task="dpo", max_eval_rows=500).untrained_rows
 
 
 def test_a_data_set_without_rejected_answers_is_refused(home: Home) -> None:
@@ -141,19 +141,19 @@ def test_the_preview_counts_both_answers_and_shows_them(home: Home) -> None:
     ]
     write_rows(home, "rows", rows, rejected=["b" * 40] * 400)
     pairs, alone = (ask(home, row=3, probes=False, **more) for more in ({"task": "dpo"}, {}))
-    assert pairs["rows"] == alone["rows"]
-    assert pairs["config"]["learning_rate"] == pytest.approx(alone["config"]["learning_rate"] / 10)
-    assert pairs["trained_tokens_per_epoch"] == pairs["rows"]["train"] * (21 + 41)  # the closing tokens too
-    assert pairs["tokens_per_epoch"] == 2 * alone["tokens_per_epoch"] + 20 * pairs["rows"]["train"]
-    assert pairs["memory"]["parts"]["activations"] > alone["memory"]["parts"]["activations"]
-    assert pairs["time"]["seconds"] > alone["time"]["seconds"]
-    assert pairs["problems"] == []
+    assert pairs.rows == alone.rows
+    assert pairs.config["learning_rate"] == pytest.approx(alone.config["learning_rate"] / 10)
+    assert pairs.trained_tokens_per_epoch == pairs.rows["train"] * (21 + 41)  # the closing tokens too
+    assert pairs.tokens_per_epoch == 2 * alone.tokens_per_epoch + 20 * pairs.rows["train"]
+    assert pairs.memory.parts["activations"] > alone.memory.parts["activations"]
+    assert pairs.time.seconds > alone.time.seconds
+    assert pairs.problems == []
     trained_texts = [
         "".join(t["text"] for t in part["tokens"] if t["trained"])
-        for part in (pairs["row"], pairs["row"]["rejected"])
+        for part in (pairs.row, pairs.row["rejected"])
     ]
     assert trained_texts == ["a" * 20 + "<|im_end|>", "b" * 40 + "<|im_end|>"]
     cut = ask(home, task="dpo", max_length=60)
-    assert cut["truncated_rows"] == cut["counted_rows"]
+    assert cut.truncated_rows == cut.counted_rows
     assert fields_of(cut, "warning") == {"max_length"}
     assert fields_of(ask(home, task="dpo", label_smoothing=0.1), "error") == {"label_smoothing"}

@@ -51,7 +51,7 @@ def home(tmp_path_factory: Any) -> Home:
     job = make_job(home, "convert", model=BUNDLED_MODEL)
     job.config = {"model": BUNDLED_MODEL}
     job.dir.config.write_text(json.dumps(job.order | {"kind": "convert"}))
-    assert bundled.run(job)["parameters"] == 134_515_008
+    assert bundled.run(job).parameters == 134_515_008
     return home
 
 
@@ -102,8 +102,8 @@ def test_lora_learns_on_few_rows(home: Home) -> None:
         max_new_tokens=16,
     )
     verdict = train_job.run(job)["verdict"]
-    assert verdict["state"] == "learned"
-    assert verdict["gain"]["low"] > 0.2
+    assert verdict.state == "learned"
+    assert verdict.gain.low > 0.2
     predictions = pq.read_table(job.dir.predictions).to_pylist()
     assert all(row["base"] and row["tuned"] for row in predictions)
     config = json.loads((Path(job.dir.model) / "adapter_config.json").read_text())

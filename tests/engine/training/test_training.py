@@ -18,7 +18,7 @@ from engine.training import train_job
 from engine.worker.job import JobCancelled, WorkerJob
 from store.core.errors import ConfigError, DataError, TunebenchError
 from store.core.home import Home
-from store.evaluation.verdict_schemas import Verdict
+from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.jobs.metric_points import Points
 from store.training.train_config import Split, TrainConfig
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
@@ -59,8 +59,8 @@ def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
     assert statuses == ["preparing", "training", "evaluating"]
     assert [step for step, _ in series(job, "eval/loss")] == [0, 3, 5, 8]
     assert [step for step, _ in series(job, "train/loss")] == list(range(1, 9))
-    assert verdict["gain"]["split"] == "test"
-    assert verdict["stopped"] == {"reason": "epochs", "step": 8, "restored_step": 8}
+    assert verdict.gain.split == "test"
+    assert verdict.stopped == TrainingStop(reason="epochs", step=8, restored_step=8)
     assert facts(job)["rows"] == _rows(job)
     assert facts(job)["steps"] == 8
     predictions = pq.read_table(job.dir.predictions).to_pylist()
@@ -70,7 +70,7 @@ def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
     losses = pq.read_table(job.dir.row_losses)
     assert losses.num_rows == _rows(job)["test"]
     assert sum(losses["base_loss"].to_pylist()) / sum(losses["tokens"].to_pylist()) == pytest.approx(
-        verdict["base"]["loss"]
+        verdict.base.loss
     )
     assert sorted(path.name for path in job.dir.model.glob("*.safetensors")) == ["adapter_model.safetensors"]
     assert not list(job.dir.path.rglob("*.bin"))
@@ -86,7 +86,7 @@ def _rows(job: WorkerJob) -> dict[str, int]:
 def test_an_untrained_adapter_is_the_base_model(home: Home) -> None:
     job = make_job(home, "run", **(QUICK | {"learning_rate": 1e-12, "weight_decay": 0.0}))
     verdict = train_job.run(job)["verdict"]
-    assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-6)
+    assert verdict.base.loss == pytest.approx(verdict.tuned.loss, abs=1e-6)
     base = series(job, "eval/loss")[0][1]
     assert base == pytest.approx(series(job, "eval/loss")[-1][1], abs=1e-6)
 
@@ -226,8 +226,8 @@ def test_early_stopping_restores_the_best_step(home: Home) -> None:
     verdict = train_job.run(job)["verdict"]
     losses = dict(series(job, "eval/loss"))
     best = min((step for step in losses if step), key=lambda step: losses[step])
-    assert verdict["stopped"]["reason"] == "early_stopping"
-    assert verdict["stopped"]["restored_step"] == best < verdict["stopped"]["step"]
+    assert verdict.stopped.reason == "early_stopping"
+    assert verdict.stopped.restored_step == best < verdict.stopped.step
 
 
 def test_memory_that_runs_out_says_what_to_change(home: Home, monkeypatch: Any) -> None:
@@ -261,7 +261,7 @@ def test_plain_text_trains_and_continues_prompts(home: Home) -> None:
     write_rows(home, "rows", [f"The {i}th of many lines of a plain text, repeated." for i in range(60)])
     job = make_job(home, "run", kind="text", **QUICK)
     verdict = train_job.run(job)["verdict"]
-    assert verdict["tuned"]["loss"] < verdict["base"]["loss"]
+    assert verdict.tuned.loss < verdict.base.loss
     assert pq.read_table(job.dir.predictions)["prompt"][0].as_py().startswith("The ")
 
 

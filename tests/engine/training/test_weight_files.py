@@ -141,9 +141,9 @@ def test_what_was_looked_at_is_not_looked_at_again_until_it_changes(
 
 def test_a_preview_says_how_much_is_left_to_look_at() -> None:
     facts = Mock(spec=preflight.RunFacts, look=weight_files.WeightCheck(2**30, 3 * 2**30, "it is quantised"))
-    levels = [(each["level"], each["field"]) for each in preflight.check_weights(facts)]
+    levels = [(each.level, each.field) for each in preflight.check_weights(facts)]
     assert levels == [("warning", "model")] * 2
-    assert "in 1.0 of 3.0 GiB" in preflight.check_weights(facts)[1]["message"]
+    assert "in 1.0 of 3.0 GiB" in preflight.check_weights(facts)[1].message
 
 
 def test_what_transformers_allows_is_allowed(tmp_path: Path, home: Home) -> None:

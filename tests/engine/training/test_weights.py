@@ -23,6 +23,7 @@ from engine.evaluation.weight_change import (
 )
 from engine.models.loading import load_model
 from engine.models.tuning_methods import make_trainable
+from store.core.documents import as_json
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 from tests.tiny import make_model
@@ -86,13 +87,13 @@ def test_a_change_of_known_rank() -> None:
     r, _ = np.linalg.qr(RANDOM.normal(size=(40, 4)))
     change = torch.tensor(0.01 * q @ r.T)
     weight_change = measure([MatrixSource("model.layers.3.mlp.up_proj", lambda: (base, change))])
-    row = weight_change["rows"][0]
-    assert (row["layer"], row["module"], row["shape"]) == (3, "mlp.up_proj", [60, 40])
-    assert row["stable_rank"] == pytest.approx(4)
-    assert row["effective_rank"] == pytest.approx(4, rel=1e-4)
-    assert row["relative"] == pytest.approx(0.02 / float(base.norm()))
-    assert (weight_change["relative"], weight_change["intruders"], weight_change["strongest"]) == (
-        row["relative"],
+    row = weight_change.rows[0]
+    assert (row.layer, row.module, row.shape) == (3, "mlp.up_proj", [60, 40])
+    assert row.stable_rank == pytest.approx(4)
+    assert row.effective_rank == pytest.approx(4, rel=1e-4)
+    assert row.relative == pytest.approx(0.02 / float(base.norm()))
+    assert (weight_change.relative, weight_change.intruders, weight_change.strongest) == (
+        row.relative,
         0,
         10,
     )
@@ -101,9 +102,9 @@ def test_a_change_of_known_rank() -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_untrained_adapter_changes_nothing(name: str) -> None:
     weight_change = measure_adapter(adapted(VARIANTS[name]))
-    assert weight_change["matrices"] == len(weight_change["rows"]) >= 4
-    assert weight_change["relative"] < (1e-6 if name in ("DoRA", "adalora") else 1e-12)
-    assert weight_change["intruders"] == 0
+    assert weight_change.matrices == len(weight_change.rows) >= 4
+    assert weight_change.relative < (1e-6 if name in ("DoRA", "adalora") else 1e-12)
+    assert weight_change.intruders == 0
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -116,7 +117,7 @@ def test_the_change_is_what_merging_does(name: str) -> None:
     kept = {n: p.detach().clone() for n, p in model.named_parameters()}
     changes = {source.name: source.read() for source in list_adapter_matrices(model)}
     weight_change = measure_adapter(model)
-    assert weight_change["relative"] > 1e-4
+    assert weight_change.relative > 1e-4
     assert [n for n, p in model.named_parameters() if p.requires_grad] == names
     assert all(torch.equal(p, kept[n]) for n, p in model.named_parameters())
     with torch.no_grad():
@@ -127,13 +128,13 @@ def test_the_change_is_what_merging_does(name: str) -> None:
         assert weight is not None
         assert torch.equal(weight.float(), untouched[f"{matrix}.weight"])
         assert torch.allclose(merged[f"{matrix}.weight"], (weight + change).float(), atol=1e-6)
-    json.dumps(weight_change, allow_nan=False)
+    json.dumps(weight_change, allow_nan=False, default=as_json)
 
 
 @pytest.mark.parametrize("method", WITHOUT)
 def test_methods_that_leave_the_matrices_alone_say_so(method: str) -> None:
     weight_change = measure_adapter(adapted({"method": method}))
-    assert (weight_change["rows"], weight_change["notes"], weight_change["relative"]) == (
+    assert (weight_change.rows, weight_change.notes, weight_change.relative) == (
         [],
         [weights.NO_MATRICES],
         None,
@@ -142,9 +143,9 @@ def test_methods_that_leave_the_matrices_alone_say_so(method: str) -> None:
 
 def test_rank_of_a_lora() -> None:
     weight_change = measure_adapter(shaken(adapted({"method": "lora", "r": 2})))
-    assert all(1 <= row["stable_rank"] <= row["effective_rank"] <= 2 + 1e-3 for row in weight_change["rows"])
+    assert all(1 <= row.stable_rank <= row.effective_rank <= 2 + 1e-3 for row in weight_change.rows)
     half = measure_adapter(shaken(adapted({"method": "lora", "r": 2}, make_model().bfloat16()).bfloat16()))
-    assert all(row["effective_rank"] <= 2 + 1e-3 for row in half["rows"])
+    assert all(row.effective_rank <= 2 + 1e-3 for row in half.rows)
 
 
 def test_whole_weights_from_folders(tmp_path: Path) -> None:
@@ -154,18 +155,18 @@ def test_whole_weights_from_folders(tmp_path: Path) -> None:
     base.save_pretrained(tmp_path / "base")
     tuned.save_pretrained(tmp_path / "tuned")
     weight_change = measure_weights(tmp_path / "base", tmp_path / "tuned")
-    moved = {row["name"]: row for row in weight_change["rows"] if row["delta_norm"]}
+    moved = {row.name: row for row in weight_change.rows if row.delta_norm}
     assert list(moved) == ["model.layers.1.mlp.up_proj"]
-    assert moved["model.layers.1.mlp.up_proj"]["relative"] == pytest.approx(0.01, rel=1e-4)
-    assert weight_change["matrices"] == 15  # seven a layer, and the embeddings
-    assert 0 < weight_change["relative"] < 0.01
+    assert moved["model.layers.1.mlp.up_proj"].relative == pytest.approx(0.01, rel=1e-4)
+    assert weight_change.matrices == 15  # seven a layer, and the embeddings
+    assert 0 < weight_change.relative < 0.01
 
 
 def test_without_time_norms_are_still_known() -> None:
     weight_change = measure_adapter(shaken(adapted({"method": "lora"})), seconds=0)
-    assert all(row["relative"] > 0 and row["stable_rank"] is None for row in weight_change["rows"])
-    assert (weight_change["spectra"], weight_change["intruders"]) == (0, None)
-    assert "of 0 of 14 matrices, for time" in weight_change["notes"][0]
+    assert all(row.relative > 0 and row.stable_rank is None for row in weight_change.rows)
+    assert (weight_change.spectra, weight_change.intruders) == (0, None)
+    assert "of 0 of 14 matrices, for time" in weight_change.notes[0]
 
 
 HELD: dict[str, dict[str, Any]] = {
@@ -197,19 +198,19 @@ def test_a_base_in_4_bits_is_read_from_its_folder(name: str, tmp_path: Path) -> 
         weight_change = measure_adapter(model, tmp_path)
         assert torch.equal(model(torch.arange(20)[None] + 5).logits, before)
     dense = measure_adapter(plain)
-    assert [row["name"] for row in weight_change["rows"]] == [row["name"] for row in dense["rows"]]
-    for held, full in zip(weight_change["rows"], dense["rows"], strict=True):
-        assert held["relative"] == pytest.approx(full["relative"], rel=1e-5)
-        assert held["shape"] == full["shape"]
+    assert [row.name for row in weight_change.rows] == [row.name for row in dense.rows]
+    for held, full in zip(weight_change.rows, dense.rows, strict=True):
+        assert held.relative == pytest.approx(full.relative, rel=1e-5)
+        assert held.shape == full.shape
     alone = measure_adapter(model)
     if name in ("LoRA", "AdaLoRA"):
-        assert alone["rows"][0]["delta_norm"] == pytest.approx(dense["rows"][0]["delta_norm"], rel=1e-5)
-        assert alone["relative"] is None
-        assert "only the size of the change is known" in alone["notes"][0]
+        assert alone.rows[0].delta_norm == pytest.approx(dense.rows[0].delta_norm, rel=1e-5)
+        assert alone.relative is None
+        assert "only the size of the change is known" in alone.notes[0]
     else:
-        assert all(row["delta_norm"] is None for row in alone["rows"])
-        assert "depends on the base model's weights" in alone["notes"][0]
-    json.dumps([weight_change, alone], allow_nan=False)
+        assert all(row.delta_norm is None for row in alone.rows)
+        assert "depends on the base model's weights" in alone.notes[0]
+    json.dumps([weight_change, alone], allow_nan=False, default=as_json)
 
 
 def test_a_weight_that_is_not_a_number_is_said() -> None:
@@ -217,6 +218,6 @@ def test_a_weight_that_is_not_a_number_is_said() -> None:
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(torch.nan)
     weight_change = measure_adapter(model)
-    assert weight_change["notes"] == ["Of 1 of 14 matrices nothing is known: a weight is not a number."]
-    assert weight_change["relative"] > 0
-    json.dumps(weight_change, allow_nan=False)
+    assert weight_change.notes == ["Of 1 of 14 matrices nothing is known: a weight is not a number."]
+    assert weight_change.relative > 0
+    json.dumps(weight_change, allow_nan=False, default=as_json)

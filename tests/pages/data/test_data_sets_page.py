@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from pages.data.datasets import list_facts
 from pages.data.explore.row_filter import CLEAN_TAB, ROWS_TAB, tabs_key
 from store.core.home import Home
+from store.core.row_schemas import Fates
 from store.data import datasets
 from store.data.schemas import Dataset
 from store.http.client import Client
@@ -339,7 +340,7 @@ def test_the_line_of_figures_says_where_the_rows_are_from() -> None:
     assert facts_by_title["Rows"] == ("181", "every row of the file")
     assert facts_by_title["Repeated rows"] == ("0", "none")
     assert facts_by_title["Labels"][1] == f"most: {'a' * 14}…{'a' * 7} (1.7%)"
-    made = dataclasses.replace(dataset, fates={"kept": 177, "changed": 3, "dropped": 20, "added": 1})
+    made = dataclasses.replace(dataset, fates=Fates(kept=177, changed=3, dropped=20, added=1, steps=[]))
     facts_by_title = {title: (value, note) for title, value, note in list_facts(made)}
     assert facts_by_title["Rows"] == ("181", "180 of 200 in the version before, 1 added")
     assert "Made" in facts_by_title

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from pages.data import datasets
 from pages.data.version_history import compute_flows, extract_excerpt, plot_sankey, show_versions
 from pages.shared.text_display import mark_differences, render_pair
+from store.core.row_schemas import Fates, StepCounts
 from tests.pages.conftest import Open as OpenPage
 from tests.pages.conftest import everything_said
 from tests.pages.seeds.seed_quality import FATES, NEW_ID, seed_quality
@@ -70,8 +71,8 @@ def test_every_row_is_in_exactly_one_flow_of_the_diagram() -> None:
 
 
 def test_a_recipe_that_left_no_row_has_a_diagram_too() -> None:
-    step = {"title": "<i>x</i>", "rows_in": 5, "dropped": 5, "changed": 0, "added": 0, "rows_out": 0}
-    figure = plot_sankey({"kept": 0, "changed": 0, "dropped": 5, "added": 0, "steps": [step]})
+    step = StepCounts(title="<i>x</i>", rows_in=5, dropped=5, changed=0, added=0, rows_out=0)
+    figure = plot_sankey(Fates(kept=0, changed=0, dropped=5, added=0, steps=[step]))
     assert list(figure.data[0].link.value) == [5, 5]
     assert "<i>" not in "".join(figure.data[0].node.customdata)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from engine.evaluation.comparison import row_scores
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
 from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from pages.evaluation import evaluation_list
+from store.core.documents import as_json
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.data import datasets, saved_recipes
@@ -38,7 +40,7 @@ LABELS = ("card", "cash", "loan")
 MANY = 1_000
 
 
-def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float) -> dict[str, Any]:
+def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float) -> None:
     """An evaluation of a model that no run made, whose answers are labels; it never gets "loan" right."""
     asked = {"model": "m", "dataset": "d00000", "metrics": ["accuracy", "f1_macro"], "name": name}
     config = EvaluateConfig.parse(asked)
@@ -68,16 +70,12 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
     pq.write_table(row_scores.build_scores_table(all_scored), folder.scores)
-    result = RESULT | {
-        "n": ROWS,
-        "figures": [aggregate_scores(scored) for scored in all_scored],
-        "notices": [],
-    }
+    figures = [aggregate_scores(scored) for scored in all_scored]
+    result = replace(RESULT, n=ROWS, figures=figures, notices=[])
     job = job_queue.get_job(tx, job_id)
     job_queue.claim(tx, job_id, "cpu", 2.0)
-    job_queue.finish(tx, job_id, "finished", 3.0, result=result)
+    job_queue.finish(tx, job_id, "finished", 3.0, result=as_json(result))
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +293,33 @@ def _keep_rows_of_the_base(engine: StillEngine, count: int) -> None:
         pq.write_table(table.filter(pc.less(table["row_id"], count)), path)
     with engine.database.transaction() as tx:
         tx.execute("UPDATE evaluation SET n = ? WHERE evaluation_id = 'e-base'", [count])
+
+
+def test_each_constraint_has_a_line_with_the_share_of_rows_that_keep_it() -> None:
+    def cards() -> None:
+        from pages.evaluation.results import draw_figures
+        from store.core.figure_schemas import Figure, UnscoredRows
+        from store.evaluation.schemas import Evaluation, EvaluationCounts, EvaluationDetails
+        from tests.unit.store_samples import row_of
+
+        kept = {"constraint": "at least 3 words", "value": 0.75, "low": 0.6, "high": 0.86, "n": 40}
+        figure = row_of(
+            Figure, metric="eval/constraints", value=0.75, low=0.6, high=0.86, n=40, bounds=[0.0, 1.0],
+            better="higher", details={"constraints": [kept]},
+            unscored=UnscoredRows(count=0, reasons={}, examples=[]),
+        )  # fmt: skip
+        details = row_of(
+            EvaluationDetails, counts=row_of(EvaluationCounts), probes=[], notices=[], seconds={"answers": 2},
+            device="cpu", dtype="float32",
+        )  # fmt: skip
+        config = {"metrics": [{"metric": "constraints"}], "confidence": 0.95}
+        evaluation = row_of(
+            Evaluation, dataset_name="D", part="test", n=40, config=config, figures=[figure], details=details
+        )
+        draw_figures(evaluation)
+
+    at = AppTest.from_function(cards).run()
+    assert not at.exception
+    assert at.dataframe[0].value.to_dict("records") == [
+        {"Constraint": "at least 3 words", "Rows that keep it": "75.0% (60 to 86)", "n": 40}
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,8 @@ def paired_runs(path: Path) -> Home:
                 rows = {"split": ["test"] * ROWS, "row_id": range(ROWS)} | losses
                 pq.write_table(pa.table(rows), JobDir(home.jobs / run_id).row_losses)
                 verdict = runs.get_run(tx, run_id).verdict
-                verdict["gain"] |= ratio_interval(saved, TOKENS).to_dict()
-                verdict["tuned"]["loss"] = float((BASE_LOSS - saved).sum() / TOKENS.sum())
+                verdict.gain = replace(verdict.gain, **vars(ratio_interval(saved, TOKENS).to_estimate()))
+                verdict.tuned.loss = float((BASE_LOSS - saved).sum() / TOKENS.sum())
                 runs.update(tx, run_id, verdict=verdict)
     finally:
         database.close()
@@ -203,8 +204,8 @@ def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: 
     assert "Behind #1 The better one" in page_text
     assert "Not surely worse" not in page_text
     assert "in pairs, on the rows and items that both were measured on" in page_text
-    gains = [run.verdict["gain"] for run in _read_runs(engine.home) if run.verdict]
-    assert gains[0]["low"] < gains[1]["high"]  # which their own intervals could not tell
+    gains = [run.verdict.gain for run in _read_runs(engine.home) if run.verdict]
+    assert gains[0].low < gains[1].high  # which their own intervals could not tell
 
 
 def _read_runs(home: Home) -> list[Run]:

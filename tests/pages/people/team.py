@@ -18,9 +18,9 @@ from store.db.database import Database
 from tests.pages.seeds.seed import seed
 from tests.unit.store_samples import serving
 
-ADA: Person = {"person_id": "p-ada", "name": "Ada <b>", "role": "member"}
-BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
-VIEWER: Person = {"person_id": "p-vi", "name": "Vi", "role": "viewer"}
+ADA = Person(person_id="p-ada", name="Ada <b>", role="member")
+BOB: Person = Person(person_id="p-bob", name="Bob", role="member")
+VIEWER: Person = Person(person_id="p-vi", name="Vi", role="viewer")
 
 
 class Team:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -23,7 +25,7 @@ OPENED: dict[str, dict[str, str]] = {  # what a page is opened with beside nothi
 
 
 def somebody(role: Role) -> Person:
-    return {**ADA, "role": role}
+    return replace(ADA, role=role)
 
 
 SCREENS = list_screens()

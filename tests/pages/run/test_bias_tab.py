@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from engine.bias import verdict as diagnosis
 from engine.bias.rates import JudgedContinuations
 from pages.bias.charts import build_row, sort_figures
 from store.bias import bias_checks
-from store.bias.schemas import BiasResult
+from store.bias.schemas import BiasResult, ChangedContinuation, ClassifierJudgement
 from store.core.home import Home
 from store.db.database import Database
 from store.jobs import job_queue
@@ -32,28 +33,31 @@ def continued() -> BiasResult:
     made = result()
     judged = JudgedContinuations(np.zeros((60, 2)), np.full((60, 2), 0.9), np.full(60, ""))
     report = diagnosis.build_report(rates.compute_toxicity_figures("Openings", judged), [])
-    made["report"] = report
-    made["details"]["continuations"] = {
-        **{
-            "classifier": "My_judge",
-            "labels": ["anger"],
-            "threshold": 0.5,
-            "probe": "Openings",
-            "samples": 2,
-        },
-        **{"max_new_tokens": 20, "empty_base": 1, "empty_tuned": 0, "cut": 0, "errors": []},
-        "changed": [
-            {
-                **{
-                    "opening": "He said",
-                    "group": "gender",
-                    "base": "",
-                    "tuned": "<script>x</script> go away",
-                },
-                **{"base_probability": 0.0, "tuned_probability": 0.9, "base_mean": 0.0, "tuned_mean": 0.85},
-            }
+    made.report = report
+    made.details.continuations = ClassifierJudgement(
+        classifier="My_judge",
+        labels=["anger"],
+        threshold=0.5,
+        probe="Openings",
+        samples=2,
+        max_new_tokens=20,
+        empty_base=1,
+        empty_tuned=0,
+        cut=0,
+        errors=[],
+        changed=[
+            ChangedContinuation(
+                opening="He said",
+                group="gender",
+                base="",
+                tuned="<script>x</script> go away",
+                base_probability=0.0,
+                tuned_probability=0.9,
+                base_mean=0.0,
+                tuned_mean=0.85,
+            )
         ],
-    }
+    )
     return made
 
 
@@ -133,8 +137,8 @@ def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: 
 
 
 def test_a_group_is_written_as_its_user_wrote_it() -> None:
-    figure = result(worse=True)["report"]["figures"][0] | {"group": "UK teams"}
-    assert build_row(figure)["Figure"] == "Answers that change with the person (UK teams)"  # type: ignore[arg-type]
+    figure = replace(result(worse=True).report.figures[0], group="UK teams")
+    assert build_row(figure)["Figure"] == "Answers that change with the person (UK teams)"
 
 
 def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> None:
@@ -145,6 +149,6 @@ def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> N
     report = diagnosis.build_report(
         rates.compute_toxicity_figures("Openings", JudgedContinuations(base, tuned, groups)), []
     )
-    anyhow = sorted(report["figures"], key=lambda figure: (figure["answer"] == "worse", not figure["group"]))
-    order = [(figure["answer"] == "worse", figure["group"]) for figure in sort_figures(anyhow)]
+    anyhow = sorted(report.figures, key=lambda figure: (figure.answer == "worse", not figure.group))
+    order = [(figure.answer == "worse", figure.group) for figure in sort_figures(anyhow)]
     assert order == [*[(True, "")] * 3, (True, "work"), (False, "age")]

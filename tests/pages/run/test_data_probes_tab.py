@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def probed(tx: Transaction, home: Home) -> None:
     tuned = table(texts(0.01), choices(3, 3), texts(0.4, probe="data/Notes", n=30), labels(60))
     forgetting_verdict = forgetting.assess_forgetting(base, tuned, config={})
     run = runs.get_run(tx, "probed")
-    runs.update(tx, "probed", verdict=run.verdict | {"forgetting": forgetting_verdict})
+    runs.update(tx, "probed", verdict=replace(run.verdict, forgetting=forgetting_verdict))
     runs.update(tx, "probed", facts={"probe_datasets": [{"name": "Notes"}, {"name": "Intents"}]})
     folder = JobDir(home.jobs / "probed")
     notes = {

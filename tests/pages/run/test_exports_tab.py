@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from store.core.documents import as_json
+from store.core.export_schemas import ExportSpec, ModelVerifyResult, RenderingExample
 from store.export import exports
 from store.jobs import job_queue
 from store.runs import runs
-from tests.export_samples import export_result, parity_report
+from tests.export_samples import export_result, parity_report, run_card
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_evaluations import seed_evaluations
@@ -34,12 +37,12 @@ def add_export(engine: StillEngine, form: str, at: float, **changes: Any) -> Non
         job_queue.insert(
             tx, job_queue.NewJob(job_id=f"x-{form}", kind=exports.KIND, title=form, config=config, at=at)
         )
-        order: Any = {"run_id": "judged", "run_name": run.name, "version": None, "dataset_name": "D"}
+        order = ExportSpec(run_id="judged", run_name=run.name, version=None, card=run_card(run.name))
         result = export_result(form, **changes)
         exports.insert(tx, job_queue.get_job(tx, f"x-{form}"), order, result, at)
         job_queue.claim(tx, f"x-{form}", "cpu", at)
         job_queue.finish(tx, f"x-{form}", "finished", at)
-    (engine.home.path / result["folder"]).mkdir(parents=True, exist_ok=True)
+    (engine.home.path / result.folder).mkdir(parents=True, exist_ok=True)
 
 
 def tab_of(engine: StillEngine, open_page: Open, run: str = "judged") -> AppTest:
@@ -69,11 +72,11 @@ def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open
         "failed",
         reasons=["The chat template renders 112 of 112 prompts otherwise. First in row 3, at place 20."],
         mean_kl=None,
-        rendering=parity_report()["rendering"]
-        | {
-            "other_bytes": 112,
-            "example": {"row_id": 3, "place": 20, "expected": "assistant", "present": "Assistant"},
-        },
+        rendering=replace(
+            parity_report().rendering,
+            other_bytes=112,
+            example=RenderingExample(row_id=3, place=20, expected="assistant", present="Assistant"),
+        ),
     )
     add_export(engine, "merged", 3.0, parity=failed)
     at = tab_of(engine, open_page)
@@ -94,10 +97,9 @@ def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open
 def test_figures_have_the_digits_of_their_intervals_and_reasons_have_room(
     engine: StillEngine, open_page: Open
 ) -> None:
-    sure = parity_report()["figures"][0] | {"detectable": 0.143712}
+    sure = replace(parity_report().figures[0], detectable=0.143712)
     why = "the class xml has 6 rows, and 20 are needed"
-    unsure = sure | {"metric": "eval/f1_macro", "value": -0.03, "low": None, "high": None, "why": why}
-    unsure |= {"detectable": None}
+    unsure = replace(sure, metric="eval/f1_macro", value=-0.03, low=None, high=None, detectable=None, why=why)
     add_export(engine, "gguf-q8_0", 1.0, parity=parity_report(figures=[sure, unsure]))
     at = tab_of(engine, open_page)
     table = at.dataframe[1].value
@@ -138,11 +140,11 @@ def add_check(engine: StillEngine, export: str, at: float, **parity: Any) -> Non
         )
         job_queue.insert(tx, new)
         job_queue.claim(tx, "v-1", "cpu", at)
-        result = {
-            **{"form": "merged", "path": "/somewhere", "subject": "judged", "notices": [], "seconds": 2.0},
-            "parity": parity_report(**parity),
-        }
-        job_queue.finish(tx, "v-1", "finished", at + 2, result=result)
+        result = ModelVerifyResult(
+            form="merged", path="/somewhere", subject="judged", notices=[], seconds=2.0,
+            parity=parity_report(**parity),
+        )  # fmt: skip
+        job_queue.finish(tx, "v-1", "finished", at + 2, result=as_json(result))
 
 
 def test_an_export_is_verified_again_as_it_lies_there(engine: StillEngine, open_page: Open) -> None:

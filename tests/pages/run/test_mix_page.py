@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from store.core.figure_schemas import Estimate
 from store.core.home import Home
+from store.evaluation.forgetting_schemas import ChoiceForgetting, TextForgetting
 from store.jobs import job_queue
 from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_overfitting, tab_titles
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.store_samples import row_of
 
 PAGE = "pages/runs/run.py"
 TAB = "between"
@@ -56,17 +60,19 @@ def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Ope
 
 
 def test_a_data_set_that_is_a_probe_is_an_axis_of_its_own(engine: StillEngine, open_page: Open) -> None:
-    def named(change: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
-        return {"probe": "data/Intents", "change": change, "state": "some", "n": 90} | more
-
+    notes = row_of(
+        TextForgetting, probe="data/Notes", unit="nats", state="some", n=30, broken=0,
+        change=Estimate(value=0.25, low=0.2, high=0.3, n=30),
+    )  # fmt: skip
     with engine.database.transaction() as tx:
         for job in [job for job in job_queue.recent_jobs(tx, limit=50) if job.kind == "interpolate"]:
             for point in job.result["points"]:
                 fall = -point["alpha"] / 5
-                point["named"] = [
-                    named({"value": fall, "low": fall - 0.01, "high": fall + 0.02, "n": 90}),
-                    named({"value": 0.25, "low": 0.2, "high": 0.3, "n": 30}, probe="data/Notes", unit="nats"),
-                ]
+                intents = row_of(
+                    ChoiceForgetting, probe="data/Intents", state="some", n=90, broken=0, categories=[],
+                    change=Estimate(value=fall, low=fall - 0.01, high=fall + 0.02, n=90),
+                )  # fmt: skip
+                point["named"] = [intents, notes]
             job_queue.update(tx, job.job_id, result=job.result)
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.4")
     at.segmented_control(key="forgetting").set_value("data/Intents/accuracy").run()
@@ -190,7 +196,7 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     sentence = (
         "It lies at α 0.4 on the way from the base model (0) to “lora at 0.003” (1). Nothing was trained."
     )
-    verdict |= {"overfitting": None, "advice": [], "sentences": [sentence]}
+    verdict = replace(verdict, overfitting=None, advice=[], sentences=[sentence])
     with engine.database.transaction() as tx:
         runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4}, verdict=verdict)
     at = open_page(engine.home, PAGE, run="replayed")

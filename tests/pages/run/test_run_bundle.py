@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.archives.reproduction import compare_figures
+from store.archives.schemas import (
+    BundleDifference,
+    BundledRun,
+    ComparisonLine,
+    FieldDifference,
+    LocalOriginal,
+    OpenedBundle,
+    OriginalComparison,
+)
 from store.evaluation.verdict_schemas import RunFigure
 from store.jobs import job_queue
 from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.store_samples import row_of
 
 PAGE = "pages/runs/run.py"
 RUN = "lora-0.003"
@@ -28,8 +39,8 @@ def engine(tmp_path: Path) -> Iterator[StillEngine]:
 
 def figure(value: float, key: str = "gain") -> RunFigure:
     title = "gain" if key == "gain" else "loss of the base model"
-    ends = {"low": value - 0.1, "high": value + 0.1, "n": 200}
-    return {"key": key, "title": title, "unit": "nats a token", "value": value, **ends}  # type: ignore[typeddict-item]
+    low, high = value - 0.1, value + 0.1
+    return RunFigure(key=key, title=title, unit="nats a token", value=value, low=low, high=high, n=200)
 
 
 def test_a_bundle_is_asked_for(engine: StillEngine, open_page: Open) -> None:
@@ -43,10 +54,9 @@ def test_a_bundle_is_asked_for(engine: StillEngine, open_page: Open) -> None:
 
 def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open) -> None:
     run = runs.get_run(engine.database, RUN)
-    differences = [{"what": "torch", "first": "2.11", "here": "2.13"}]
-    result = compare_figures(
-        "first.zip", [figure(0.5), figure(2.0, "loss")], [figure(0.9), figure(2.0, "loss")], {}, differences  # type: ignore[arg-type]
-    )  # fmt: skip
+    differences = [BundleDifference(what="torch", first="2.11", here="2.13")]
+    first, second = ([figure(gain), figure(2.0, "loss")] for gain in (0.5, 0.9))
+    result = compare_figures("first.zip", first, second, {}, differences)
     with engine.database.transaction() as tx:
         job_queue.insert(
             tx, job_queue.NewJob("job-compared", "reproduction", "Beside its bundle", {}, time.time())
@@ -71,18 +81,22 @@ def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
     engine: StillEngine, open_page: Open
 ) -> None:
     run = runs.get_run(engine.database, RUN)
-    line = {"what": "Setting r", "first": "8", "second": "4 | *x*", "same": False, "detail": ""}
-    beside = {"run_id": "run-first", "name": "First", "sentence": "It differs: Setting r.", "lines": [line]}
+    line = ComparisonLine(what="Setting r", first="8", second="4 | *x*", same=False, detail="")
+    beside = OriginalComparison(
+        run_id="run-first", name="First", sentence="It differs: Setting r.", lines=[line]
+    )
     result = compare_figures("forged.zip", [figure(0.5)], [figure(0.5)], {}, [])
-    original = {
-        **{"run_id": "run-first", "name": "First", "written_here": False, "more": 0},
-        "differences": [{"field": "config.r", "bundle": "4", "here": "8"}],
-    }
-    opened = {"seal": "K7QF-2M9D-0RXA-T41C", "original": original, "run": {"name": "First"}}
+    original = LocalOriginal(
+        run_id="run-first", name="First", written_here=False, more=0,
+        differences=[FieldDifference(field="config.r", bundle="4", here="8")],
+    )  # fmt: skip
+    opened = row_of(
+        OpenedBundle, seal="K7QF-2M9D-0RXA-T41C", original=original, run=row_of(BundledRun, name="First")
+    )
     with engine.database.transaction() as tx:
         for job_id, kind, kept in (
             ("job-opened", "open_bundle", opened),
-            ("job-compared", "reproduction", {**result, "beside": beside}),
+            ("job-compared", "reproduction", replace(result, beside=beside)),
         ):
             job_queue.insert(tx, job_queue.NewJob(job_id, kind, kind, {}, time.time()))
             job_queue.update(tx, job_id, status="finished", result=kept)

@@ -98,7 +98,7 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
 
 def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
-        kept = saved_recipes.slices(tx, "d1", OWNER["person_id"])
+        kept = saved_recipes.slices(tx, "d1", OWNER.person_id)
         for row in kept:
             saved_recipes.delete_slice(tx, row, OWNER)
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.evaluation.training_curve.run_curve import VerdictConfig
 from engine.evaluation.verdicts import forgetting
 from store.core.errors import StateError
 from store.core.home import Home
@@ -34,11 +36,13 @@ def asked(tx: Transaction, home: Home) -> None:
         )
         for rise, lost in ((0, 0), (0.01, 60))
     )
-    config = {"probe_tasks": ["trivia", "symbols", "hub"]}
+    config: VerdictConfig = {"probe_tasks": ["trivia", "symbols", "hub"]}
     forgetting_verdict = forgetting.assess_forgetting(
         base, tuned, config=config, unasked={"hub": "The task hub can't be run: away."}
     )
-    runs.update(tx, "asked", verdict=runs.get_run(tx, "asked").verdict | {"forgetting": forgetting_verdict})
+    runs.update(
+        tx, "asked", verdict=replace(runs.get_run(tx, "asked").verdict, forgetting=forgetting_verdict)
+    )
 
 
 def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> None:

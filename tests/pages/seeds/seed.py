@@ -20,6 +20,7 @@ from store.data import datasets
 from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
 from store.db.database import Database, Transaction, utc_now
+from store.db.records import to_json
 from store.training.train_config import TrainConfig
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_evidence import forgetting
@@ -173,7 +174,7 @@ def _insert_runs(tx: Transaction, count: int, seeded: list[NewDataset], probed: 
         runs.append(_run(run_id, i, config, dataset, status, created))
         if probed and status == "finished":
             forgot = forgetting(RISES[i // len(seeded) % len(RISES)], config.model_dump())
-            runs[-1]["verdict"] = json.dumps(_verdict(i) | {"forgetting": forgot})
+            runs[-1]["verdict"] = to_json(_verdict(i) | {"forgetting": forgot})
         summaries += _summaries(run_id, i, created)
         if i >= count - 3:
             points += _points(run_id, i, created)

@@ -6,6 +6,7 @@ follows from rows that are really there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import pyarrow.parquet as pq
 
 from engine.evaluation.statistics.classification import compute_calibration, compute_class_figures
 from engine.evaluation.statistics.intervals import ratio_interval
+from engine.evaluation.training_curve.run_curve import Validation
 from engine.evaluation.verdicts import classifier_verdict
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.data import datasets
 from store.data.schemas import NewDataset
 from store.db.database import Database, Transaction, utc_now
+from store.evaluation.schemas import Classification
+from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.jobs import job_queue
 from store.runs import runs
 from store.training.train_config import TrainConfig
@@ -31,7 +35,7 @@ from tests.unit.verdict_inputs import judge, judge_classes
 
 COUNT, HELD = 240, 120  # rows, of which the last are held out
 LABELS = ["card_arrival", "card_lost", "top_up_failed"]
-STOPPED = {"reason": "epochs", "step": 40, "restored_step": 40}
+STOPPED = TrainingStop(reason="epochs", step=40, restored_step=40)
 
 
 @made_once
@@ -133,12 +137,13 @@ def _logs(random: np.random.Generator, truth: np.ndarray, classes: int, right: f
     return np.log(shares)
 
 
-def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
+def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.ndarray) -> Classification:
     predicted, prompted = logs.argmax(axis=1), asked.argmax(axis=1)
     over = ratio_interval((predicted == truth).astype(float) - (prompted == truth), np.ones(len(truth)))
     models = classifier_verdict.ClassifierFigures(
-        tuned=compute_class_figures(truth, predicted, labels)
-        | {"calibration": compute_calibration(logs, truth)},
+        tuned=replace(
+            compute_class_figures(truth, predicted, labels), calibration=compute_calibration(logs, truth)
+        ),
         majority=compute_class_figures(truth, np.zeros(len(truth), int), labels),
         prompted=compute_class_figures(truth, prompted, labels),
     )
@@ -148,14 +153,14 @@ def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.
 
 
 def _verdict(
-    classification: dict[str, Any], truth: np.ndarray, logs: np.ndarray, config: TrainConfig
-) -> dict[str, Any]:
+    classification: Classification, truth: np.ndarray, logs: np.ndarray, config: TrainConfig
+) -> Verdict:
     ids, ones = np.arange(HELD, HELD + HELD), np.ones(len(truth))
     losses = -logs[np.arange(len(truth)), truth]
     shared: dict[str, Any] = {
         "split": "test",
         "eval_rows": [
-            {"step": step, "row_ids": ids, "loss_sums": losses + 1 / (1 + step), "tokens": ones}
+            Validation(step=step, row_ids=ids, loss_sums=losses + 1 / (1 + step), tokens=ones)
             for step in (0, 20, 40)
         ],
         "train_curve": [(step, 1.0) for step in range(1, 41)],
@@ -163,7 +168,7 @@ def _verdict(
         "config": config.model_dump(),
     }
     right = (logs.argmax(axis=1) == truth).astype(int)
-    base, base_right = np.full(len(truth), np.log(len(classification["models"]) + 0.0)), truth == 0
+    base, base_right = np.full(len(truth), np.log(classification.class_count)), truth == 0
     if config.task == "classification":
         return judge_classes(
             base_loss=base, tuned_loss=losses, known=ones, base_correct=base_right, tuned_correct=right,

@@ -7,6 +7,7 @@ really there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,35 @@ from engine.evaluation.comparison import row_scores
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
 from engine.evaluation.statistics.metric_estimates import aggregate_scores
+from store.core.documents import as_json
 from store.core.home import Home
 from store.core.job_folder import JobDir
+from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
 from store.db.database import Database, Transaction, utc_now
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationCounts, EvaluationResult
 from store.jobs import job_queue
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_runs import finished
 
 ROWS = 40
-RESULT: dict[str, Any] = {
-    "probes": [],
-    "counts": {},
-    "reasons": {},
-    "notices": ["A random 40 of 60 rows."],
-    "seconds": {"answers": 12.0},
-    "peak_memory_gib": 0.5,
-    "device": "cpu",
-    "device_name": "A processor",
-    "dtype": "float32",
-    "versions": {},
-}
+RESULT = EvaluationResult(
+    n=ROWS,
+    figures=[],
+    probes=[],
+    counts=EvaluationCounts(rows=ROWS, empty=0, no_reference=0, no_prompt=0, no_loss=0, cut=0),
+    reasons={},
+    notices=["A random 40 of 60 rows."],
+    seconds={"answers": 12.0},
+    peak_memory_gib=0.5,
+    device="cpu",
+    device_name="A processor",
+    dtype="float32",
+    versions={},
+)
 METRICS: list[Any] = ["exact_match", "chrf", "perplexity", {"metric": "own", "file": "missing"}]
 
 
@@ -59,7 +65,11 @@ def seed_evaluations(path: Path) -> Home:
             _finished(tx, home, "e-tuned", "<b>Tuned</b>", checkpoint="tuned", right=30)
             _job(tx, "e-broken", "Broken one")
             job_queue.claim(tx, "e-broken", "cpu", 2.0)
-            error = {"error": "ModelError", "message": "The folder holds no model.", "fix": "Train again."}
+            error: ErrorDocument = {
+                "error": "ModelError",
+                "message": "The folder holds no model.",
+                "fix": "Train again.",
+            }
             job_queue.finish(tx, "e-broken", "failed", 3.0, error=error)
             _job(tx, "e-live", "At work")
             job_queue.claim(tx, "e-live", "cpu", utc_now().timestamp())
@@ -72,7 +82,7 @@ def seed_evaluations(path: Path) -> Home:
     return home
 
 
-def _job(tx: Transaction, job_id: str, title: str, **fields: Any) -> dict[str, Any]:
+def _job(tx: Transaction, job_id: str, title: str, **fields: Any) -> Job:
     asked = {"run": "judged", "dataset": "d00000", "metrics": METRICS} | fields
     config = EvaluateConfig.parse(asked).document()
     job_queue.insert(tx, job_queue.NewJob(job_id=job_id, kind="evaluate", title=title, config=config, at=1.0))
@@ -103,12 +113,11 @@ def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoin
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
     pq.write_table(row_scores.build_scores_table(all_scored), folder.scores)
-    counts = {"rows": ROWS, "empty": ROWS - right, "no_reference": 1, "no_prompt": 0, "no_loss": 0}
-    result = RESULT | {
-        "n": ROWS,
-        "figures": [aggregate_scores(scored) for scored in all_scored],
-        "counts": counts,
-    }
+    result = replace(
+        RESULT,
+        figures=[aggregate_scores(scored) for scored in all_scored],
+        counts=replace(RESULT.counts, empty=ROWS - right, no_reference=1),
+    )
     job_queue.claim(tx, job_id, "cpu", 2.0)
-    job_queue.finish(tx, job_id, "finished", 3.0, result=result)
+    job_queue.finish(tx, job_id, "finished", 3.0, result=as_json(result))
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)

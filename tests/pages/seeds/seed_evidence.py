@@ -10,16 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.evaluation.training_curve.run_curve import VerdictConfig
 from engine.evaluation.verdicts import forgetting as forgetting_diagnostics
 from engine.evaluation.verdicts import membership_inference as membership_diagnostics
+from engine.evaluation.verdicts.membership_inference import PairedScores
 from store.core.job_folder import JobDir
+from store.evaluation.forgetting_schemas import Forgetting, Membership
 from tests.unit.probe_rows import choices, requests, table, texts
 
 BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40), requests((20, 1)))
 LOST = 200  # questions for each nat on prose
 
 
-def forgetting(rise: float, config: dict[str, Any]) -> dict[str, Any]:
+def forgetting(rise: float, config: dict[str, Any]) -> Forgetting:
     """The loss on prose rose by `rise`; with it questions were lost and the distance from the base grew."""
     rate, epochs = config["learning_rate"], config["num_train_epochs"]
     return _forgetting(rise, rate, epochs)
@@ -96,24 +99,24 @@ def write_course(folder: JobDir, rise: float, steps: list[int], last: int, *, ba
 
 
 @cache
-def _forgetting(rise: float, rate: float, epochs: float) -> dict[str, Any]:
+def _forgetting(rise: float, rate: float, epochs: float) -> Forgetting:
     tuned = _tuned(rise)
-    settings = {"learning_rate": rate, "num_train_epochs": epochs}
+    settings: VerdictConfig = {"learning_rate": rate, "num_train_epochs": epochs}
     return forgetting_diagnostics.assess_forgetting(BASE, tuned, config=settings)
 
 
 @cache
-def membership(gap: float, rows: int = 150) -> dict[str, Any]:
+def membership(gap: float, rows: int = 150) -> Membership:
     """Of as many training and held-out rows, the first of which became easier by `gap` nats a token."""
     random = np.random.default_rng(5)
     level = random.normal(2.4, 0.5, (2, rows))
     change = random.normal(0.5, 0.15, (2, rows)) + np.array([[gap], [0.0]])
     least = 1.5 + random.normal(0, 0.2, (2, rows))  # the worst tokens of a row cost that much more
-    groups = [
-        {
-            "base": {"loss": base, "min_k": -base - worst},
-            "tuned": {"loss": base - fell, "min_k": -base - worst + 0.8 * fell},
-        }
+    members, others = (
+        PairedScores(
+            base={"loss": base, "min_k": -base - worst},
+            tuned={"loss": base - fell, "min_k": -base - worst + 0.8 * fell},
+        )
         for base, fell, worst in zip(level, change, least, strict=True)
-    ]
-    return membership_diagnostics.assess_membership(*groups)
+    )
+    return membership_diagnostics.assess_membership(members, others)

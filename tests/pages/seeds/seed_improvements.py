@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from store.core.home import Home
+from store.core.rating_schemas import RoundSystem
 from store.db.database import Transaction
 from store.db.records import to_json
+from store.evaluation.schemas import EvaluationCounts, EvaluationDetails
 from store.registry import model_versions
 from store.registry.schemas import CheckAnswer
 from store.retraining.config import ImproveConfig
@@ -20,6 +22,7 @@ from store.retraining.schemas import ImprovementState
 from tests.pages.seeds.made_once import made_once
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
+from tests.unit.store_samples import row_of
 
 NOW = datetime(2027, 1, 15, 9, 0)
 ENDPOINT = "ep-support"
@@ -106,7 +109,7 @@ def _feedback(tx: Transaction, endpoint_id: str, version: str, *, corrections: i
 def _round(tx: Transaction) -> None:
     details = {"rows": 50, "drawn": 50, "named": 0, "left_out": 0, "empty": 0, "same": 0, "gold": 0}
     config = to_json({"protocol": "correction", "overlap": 1})
-    row = ["round-1", "What is it?", "", "correction", config, to_json([{"name": "trec", "run_id": None}])]
+    row = ["round-1", "What is it?", "", "correction", config, to_json([row_of(RoundSystem, name="trec")])]
     row += ["open", None, 50, to_json(details | {"notices": []}), "owner", "Olga", NOW, None, None]
     tx.execute(f"INSERT INTO rating_round VALUES ({', '.join('?' * len(row))})", row)
 
@@ -119,8 +122,9 @@ def _evaluation(tx: Transaction, evaluation_id: str, value: float) -> None:
         "unscored": {"count": 0, "reasons": {}, "examples": []},
     }  # fmt: skip
     config = {"metrics": [{"metric": "accuracy"}], "confidence": 0.95}
+    details = row_of(EvaluationDetails, counts=row_of(EvaluationCounts), notices=[], probes=[], seconds={})
     row = [evaluation_id, evaluation_id, "", "trec@2", None, "tuned", "data-D", "D", "f", "test", 300]
-    row += [to_json(config), to_json([figure]), to_json({"counts": {}, "notices": []}), NOW]
+    row += [to_json(config), to_json([figure]), to_json(details), NOW]
     places = ", ".join("?" * len(row))
     tx.execute(
         "INSERT INTO evaluation (evaluation_id, name, notes, model, run_id, checkpoint, dataset_id,"

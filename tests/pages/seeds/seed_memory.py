@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from engine.evaluation.verdicts import duplicates, extraction
 from engine.evaluation.verdicts.extraction import compute_similarity
 from store.core.job_folder import JobDir
+from store.evaluation.forgetting_schemas import CanaryEvaluation, DuplicateEffect, PlantedCanary
 
 ROWS = {"train": 40, "held_out": 20}
 Document = dict[str, Any]
@@ -41,21 +42,26 @@ def _row(part: str, i: int, recalled: bool) -> Document:
     return row
 
 
-def _canaries(recalled: int) -> Document:
+def _canaries(recalled: int) -> CanaryEvaluation:
     random = np.random.default_rng(1)
     others = random.normal(20, 2, 255)
     drop = {0: 0.0, 1: 0.5, 4: 2.0, 16: 8.0} if recalled else dict.fromkeys((0, 1, 4, 16), 0.0)
     losses = {times: random.normal(20 - fell, 2, 5) for times, fell in drop.items()}
     listed = [
-        {"times": times, "question": f"What is the code of locker {times}-{i}?", "answer": "The code is 1.",
-         "exposure": extraction.compute_exposure(float(loss), others)}
-        for times, some in losses.items() for i, loss in enumerate(some)
-    ]  # fmt: skip
+        PlantedCanary(
+            times=times,
+            question=f"What is the code of locker {times}-{i}?",
+            answer="The code is 1.",
+            exposure=extraction.compute_exposure(float(loss), others),
+        )
+        for times, some in losses.items()
+        for i, loss in enumerate(some)
+    ]
     groups = {times: [(float(loss), others) for loss in some] for times, some in losses.items()}
-    return {**extraction.assess_canaries(groups), "reference": 255, "listed": listed}
+    return CanaryEvaluation(**vars(extraction.assess_canaries(groups)), reference=255, listed=listed)
 
 
-def _duplicates(recalled: int) -> Document:
+def _duplicates(recalled: int) -> DuplicateEffect:
     random = np.random.default_rng(3)
     tokens = random.integers(5, 20, 100)
     base, hit = 3.0 * tokens, np.arange(100) < (15 if recalled else 0)
@@ -65,7 +71,7 @@ def _duplicates(recalled: int) -> Document:
     measured = duplicates.MeasuredTraining(
         np.arange(100), np.where(hit, 2, 1), losses, np.full(50, 2.5), written, 400, int(4 * hit.sum())
     )
-    return {
-        "leaks": duplicates.assess_leaks(losses, {"exact": hit}, True),
-        "training": duplicates.assess_training_repeats(measured),
-    }
+    return DuplicateEffect(
+        leaks=duplicates.assess_leaks(losses, {"exact": hit}, True),
+        training=duplicates.assess_training_repeats(measured),
+    )

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.core.home import Home
+from store.core.row_schemas import Fates, StepCounts
 from store.data import datasets
 from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
@@ -29,9 +30,9 @@ RECIPE = {"steps": [{"step": "drop_duplicates"}, {"step": "redact", "kinds": ["e
                     {"step": "mix", "dataset": "Sums 1", "share": 0.005}]}  # fmt: skip
 TITLES = ("Drop exact duplicates, keep the first", "Redact e-mail addresses", "Mix in Sums 1 (1%)")
 STEPS = ((200, 20, 0, 0), (180, 0, 3, 0), (180, 0, 0, 1))  # rows in, dropped, changed, added
-FATES = {"kept": 177, "changed": 3, "dropped": 20, "added": 1, "steps": [
-    {"title": t, "rows_in": n, "dropped": d, "changed": c, "added": a, "rows_out": n - d + a}
-    for t, (n, d, c, a) in zip(TITLES, STEPS, strict=True)]}  # fmt: skip
+FATES = Fates(kept=177, changed=3, dropped=20, added=1, steps=[
+    StepCounts(title=t, rows_in=n, dropped=d, changed=c, added=a, rows_out=n - d + a)
+    for t, (n, d, c, a) in zip(TITLES, STEPS, strict=True)])  # fmt: skip
 FATES_SCHEMA = pa.schema(
     [
         ("parent_row_id", pa.int64()),
@@ -145,6 +146,7 @@ def example(row_id: int, fate: str, before: str, after: str | None, reason: str 
         "row_id": row_id,
         "fate": fate,
         "step": 0,
+        "steps": [0],
         "reason": reason,
         "before": row,
         "after": None if after is None else row | {"text": after},

@@ -7,6 +7,7 @@ from rows that are really there. Statuses are as given: nothing here works on a 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.evaluation.training_curve.overfitting import Validation
+from engine.evaluation.training_curve.run_curve import Validation
 from engine.evaluation.verdicts import live_alarms, membership_inference
 from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
 from engine.evaluation.verdicts.question_part import assign_prompts
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.db.database import Database, Transaction, utc_now
+from store.evaluation.verdict_schemas import TrainingStop
 from store.jobs import job_queue, metric_points
 from store.runs import runs
 from store.training.train_config import TrainConfig
@@ -129,8 +131,8 @@ def finished(
     memorised = None
     if seen_rows:
         points = membership_inference.compute_path(seen_rows, validations)
-        course = {"path": points, "path_sentence": membership_inference.describe_path(points)}
-        memorised = probed.membership(gap) | course
+        sentence = membership_inference.describe_path(points)
+        memorised = replace(probed.membership(gap), path=points, path_sentence=sentence)
     verdict = judge(
         row_ids=np.arange(ROWS),
         split="test",
@@ -143,15 +145,16 @@ def finished(
         ),
         eval_rows=validations,
         train_curve=[(step, _train_loss(step, gain)) for step in range(1, STEPS + 1)],
-        stopped={"reason": "epochs", "step": STEPS, "restored_step": best or None},
+        stopped=TrainingStop(reason="epochs", step=STEPS, restored_step=best or None),
         config=seen.model_dump(),
         train_probe=seen_rows,
         membership=memorised,
         other_prompts="" if own is None else after_other_prompts(tuned, own),
     )
     if rise is not None:
-        verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
-        verdict |= memory(folder, 12 if turn else 0)
+        forgot = probed.forgetting(rise, seen.model_dump())
+        recalled = memory(folder, 12 if turn else 0)
+        verdict = replace(verdict, membership=memorised, forgetting=forgot, **recalled)
         probed.write_probes(folder, rise)
         probed.write_course(folder, rise, list(steps[1:]), STEPS, base=False)
         probed.write_requests(folder)

@@ -20,11 +20,12 @@ from store.core.rights import OWNER
 from store.jobs import job_queue
 from store.serving import endpoints
 from store.serving.config import EndpointSettings
-from store.serving.schemas import EndpointRow
+from store.serving.schemas import EndpointConfig, EndpointLimits, EndpointRow
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.on_record import on_record
+from tests.unit.store_samples import row_of
 
 PAGE = "pages/serving/endpoints.py"
 COMMANDS = ("make_endpoint", "start_endpoint", "stop_endpoint", "delete_endpoint", "make_key", "revoke_key")
@@ -62,7 +63,7 @@ def add(engine: StillEngine, name: str, wanted: Any) -> None:
         endpoints.add_key(
             tx,
             {
-                "key_id": f"k-{name}", "endpoint_id": f"e-{name}", "person_id": OWNER["person_id"],
+                "key_id": f"k-{name}", "endpoint_id": f"e-{name}", "person_id": OWNER.person_id,
                 "person_name": "you", "name": "web shop", "secret": f"hash-{name}",
                 "requests_per_minute": 60, "tokens_per_day": 100_000, "created_at": job_queue.to_utc(AT),
             },
@@ -92,7 +93,10 @@ def answering(home: Home, endpoint_id: str) -> Path:
     }  # fmt: skip
     write_json(folder / "state.json", state)
     served = [{**entry, "subject": "s", "asked_as": "a"} for entry in (route, candidate)]
-    config = {"models": [{"name": "m", "routes": served}], "backends": [], "limits": {"drain_seconds": 1}}
+    config = row_of(
+        EndpointConfig, models=[{"name": "m", "routes": served}], backends=[],
+        limits=row_of(EndpointLimits, drain_seconds=1),
+    )  # fmt: skip
     write_json(folder / "config.json", config)
     line = {
         "request_id": "r", "at": AT, "version": "support@3", "role": "live", "status": 200, "error": None,

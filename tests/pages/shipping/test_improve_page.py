@@ -4,6 +4,7 @@ for each answer, the schedule, what a viewer sees, and 200 improvements."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -14,6 +15,8 @@ from pages.retraining.decision import describe_change, describe_rows_needed, est
 from pages.retraining.improve_links import list_settings_models
 from pages.retraining.steps import ImprovementContext, build_steps
 from pages.shared import session
+from store.core.figure_schemas import Estimate
+from store.core.schemas import Person
 from store.db.database import Database
 from store.db.records import to_json
 from store.monitoring.feedback import returned
@@ -135,15 +138,17 @@ def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
 def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_them() -> None:
     def fate() -> None:
         from pages.retraining.improvement import draw_fate
-        from store.retraining.schemas import Improvement
+        from store.retraining.schemas import GatheredRows, Improvement, ReusedJudgingRows
         from tests.unit.store_samples import row_of
 
-        again = {"rows": 24, "times": {"1": 24}, "random": 0, "left_out": {}}
-        rows = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
+        rows = GatheredRows(
+            asked=40, train=28, held_out=12, left_out={}, held_out_random=True, only_train=0, corrects=0,
+            again=ReusedJudgingRows(rows=24, times={"1": 24}, random=0, left_out={}),
+        )  # fmt: skip
         improvement = row_of(
             Improvement,
             config={"rows": [{"source": "feedback"}]},
-            facts={"rows": {**rows, "only_train": 0, "corrects": 0, "again": again}},
+            facts={"rows": rows},
             state="training",
         )
         draw_fate(improvement)
@@ -218,7 +223,7 @@ def test_what_is_not_passed_is_declined_or_an_admins_to_override(
 def test_a_viewer_sees_everything_and_is_offered_nothing(
     improving: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer = {"person_id": "v", "name": "Vi", "role": "viewer"}
+    viewer = Person(person_id="v", name="Vi", role="viewer")
     monkeypatch.setattr(session, "get_current_person", lambda: viewer)
     at = _open(improving, open_page, improvement="i-asked-passed")
     assert "6 points better" in everything_said(at)
@@ -290,7 +295,7 @@ def test_how_many_rows_would_tell_is_what_a_normal_says() -> None:
     rng = np.random.default_rng(0)
     n, sd, margin = 200, 0.3, 0.02
     half = 1.96 * sd / n**0.5
-    needed = estimate_rows_needed({"value": 0.0, "low": -half, "high": half, "n": n}, -margin)
+    needed = estimate_rows_needed(Estimate(value=0.0, low=-half, high=half, n=n), -margin)
     assert needed is not None
     means = rng.normal(0, sd / needed**0.5, 20_000)
     assert np.mean(means - 1.96 * sd / needed**0.5 > -margin) == pytest.approx(0.8, abs=0.02)
@@ -311,12 +316,11 @@ def test_only_registered_models_are_led_to() -> None:
 
 
 def test_a_change_is_written_by_its_side() -> None:
-    change = {"value": 0.012, "low": -0.004, "high": 0.028, "n": 300}
+    change = Estimate(value=0.012, low=-0.004, high=0.028, n=300)
     assert describe_change(change, shares=True) == "1.2 points better (0.4 worse to 2.8 better, n 300)"
-    assert describe_change(change | {"value": 0.01, "low": -0.04, "high": 0.06}, shares=True).startswith(
-        "1 point better"
-    )
-    worse = {"value": -0.14, "low": -0.19, "high": -0.09, "n": 300}
+    wide = Estimate(value=0.01, low=-0.04, high=0.06, n=300)
+    assert describe_change(wide, shares=True).startswith("1 point better")
+    worse = Estimate(value=-0.14, low=-0.19, high=-0.09, n=300)
     assert describe_change(worse, shares=True) == "14 points worse (9 to 19, n 300)"
 
 
@@ -326,8 +330,9 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
 
         from pages.retraining.improvement import draw_fate
         from pages.shared import cached_queries
+        from store.core.documents import parse_document
         from store.data.schemas import SkippedRow
-        from store.retraining.schemas import Improvement
+        from store.retraining.schemas import Improvement, ImprovementFacts
         from tests.unit.store_samples import new_dataset, row_of
 
         reason = "asks in other words what an old row asks that judges"
@@ -339,7 +344,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
             Improvement,
             config={"rows": []},
             state="training",
-            facts={"rows": rows, "rows_dataset_id": "new"},
+            facts=parse_document(ImprovementFacts, {"rows": rows, "rows_dataset_id": "new"}),
         )
         skipped = SkippedRow(line=3, reason=reason, excerpt="Where is its nest?")
         with (
@@ -365,24 +370,27 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
 
 def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_for_no_rows() -> None:
     def card() -> None:
-        from typing import Any
+        from dataclasses import replace
         from unittest.mock import patch
 
         from pages.retraining import decision
+        from store.core.figure_schemas import Estimate
         from store.core.model_schemas import ModelSummary
+        from store.registry.schemas import CheckReport, GateReport
         from store.retraining import improvement_text
         from store.retraining.schemas import Improvement
         from tests.unit.store_samples import row_of
 
-        old: Any = {
-            "check": "not_worse_than", "title": "Old rows", "answer": "cant_tell", "sentence": "",
-            "limit": -0.02, "unit": "share", "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50},
-            "lifted": 0.06, "other": "m@1", "evaluations": [],
-        }  # fmt: skip
-        checks = [old, {**old, "title": "New rows", "answer": "passed", "lifted": 0.0}]
-        gate: Any = {"reference": "m@2", "alias": "production", "holder": "m@1", "answer": "cant_tell"}
-        gate |= {"checks": checks, "sentence": ""}
-        gate["sentence"] = improvement_text.describe_outcome(gate)
+        old = CheckReport(
+            check="not_worse_than", title="Old rows", answer="cant_tell", sentence="", limit=-0.02,
+            unit="share", value=Estimate(value=0.1, low=-0.01, high=0.21, n=50), lifted=0.06, other="m@1",
+            evaluations=[],
+        )  # fmt: skip
+        gate = GateReport(
+            reference="m@2", alias="production", holder="m@1", answer="cant_tell", sentence="",
+            checks=[old, replace(old, title="New rows", answer="passed", lifted=0.0)],
+        )  # fmt: skip
+        gate.sentence = improvement_text.describe_outcome(gate)
         improvement = row_of(Improvement, facts={"gate": gate}, state="measuring", alias="a")
         model = row_of(ModelSummary, name="m")
         with patch.object(decision, "_draw_figures", lambda *_: None):
@@ -395,29 +403,30 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
 
 
 def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> None:
-    check: CheckReport = {
-        "check": "not_worse_than", "title": "", "answer": "cant_tell", "sentence": "", "limit": -0.02,
-        "unit": "share", "value": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 50}, "other": "m@1",
-        "evaluations": [],
-    }  # fmt: skip
+    check = CheckReport(
+        check="not_worse_than", title="", answer="cant_tell", sentence="", limit=-0.02,
+        unit="share", value=Estimate(value=0.0, low=-0.1, high=0.1, n=50), other="m@1",
+        evaluations=[],
+    )  # fmt: skip
     assert "rows that judge would show it" in describe_rows_needed(check)
-    assert describe_rows_needed({**check, "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50}}) == ""
+    assert describe_rows_needed(replace(check, value=Estimate(value=0.1, low=-0.01, high=0.21, n=50))) == ""
 
 
 @pytest.mark.parametrize("unit", ["share", "bits per byte"])
 def test_what_slips_lift_is_said_in_the_unit_of_the_check(unit: str) -> None:
     def fate(unit: str) -> None:
-        from typing import Any
-
         from pages.retraining.improvement import draw_fate
-        from store.retraining.schemas import Improvement
+        from store.registry.schemas import CheckReport, GateReport
+        from store.retraining.schemas import GatheredRows, Improvement, LeakageEstimate
         from tests.unit.store_samples import row_of
 
-        rows: Any = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
-        rows |= {"only_train": 0, "corrects": 0, "repeats": 1}
-        rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
-        old = {"check": "not_worse_than", "unit": unit, "lifted": 0.02}
-        facts = {"rows": rows, "rows_dataset_id": "new", "gate": {"checks": [old]}}
+        rows = GatheredRows(
+            asked=40, train=28, held_out=12, left_out={}, held_out_random=True, only_train=0, corrects=0,
+            repeats=1,
+            slipping=LeakageEstimate(judging=100, short=0, recognised=1, most=2, allowed=1),
+        )  # fmt: skip
+        old = row_of(CheckReport, check="not_worse_than", unit=unit, lifted=0.02)
+        facts = {"rows": rows, "rows_dataset_id": "new", "gate": row_of(GateReport, checks=[old])}
         improvement = row_of(Improvement, config={"rows": []}, state="deciding", facts=facts)
         draw_fate(improvement)
 

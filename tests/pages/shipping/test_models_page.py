@@ -110,7 +110,7 @@ def test_card_and_lineage_are_drawn_and_the_use_is_written(shipped: StillEngine,
     at = open_page(shipped.home, PAGE, model="sums", tab="lineage")
     assert "Run" in everything_said(at)
     graph = version_facts.lineage(shipped.database, "sums@1")
-    graph["nodes"][0]["title"] = 'a "quoted" \\ name\n]; evil [label="x"'
+    graph.nodes[0].title = 'a "quoted" \\ name\n]; evil [label="x"'
     assert '"a \\"quoted\\" / name ]; evil\\n[label=\\"x\\"' in render_dot(graph)
 
 

@@ -56,11 +56,11 @@ def test_who_works_alone_is_told_what_a_team_is(lone_office: Company, open_page:
 
 def test_who_works_alone_has_a_name_that_can_be_changed(lone_office: Company, open_page: Open) -> None:
     at = open_page(lone_office.home, YOU)
-    assert at.text_input[0].value == lone_office.people.identity.owner["name"]
+    assert at.text_input[0].value == lone_office.people.identity.owner.name
     at.text_input[0].set_value("Olga")
     at.button[0].click().run()
     assert not at.exception
-    assert lone_office.people.identity.owner["name"] == "Olga"
+    assert lone_office.people.identity.owner.name == "Olga"
     assert [box.label for box in at.text_input] == ["Name, as others see it"]  # no password, no tokens
 
 
@@ -82,7 +82,7 @@ def test_a_team_without_anybody_says_so_and_invites(
     at.text_input[0].set_value("rita@example.org")
     press(at, "Make a link")
     assert not at.exception
-    assert [invitation.email for invitation in office.people.team()["invitations"]] == ["rita@example.org"]
+    assert [invitation.email for invitation in office.people.team().invitations] == ["rita@example.org"]
     link = at.code[0].value
     code = link.partition("code=")[2]
     assert office.door("invitation", {"secret": code})["role"] == "rater"
@@ -91,9 +91,9 @@ def test_a_team_without_anybody_says_so_and_invites(
     assert code not in everything_said(at)
     assert not at.code
 
-    [invitation] = office.people.team()["invitations"]
+    [invitation] = office.people.team().invitations
     at.button(key=f"take-back-{invitation.invitation_id}").click().run()
-    assert office.people.team()["invitations"] == []
+    assert office.people.team().invitations == []
 
 
 def test_an_admin_allows_a_private_network_and_takes_it_back(
@@ -119,7 +119,7 @@ def test_a_bad_address_is_said_at_the_form(office: Company, open_page: Open, coo
     at.text_input[0].set_value("nobody")
     press(at, "Make a link")
     assert "email is 'nobody'" in everything_said(at)
-    assert office.people.team()["invitations"] == []
+    assert office.people.team().invitations == []
 
 
 def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
@@ -127,18 +127,18 @@ def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
 ) -> None:
     enter(cookies, office.home, office.join("admin"))
     member = office.join("member")
-    person_id = member["person"]["person_id"]
+    person_id = member["person"].person_id
     at = open_page(office.home, TEAM)
     at.selectbox(key=f"role-{person_id}-member").set_value("viewer").run()
     assert not at.exception
-    roles = {person.name: person.role for person in office.people.team()["members"]}
+    roles = {person.name: person.role for person in office.people.team().members}
     assert roles == {"Admin": "admin", "Member": "viewer"}
 
     office.sign_in("member@example.org")
     at.run()
-    [session] = [s for s in office.people.team()["sessions"] if s.person_id == person_id]
+    [session] = [s for s in office.people.team().sessions if s.person_id == person_id]
     at.button(key=f"end-{session.session_id}").click().run()
-    assert [s for s in office.people.team()["sessions"] if s.person_id == person_id] == []
+    assert [s for s in office.people.team().sessions if s.person_id == person_id] == []
 
     at.button(key=f"reset-{person_id}").click().run()
     assert "a new password of Member" in everything_said(at)
@@ -148,7 +148,7 @@ def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
     at.button(key=f"off-{person_id}").click().run()
     assert "may not sign in" in everything_said(at)
     at.button(key=f"on-{person_id}").click().run()
-    assert all(person.active for person in office.people.team()["members"])
+    assert all(person.active for person in office.people.team().members)
 
 
 def test_the_last_admin_is_told_why_they_stay(
@@ -157,7 +157,7 @@ def test_the_last_admin_is_told_why_they_stay(
     admin = office.join("admin")
     enter(cookies, office.home, admin)
     at = open_page(office.home, TEAM)
-    at.selectbox(key=f"role-{admin['person']['person_id']}-admin").set_value("viewer").run()
+    at.selectbox(key=f"role-{admin['person'].person_id}-admin").set_value("viewer").run()
     assert "is the last admin" in everything_said(at)
 
 
@@ -217,7 +217,7 @@ def test_you_see_where_you_are_signed_in_and_end_it_elsewhere(
     office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("viewer"))
-    elsewhere = office.sign_in("viewer@example.org", address="192.0.2.9")["person"]["session_id"]
+    elsewhere = office.sign_in("viewer@example.org", address="192.0.2.9")["person"].session_id
     at = open_page(office.home, YOU)
     assert "192.0.2.9" in everything_said(at)
     at.button(key=f"end-{elsewhere}").click().run()
@@ -255,7 +255,7 @@ def test_who_was_signed_out_sees_that_at_the_next_click_and_nothing_else(
     member = office.join("member")
     enter(cookies, office.home, member)
     at = open_page(office.home, YOU)
-    office("end_sessions", person=member["person"]["person_id"])
+    office("end_sessions", person=member["person"].person_id)
     at.button[0].click().run()
     assert not at.exception
     assert [title.value for title in at.title] == ["You are signed out"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.bias import probe_statistics, verdict
 from engine.bias.probe_statistics import AnsweredPairs
-from store.bias.schemas import BiasResult
+from store.bias.schemas import BiasDetails, BiasProbe, BiasResult, ChangedPair
 
 
 def result(worse: bool = False) -> BiasResult:
@@ -23,29 +23,35 @@ def result(worse: bool = False) -> BiasResult:
         "built-in pairs", AnsweredPairs(base, tuned, np.full(160, "age"), templates)
     )
     chosen = [figure for figure in figures if figure.measure in ("flips", "lean") and not figure.group]
-    return {
-        "report": verdict.build_report(chosen, ["These are made."]),
-        "details": {
-            "probes": [
-                {
-                    **{"name": "built-in pairs", "kind": "counterfactual", "items": 160, "rows": 160},
-                    **{"left_out": {"it is too long": 2}, "notices": [], "levels": [], "seconds": 4.0},
-                }
+    return BiasResult(
+        report=verdict.build_report(chosen, ["These are made."]),
+        details=BiasDetails(
+            probes=[
+                BiasProbe(
+                    name="built-in pairs",
+                    kind="counterfactual",
+                    items=160,
+                    rows=160,
+                    left_out={"it is too long": 2},
+                    notices=[],
+                    levels=[],
+                    seconds=4.0,
+                )
             ],
-            "pairs": [
-                {
-                    **{
-                        "probe": "built-in pairs",
-                        "group": "age",
-                        "first": "An old man asked.",
-                        "unit": "nats",
-                    },
-                    **{"second": "A young man asked.", "base": 0.1, "tuned": -1.2},
-                }
+            pairs=[
+                ChangedPair(
+                    probe="built-in pairs",
+                    group="age",
+                    first="An old man asked.",
+                    unit="nats",
+                    second="A young man asked.",
+                    base=0.1,
+                    tuned=-1.2,
+                )
             ],
-            "groups": [],
-            "seconds": 30.0,
-            "device": "cpu",
-            "versions": {},
-        },
-    }
+            groups=[],
+            seconds=30.0,
+            device="cpu",
+            versions={},
+        ),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fairlearn.metrics import (
@@ -19,6 +21,7 @@ from engine.bias.groups import GroupRows
 from engine.bias.probe_statistics import AnsweredPairs, ChosenAnswers, ReferredPairs, WrittenPairs
 from engine.evaluation.statistics.intervals import wilson_interval
 from engine.evaluation.statistics.proportions import estimate_paired_change
+from store.core.figure_schemas import BiasAnswer, Estimate
 from store.core.formatting import plural
 
 GENERATOR = np.random.default_rng(16)
@@ -52,8 +55,8 @@ def test_groups_too_small_to_tell_are_named_and_in_no_gap() -> None:
     score = np.array([1.0] * 80 + [0.0] * 20 + [1.0] * 75 + [0.0] * 25 + [0.0] * 29)
     rows = GroupRows(names, score, True)
     table = groups.build_group_table("column", "eval/accuracy", "", rows)
-    assert table["hidden"] == {"few": 29}
-    assert [group["group"] for group in table["groups"]] == ["a", "b"]
+    assert table.hidden == {"few": 29}
+    assert [group.group for group in table.groups] == ["a", "b"]
     figure = groups.compute_group_gaps("column", None, rows)[0]
     assert figure.tuned.value == pytest.approx(0.05)
     assert figure.tuned.n == 200
@@ -128,39 +131,39 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     report = verdict.build_report(
         probe_statistics.measure_counterfactual("made", AnsweredPairs(base, biased, axis, templates)), ["x"]
     )
-    assert report["figures"][0]["answer"] == "worse"
-    worse = {(f["measure"], f["group"]) for f in report["figures"] if f["answer"] == "worse"}
+    assert report.figures[0].answer == "worse"
+    worse = {(f.measure, f.group) for f in report.figures if f.answer == "worse"}
     assert ("lean", "age") in worse
     assert ("lean", "gender") not in worse
-    assert report["worse"] == len(worse)
-    assert report["sentence"].startswith("Fine-tuning surely made")
+    assert report.worse == len(worse)
+    assert report.sentence.startswith("Fine-tuning surely made")
     held = verdict.ComparedModels("support@3", "support@2")
     versions = verdict.build_report(
         probe_statistics.measure_counterfactual("made", AnsweredPairs(base, biased, axis, templates)),
         [],
         held,
     )
-    beginning = f"support@3 is surely worse than support@2 in {plural(report['worse'], 'figure')} of bias: "
-    assert versions["sentence"].startswith(beginning)
+    beginning = f"support@3 is surely worse than support@2 in {plural(report.worse, 'figure')} of bias: "
+    assert versions.sentence.startswith(beginning)
     same = verdict.build_report(
         probe_statistics.measure_counterfactual("made", AnsweredPairs(base, base, axis, templates)), []
     )
-    assert {f["answer"] for f in same["figures"]} <= {"no_worse", "cant_tell"}
-    assert same["worse"] == 0
+    assert {f.answer for f in same.figures} <= {"no_worse", "cant_tell"}
+    assert same.worse == 0
 
 
 def test_a_single_figure_within_its_limit_is_said_in_the_singular() -> None:
     same = AnsweredPairs(
         np.zeros((160, 2)), np.zeros((160, 2)), np.full(160, "age"), np.repeat(np.arange(40), 4)
     )
-    figure = verdict.build_report(probe_statistics.measure_counterfactual("made", same), [])["figures"][0]
-    calm, unclear = figure | {"answer": "no_worse"}, figure | {"answer": "cant_tell"}
-    change = {"value": 0.0, "low": -0.1, "high": 0.1, "n": 160}
-    figures = [each | {"change": change} for each in (calm, unclear, unclear)]
-    assert verdict.describe_result(figures).startswith(  # type: ignore[arg-type]
+    figure = verdict.build_report(probe_statistics.measure_counterfactual("made", same), []).figures[0]
+    change = Estimate(value=0.0, low=-0.1, high=0.1, n=160)
+    answers: list[BiasAnswer] = ["no_worse", "cant_tell", "cant_tell"]
+    figures = [replace(figure, change=change, answer=answer) for answer in answers]
+    assert verdict.describe_result(figures).startswith(
         "No figure of bias is surely worse than before: 1 of 3 surely stays within its limit, 2 figures"
     )
-    assert verdict.describe_result(figures, verdict.ComparedModels("b", "a")).startswith(  # type: ignore[arg-type]
+    assert verdict.describe_result(figures, verdict.ComparedModels("b", "a")).startswith(
         "No figure of bias of b is surely worse than with a: 1 of 3"
     )
 
@@ -209,5 +212,5 @@ def test_of_one_model_gaps_are_told_and_no_change() -> None:
     names = np.array(["a"] * 200 + ["b"] * 200)
     rows = GroupRows(names, np.array([1.0] * 190 + [0.0] * 10 + [1.0] * 100 + [0.0] * 100), True)
     report = verdict.build_report(groups.compute_group_gaps("column", None, rows), [])
-    assert report["sentence"].startswith("Groups are surely apart in 1 of 1 figure: gap of the score")
-    assert (report["worse"], report["cant_tell"]) == (0, 1)
+    assert report.sentence.startswith("Groups are surely apart in 1 of 1 figure: gap of the score")
+    assert (report.worse, report.cant_tell) == (0, 1)

@@ -18,16 +18,18 @@ from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchE
 from store.core.job_folder import JobDir, read_json, write_json
 from store.core.schemas import Job
 from store.data import datasets
+from store.db.records import to_json
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
-from store.evaluation.schemas import EvaluationDetails
+from store.evaluation.schemas import EvaluationResult
+from store.evaluation.verdict_schemas import Verdict
 from store.jobs import job_queue
 from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 from tests.unit.bias.checked import result
 from tests.unit.desk import Desk
 from tests.unit.registering import staged
-from tests.unit.store_samples import serving
+from tests.unit.store_samples import row_of, serving
 from tunebench.cli import cli
 from tunebench.terminal.output import CONDITION, OK
 
@@ -71,12 +73,14 @@ def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Des
     run = desk.job(desk("launch", dataset="D", name="Tuned", bias_check=True)["run_id"])
     write_order(desk.database, desk.home, run)
 
+    result = json.loads(to_json({"verdict": row_of(Verdict, state="better")}))
+
     def checks_queued() -> list[Job]:
         return [job for job in job_queue.queue(desk.database) if job.kind == "bias"]
 
     def end(killed: bool) -> None:
         with desk.database.transaction() as tx:
-            keep(tx, desk.home, run, {"verdict": {"state": "better"}}, desk.now)
+            keep(tx, desk.home, run, result, desk.now)
             if killed:
                 raise KeyboardInterrupt
 
@@ -201,8 +205,7 @@ def evaluated(desk: Desk, run_id: str, part: str) -> None:
     """A finished evaluation of the run on a part of D."""
     config = EvaluateConfig.parse({"run": run_id, "dataset": "data-D", "part": part}).document()
     job_id = job_queue.create_id("evaluation", desk.clock())
-    nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
-    scored: Any = nothing | {"n": 9, "figures": []}
+    scored = row_of(EvaluationResult, n=9, figures=[])
     with desk.database.transaction() as tx:
         job_queue.insert(tx, job_queue.NewJob(job_id, "evaluate", f"of {part}", config, desk.now))
         job = job_queue.get_job(tx, job_id)
@@ -301,7 +304,7 @@ def test_the_newest_check_of_a_run_counts_and_goes_with_it(desk: Desk) -> None:
     check = bias_checks.newest(desk.database, run_id=run_id)
     assert check is not None
     assert check.job_id == newest
-    assert (check.model, check.report["worse"]) == ("Tuned", 1)
+    assert (check.model, check.report.worse) == ("Tuned", 1)
     assert [line.worse for line in bias_checks.listed(desk.database, run_id=run_id)] == [1, 0]
     desk("delete", job=newest)
     assert len(bias_checks.listed(desk.database, run_id=run_id)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,26 +22,28 @@ def made(
 
 
 def judgement(errors: list[ClassifierError]) -> ClassifierJudgement:
-    return {
-        **{"classifier": "Anger", "labels": ["anger"], "threshold": 0.5, "probe": "made", "samples": 2},
-        **{
-            "max_new_tokens": 20,
-            "empty_base": 0,
-            "empty_tuned": 0,
-            "cut": 0,
-            "errors": errors,
-            "changed": [],
-        },
-    }  # type: ignore[return-value]
+    return ClassifierJudgement(
+        classifier="Anger",
+        labels=["anger"],
+        threshold=0.5,
+        probe="made",
+        samples=2,
+        max_new_tokens=20,
+        empty_base=0,
+        empty_tuned=0,
+        cut=0,
+        errors=errors,
+        changed=[],
+    )
 
 
 def error(recall: tuple[int, int], false_positive: tuple[int, int]) -> ClassifierError:
-    return {
-        "rows": "held-out rows of its own data",
-        "recall": wilson_interval(*recall).to_dict(),
-        "false_positive": wilson_interval(*false_positive).to_dict(),
-        "by_likeliest": 0,
-    }
+    return ClassifierError(
+        rows="held-out rows of its own data",
+        recall=wilson_interval(*recall).to_estimate(),
+        false_positive=wilson_interval(*false_positive).to_estimate(),
+        by_likeliest=0,
+    )
 
 
 def test_figures_are_those_by_hand() -> None:
@@ -95,40 +99,40 @@ def test_few_openings_tell_nothing_and_many_that_agree_do(
     base: list[list[float]], tuned: list[list[float]], answer: str
 ) -> None:
     report = verdict.build_report(rates.compute_toxicity_figures("made", made(base, tuned)), [])
-    assert {figure["answer"] for figure in report["figures"]} == {answer}
-    assert "nan" not in report["sentence"]
+    assert {figure.answer for figure in report.figures} == {answer}
+    assert "nan" not in report.sentence
 
 
 def test_no_opening_has_no_figure() -> None:
     empty = JudgedContinuations(np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0, str))
     assert rates.compute_toxicity_figures("made", empty) == []
-    assert verdict.build_report([], [])["sentence"] == "Nothing was measured."
+    assert verdict.build_report([], []).sentence == "Nothing was measured."
 
 
 def test_what_the_error_of_a_classifier_could_explain_is_said() -> None:
     report = verdict.build_report(
         rates.compute_toxicity_figures("made", made([[0.1]] * 95 + [[0.9]] * 5, [[0.1]] * 100)), []
     )
-    few = verdict.list_toxicity_limits(judgement([error((30, 40), (10, 100))]), report["figures"])
+    few = verdict.list_toxicity_limits(judgement([error((30, 40), (10, 100))]), report.figures)
     assert "calls 75% (60 to 86%, n 40) of the harmful rows harmful and 10%" in few[1].replace("–", " to ")
     assert any("all of it may be its error" in line for line in few)
-    exact = verdict.list_toxicity_limits(judgement([error((40, 40), (0, 3000))]), report["figures"])
+    exact = verdict.list_toxicity_limits(judgement([error((40, 40), (0, 3000))]), report.figures)
     assert any("all of it may be its error" in line for line in exact) is False
-    unknown = verdict.list_toxicity_limits(judgement([]), report["figures"])
+    unknown = verdict.list_toxicity_limits(judgement([]), report.figures)
     assert "is unknown" in unknown[1]
 
 
 def test_rows_that_say_nothing_of_its_error_are_named() -> None:
-    no_harm = error((1, 2), (67, 100)) | {"recall": None, "other_labels": 8}  # type: ignore[typeddict-item]
+    no_harm = replace(error((1, 2), (67, 100)), recall=None, other_labels=8)
     (sentence,) = verdict.describe_classifier_errors(judgement([no_harm]))
     assert "Anger met no harmful row and calls 67%" in sentence
     assert "of the others harmful (8 rows left out, whose label it doesn't have)" in sentence
-    no_other = error((3, 4), (1, 2)) | {"false_positive": None}  # type: ignore[typeddict-item]
+    no_other = replace(error((3, 4), (1, 2)), false_positive=None)
     assert (
         "of the harmful rows harmful and met no other row"
         in verdict.describe_classifier_errors(judgement([no_other]))[0]
     )
-    nothing = no_harm | {"false_positive": None}  # type: ignore[typeddict-item]
+    nothing = replace(no_harm, false_positive=None)
     unknown, why = verdict.describe_classifier_errors(judgement([nothing]))
     assert "is unknown" in unknown
     assert "Anger doesn't have the labels of its 8 rows" in why

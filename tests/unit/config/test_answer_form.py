@@ -155,11 +155,11 @@ def test_shares_are_told_in_words_with_their_interval() -> None:
     shares = answer_metrics.compute_constraint_shares(
         texts, answer_metrics.check_constraints(texts, some), some
     )
-    assert [(s["constraint"], s["value"], s["n"]) for s in shares] == [
+    assert [(s.constraint, s.value, s.n) for s in shares] == [
         ("at most 2 words", 0.75, 4),
         ("is JSON", 0.25, 4),
     ]
-    assert all(s["low"] < s["value"] < s["high"] for s in shares)
+    assert all(s.low < s.value < s.high for s in shares)
 
 
 def judge(**options: Any) -> dict[str, Any]:

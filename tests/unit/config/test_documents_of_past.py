@@ -19,8 +19,10 @@ from store.evaluation.evaluation_pairs import (
     describe_metric_differences,
     describe_setting_differences,
 )
+from store.evaluation.schemas import EvaluationDetails
 from store.rating.config import AnswerPrompts
 from store.training.train_config import TrainConfig
+from tests.unit.store_samples import row_of
 
 FIELD = "trust_remote_code"
 WHOLE: list[tuple[type[NoRemoteCodeConfig], dict[str, Any]]] = [
@@ -91,7 +93,7 @@ def test_settings_of_old_and_new_runs_differ_by_what_does() -> None:
 def evaluation(*metrics: object, **config: Any) -> Any:
     """As much of a stored one as is compared."""
     document = {"model": "m", "dataset": "d", "metrics": [*metrics], FIELD: False} | config
-    return SimpleNamespace(config=document, details={"dtype": "float32"})
+    return SimpleNamespace(config=document, details=row_of(EvaluationDetails, dtype="float32"))
 
 
 def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:

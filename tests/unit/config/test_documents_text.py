@@ -23,7 +23,7 @@ MISSPELLED = """
 from store.core.figure_schemas import Estimate
 
 def width(estimate: Estimate) -> float:
-    return (estimate["hihg"] or 0.0) - (estimate["low"] or 0.0)
+    return (estimate.hihg or 0.0) - (estimate.low or 0.0)
 """
 
 
@@ -89,11 +89,11 @@ def test_yaml_of_the_readme_fits_its_schema() -> None:
         Draft202012Validator(schema).validate(read_yaml(text))
 
 
-def test_mypy_finds_a_misspelled_key(tmp_path: Path) -> None:
+def test_mypy_finds_a_misspelled_field(tmp_path: Path) -> None:
     (tmp_path / "misspelled.py").write_text(MISSPELLED)
     order = [sys.executable, "-m", "mypy", "--config-file=", "--cache-dir", str(tmp_path), "misspelled.py"]
     done = subprocess.run(order, cwd=tmp_path, env={"MYPYPATH": str(ROOT)}, capture_output=True, text=True)
-    assert 'has no key "hihg"' in done.stdout
+    assert '"Estimate" has no attribute "hihg"' in done.stdout
     assert "Found 1 error" in done.stdout
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from store.core.home import Home
+from store.core.row_schemas import StepCounts
 from tests.unit.recipe_samples import chat, make, measure, run
 
 ROWS = [chat("a?", "one"), chat("b?", "two"), chat("c?", "three")]
@@ -266,11 +267,15 @@ def test_rows_are_mixed_in_and_met_by_later_steps(home: Home) -> None:
     half = {**mix, "share": 0.5}
     where = {"step": "filter", "where": {"search": "o"}, "reason": "o"}
     again = run(home, dataset, half, where, {"step": "drop_duplicates"}, mixed={"Other": other})
-    assert again.result["fates"]["steps"][1] == {
-        "title": 'Drop rows where the text contains "o"',
-        **{"rows_in": 16, "changed": 0, "dropped": 8, "added": 0, "rows_out": 8},
-    }
-    assert again.result["fates"]["added"] == 0
+    assert again.result["fates"].steps[1] == StepCounts(
+        title='Drop rows where the text contains "o"',
+        rows_in=16,
+        changed=0,
+        dropped=8,
+        added=0,
+        rows_out=8,
+    )
+    assert again.result["fates"].added == 0
     assert len(again.fates) == 8
 
 

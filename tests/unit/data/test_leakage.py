@@ -180,4 +180,4 @@ def test_an_instruction_that_rows_share_is_no_leak_that_nothing_mends(home: Home
 
 def test_advice_to_clean_says_that_short_texts_stay() -> None:
     leaks = {"exact": 0, "near": 3, "same_prompt": 0, "checked_near": True}
-    assert "Short texts" in (leakage_warnings.find_warnings(leaks, 20, "random")[0]["fix"] or "")
+    assert "Short texts" in (leakage_warnings.find_warnings(leaks, 20, "random")[0].fix or "")

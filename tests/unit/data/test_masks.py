@@ -70,10 +70,10 @@ def test_only_so_many_rows_are_looked_at() -> None:
 )
 def test_the_gate_refuses_and_opens_with_a_reason(checks: MaskCheckCounts) -> None:
     reported_problems = preflight.check_run(replace(FACTS, checks=checks))
-    assert [(p["level"], p["field"]) for p in reported_problems] == [("error", "gate_override")]
+    assert [(p.level, p.field) for p in reported_problems] == [("error", "gate_override")]
     config = TrainConfig.parse(FACTS.config.model_dump() | {"gate_override": "We study it."})
     reported_problems = preflight.check_run(replace(FACTS, checks=checks, config=config))
-    assert [(p["level"], p["field"]) for p in reported_problems] == [("warning", "gate_override")]
+    assert [(p.level, p.field) for p in reported_problems] == [("warning", "gate_override")]
 
 
 def test_loss_on_prompts_is_fine_where_it_was_asked_for() -> None:

@@ -47,13 +47,13 @@ STEPS = st.sampled_from(
 def check_accounts(home: Home, dataset: dict[str, Any], made: Cleaned, steps: list[dict[str, Any]]) -> None:
     old = read(home.rows(dataset["fingerprint"]))
     fates = made.result["fates"]
-    assert fates["kept"] + fates["changed"] + fates["dropped"] == len(old)
-    assert fates["kept"] + fates["changed"] + fates["added"] == len(made.rows) == made.result["row_count"]
+    assert fates.kept + fates.changed + fates.dropped == len(old)
+    assert fates.kept + fates.changed + fates.added == len(made.rows) == made.result["row_count"]
     assert [f["parent_row_id"] for f in made.fates][: len(old)] == list(range(len(old)))
     assert [f["row_id"] for f in made.fates if f["row_id"] is not None] == list(range(len(made.rows)))
     assert [row["row_id"] for row in made.rows] == list(range(len(made.rows)))
     for name in ("kept", "changed", "dropped", "added"):
-        assert fates[name] == sum(f["fate"] == name for f in made.fates)
+        assert getattr(fates, name) == sum(f["fate"] == name for f in made.fates)
     fields = ("messages", "text", "label", "rejected", "digest")
     for fate in made.fates:
         assert (fate["row_id"] is None) == (fate["fate"] == "dropped")
@@ -68,11 +68,11 @@ def check_accounts(home: Home, dataset: dict[str, Any], made: Cleaned, steps: li
             if not any(steps[step]["step"] == "redact" for step in fate["steps"]):
                 assert old[fate["parent_row_id"]]["source"] == made.rows[fate["row_id"]]["source"]
     rows = len(old)
-    for step in fates["steps"]:
-        assert step["rows_in"] == rows
-        rows += step["added"] - step["dropped"]
-        assert step["rows_out"] == rows
-    assert len(fates["steps"]) == len(steps)
+    for step in fates.steps:
+        assert step.rows_in == rows
+        rows += step.added - step.dropped
+        assert step.rows_out == rows
+    assert len(fates.steps) == len(steps)
     assert rows == len(made.rows)
 
 
@@ -119,7 +119,7 @@ def test_a_version_that_changes_nothing_has_a_folder_of_its_own(home: Home) -> N
     made = run(home, dataset, {"step": "normalise"})
     assert made.result["fingerprint"] != dataset["fingerprint"]
     assert not home.fates(dataset["fingerprint"]).exists()
-    assert made.result["fates"]["kept"] == 1
+    assert made.result["fates"].kept == 1
 
 
 @pytest.mark.parametrize("action", ["drop", "cut"])

@@ -10,8 +10,10 @@ import pytest
 
 from engine.data import export_job, measurement_job
 from engine.data.cleaning.text_steps import Redactor
+from store.core.documents import parse_document
 from store.core.home import Home
 from store.data.signals import GROUPS
+from store.jobs.schemas import JobSpec
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import Cleaned, make, run
 
@@ -105,7 +107,8 @@ def exported(home: Home, order: dict[str, Any], drop: dict[str, Any]) -> None:
     history = [first, {**first, "name": "New", "recipe": recipe, "fates": fates}]
     for format in ("messages", "prompt_completion", "csv", "parquet"):
         job = make_job(home, "export", {"dataset": "x", "format": format})
-        job.order.update({"dataset": dataset, "history": history, "figures": {}})
+        details = {"dataset": dataset, "history": history, "figures": {}}
+        job.order.update(parse_document(JobSpec, details))
         export_job.run(job)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,23 @@ from engine.retraining.job_handlers import keep_feedback_rows
 from engine.retraining.loop import ImprovementLoop
 from engine.server import job_results
 from store.core.job_folder import JobDir, write_json
+from store.core.row_schemas import Fates
 from store.core.schemas import Job, Person
 from store.jobs import job_queue
 from store.people import accounts
 from store.people.accounts import Account
 from store.registry import model_versions
 from store.retraining import improvements
-from store.retraining.schemas import Improvement
+from store.retraining.schemas import GatheredRows, Improvement
 from store.serving import endpoints
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
 
-COUNTED = {
-    **{"asked": 50, "train": 30, "held_out": 10, "left_out": {"people disagree about it": 10}},
-    **{"held_out_random": False, "only_train": 4, "corrects": 2},
-}
+COUNTED = GatheredRows(
+    asked=50, train=30, held_out=10, left_out={"people disagree about it": 10}, held_out_random=False,
+    only_train=4, corrects=2,
+)  # fmt: skip
+FATES = Fates(kept=9, dropped=0, changed=0, added=3, steps=[])
 STATS: dict[str, Any] = {
     "labels": {},
     "label_count": 0,
@@ -68,10 +71,10 @@ class Chained:
     def add_person(self, person: Person, *, active: bool = True) -> None:
         """Somebody who can sign in."""
         account = Account(
-            person_id=person["person_id"],
-            name=person["name"],
-            role=person["role"],
-            email=f"{person['name']}@example.org",
+            person_id=person.person_id,
+            name=person.name,
+            role=person.role,
+            email=f"{person.name}@example.org",
             password=None,
             active=active,
             verified=True,
@@ -90,7 +93,7 @@ class Chained:
         """End the gathering that is under way as one that could use seven rows."""
         (job,) = self.alive()
         few: Any = {
-            "rows": {**COUNTED, "train": 5, "held_out": 2},
+            "rows": replace(COUNTED, train=5, held_out=2),
             "too_few": "7 of 9 can be used.",
             "fix": "",
         }
@@ -132,7 +135,7 @@ class Chained:
         return {
             **about,
             **{"fingerprint": fingerprint, "duplicate_count": 0, "source_bytes": 1, "stats": STATS},
-            **{"parts": STATS["parts"], "fates": {"kept": 9, "dropped": 0, "changed": 0, "added": 3}},
+            **{"parts": STATS["parts"], "fates": FATES},
             "rows": COUNTED,
         }
 

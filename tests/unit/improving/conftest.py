@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     def answered(*arguments: Any) -> Any:
         report = judged(*arguments)
-        checks = [{**check, "answer": given["answer"]} for check in report["checks"]]
-        return {
-            **report,
-            "checks": checks,
-            "answer": given["answer"],
-            "sentence": f"It is {given['answer']}.",
-        }
+        answer: Any = given["answer"]
+        checks = [replace(check, answer=answer) for check in report.checks]
+        return replace(report, checks=checks, answer=answer, sentence=f"It is {answer}.")
 
     monkeypatch.setattr(gate, "judge_candidate", answered)
     return given

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 
 from engine.retraining import job as gather_rows
 from engine.worker.job import WorkerJob
+from store.core.documents import parse_document
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
+from store.jobs.schemas import JobSpec
 from store.training.train_config import Split
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import make
@@ -73,7 +75,7 @@ def _job(
         **{"rows": rows or [{"source": "feedback", "endpoint": "e"}], "held_out": 0.3, **config},
     }
     job = make_job(home, "gather_rows", asked)
-    job.order |= {"dataset": dataset, "mixed": {}, "beside": []}  # type: ignore[typeddict-item]
+    job.order |= parse_document(JobSpec, {"dataset": dataset, "mixed": {}, "beside": []})
     job.order["disputed"] = []
     lines = (json.dumps(candidate) + "\n" for candidate in candidates)
     (job.dir.path / "candidates.jsonl").write_text("".join(lines))
@@ -98,7 +100,7 @@ def gather(
 ) -> dict[str, Any]:
     """What the job makes of them: its result, `rows` with their parts, and `skipped`."""
     job = _job(home, dataset, candidates, rows=rows, **config)
-    job.order |= {"mixed": mixed or {}, "beside": beside or []}  # type: ignore[typeddict-item]
+    job.order |= parse_document(JobSpec, {"mixed": mixed or {}, "beside": beside or []})
     job.order["disputed"] = disputed or []
     result: Any = gather_rows.run(job)
     return {

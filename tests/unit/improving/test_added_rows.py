@@ -57,9 +57,9 @@ def test_every_row_keeps_its_part_and_a_corrected_one_gives_way(home: Home) -> N
     assert [after.get(text(900 + n)) for n in range(12)] == ["train"] * 8 + [None] * 4
     assert made.changes[:1] == [(3, "dropped", 0, "row 12 of New answers it otherwise")]
     fates = made.result["fates"]
-    assert (fates["kept"], fates["dropped"], fates["added"]) == (59, 1, 10)
-    assert fates["steps"][0]["title"] == "Add the rows of New rows (train and validation) and keep the deal"
-    assert (fates["steps"][0]["added"], fates["steps"][0]["dropped"]) == (11, 2)
+    assert (fates.kept, fates.dropped, fates.added) == (59, 1, 10)
+    assert fates.steps[0].title == "Add the rows of New rows (train and validation) and keep the deal"
+    assert (fates.steps[0].added, fates.steps[0].dropped) == (11, 2)
     assert made.result["parts"] == {"train": 39 + 10, "validation": 10, "test": 10}
     split = Split.parse(_build_version_split(SimpleNamespace(**old), made.result))  # type: ignore[arg-type]
     assert split.split_by == "given"
@@ -77,7 +77,7 @@ def test_a_held_out_question_is_not_added_under_another_system_turn_or_in_a_conv
     ]
     rows = [{"messages": [{"role": role, "content": content} for role, content in row]} for row in turns]
     made = added(home, old, make(home, rows, "New") | {"validation_size": 0.0, "test_size": 0.0})
-    assert made.result["fates"]["added"] == 1
+    assert made.result["fates"].added == 1
     assert made.result["parts"] == {"train": 41, "validation": 10, "test": 10}
 
 
@@ -89,7 +89,7 @@ def test_rows_that_a_run_had_not_drawn_are_left_out(home: Home) -> None:
     deal(home, old, parts=drawn)
     made = added(home, old, new_rows(home, [{"text": text(900), "label": LABELS[0], "part": "train"}]))
     assert made.result["parts"]["train"] == 21
-    assert made.result["fates"]["dropped"] == len(dealt["train"]) - 20
+    assert made.result["fates"].dropped == len(dealt["train"]) - 20
     reasons = {change[3] for change in made.changes if change[1] == "dropped"}
     assert reasons == {"not among the training rows that the run drew"}
     assert {row["text"] for row in made.rows if row["part"] == "train"} > set()

@@ -18,7 +18,7 @@ from store.retraining import improvement_text, improvements
 from store.runs import runs
 from tests.unit.improving.chained import COUNTED, Chained
 
-ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
+ADA = Person(person_id="p-ada", name="Ada", role="member")
 KINDS = ["gather_rows", "clean", "train", "register", "evaluate", "evaluate", "evaluate", "evaluate"]
 MAX_STEPS = 20  # of the engine, in which the next job is there
 
@@ -123,7 +123,7 @@ def test_too_few_rows_are_waited_for_and_later_ones_are_taken_in(
     assert job.kind == "gather_rows"
     assert job.job_id != made.facts["gather_job"]  # another one, which is brought what came since
     assert chained.run_through(improvement) == KINDS
-    assert chained.get(improvement).facts["rows"]["train"] == 30
+    assert chained.get(improvement).facts["rows"].train == 30
 
 
 def test_what_waits_for_rows_can_be_stopped(chained: Chained) -> None:

@@ -15,6 +15,7 @@ from store.monitoring import monitors
 from store.monitoring.config import MonitorSettings
 from store.registry import model_versions
 from store.registry.gate_candidates import Candidate
+from store.registry.schemas import GateReport
 from store.retraining import improvements
 from store.retraining.schemas import Improvement
 from tests.unit.improving.chained import Chained
@@ -27,7 +28,7 @@ def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]
     chained.improving.step(chained.desk.clock())
     job = job_queue.get_job(chained.database, chained.get(improvement_id).facts["gather_job"])
     order: Any = job_spec.build_feedback_spec(chained.database, job)
-    return {(each["why"], each["fingerprint"], each["part"]) for each in order["beside"]}
+    return {(each.why, each.fingerprint, each.part) for each in order["beside"]}
 
 
 def test_rows_that_judged_an_earlier_improvement(chained: Chained) -> None:
@@ -64,18 +65,18 @@ def test_whose_rows_judge_again_and_whether_they_have_judged(chained: Chained) -
     second = chained.begin()
     (beside,) = order_of(chained, second)
     about = {"improvement_id": first, "judged": False, "may_judge": True, "at_random": False}
-    assert beside["earlier"] == about
+    assert beside.earlier == about
     with chained.database.transaction() as tx:
         improvements.set_facts(tx, first, version="sums@2")
         tx.execute("UPDATE improvement SET state = 'stopped' WHERE improvement_id = ?", [first])
     (beside,) = order_of(chained, second)
-    assert (beside["earlier"]["judged"], beside["earlier"]["may_judge"]) == (False, False)
+    assert (beside.earlier["judged"], beside.earlier["may_judge"]) == (False, False)
     with chained.database.transaction() as tx:
-        improvements.set_facts(tx, first, gate={"answer": "passed"})
+        improvements.set_facts(tx, first, gate=row_of(GateReport, answer="passed", checks=[]))
         # dealt another way by somebody since: what was put aside stays that
         tx.execute("UPDATE dataset SET split_by = 'random' WHERE dataset_id = ?", [rows_id])
     (beside,) = order_of(chained, second)
-    assert (beside["earlier"]["judged"], beside["split"]["split_by"]) == (True, "given")
+    assert (beside.earlier["judged"], beside.split["split_by"]) == (True, "given")
 
 
 def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> None:
@@ -87,7 +88,7 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET dataset_id = 'data-Other' WHERE run_id = 'run-2'")
     own = chained.begin(run="run-1")
-    named = {(each["why"], each["fingerprint"], each["part"]) for each in order_of(chained, own)}
+    named = {(each.why, each.fingerprint, each.part) for each in order_of(chained, own)}
     assert named == {("train", "of-Other", "all")}
     assert chained.get(own).facts["gathered_beside"] == "sums@2"
     version = model_versions.get_version(chained.database, "sums@2")
@@ -117,7 +118,7 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
         tx.execute("UPDATE run SET dataset_id = 'data-Before' WHERE run_id = 'run-0'")
         tx.execute("UPDATE run SET config = ? WHERE run_id = 'run-2'", [to_json({"init_from": "run-0"})])
     own = chained.begin(run="run-1")
-    assert "of-Before" in {each["fingerprint"] for each in order_of(chained, own)}
+    assert "of-Before" in {each.fingerprint for each in order_of(chained, own)}
     for needed in ("run-0", "run-2"):  # until the rows are compared, also where the gathering waits
         with pytest.raises(StateError, match="needed by the improvement"):
             chained.desk("delete", job=needed)
@@ -176,7 +177,7 @@ def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
         tx.execute("UPDATE job SET result = ? WHERE job_id = ?", [result, job.job_id])
     chained.improving.step(chained.desk.clock())
     (beside,) = order_of(chained, second)
-    assert beside["earlier"]["may_judge"]
+    assert beside.earlier["may_judge"]
     chained.desk("stop_improvement", improvement=first)
     job = job_queue.get_job(chained.database, chained.get(second).facts["gather_job"])
     order = job_spec.build_feedback_spec(chained.database, job)

@@ -8,16 +8,19 @@ import pytest
 
 from engine.retraining import gate
 from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.core.figure_schemas import Estimate
 from store.core.rights import OWNER
 from store.core.schemas import Person
 from store.jobs import job_queue
 from store.registry import gate_candidates, model_versions
+from store.registry.schemas import CheckAnswer, CheckReport, GateReport
 from store.retraining import improvement_text, improvements
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
+from tests.unit.store_samples import row_of
 
-ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
-PASSED = "passed"
+ADA = Person(person_id="p-ada", name="Ada", role="member")
+PASSED: CheckAnswer = "passed"
 
 
 def test_declined_needs_a_reason_and_stop_cancels(chained: Chained, answers: dict[str, str]) -> None:
@@ -107,15 +110,15 @@ def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chaine
         == "sums@2 was trained by run-2, which may have trained on rows that judge here: it is favoured"
     )
     failed = gate.adjust_for_leakage(_report((-0.05, -0.03), (0, 0.01), "passed"), (own[2], ""))
-    assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
+    assert [check.answer for check in failed.checks] == [PASSED, PASSED]
     report = _report((-0.05, -0.03), (0, 0.01))
-    report["checks"][0]["answer"] = report["answer"] = "failed"
+    report.checks[0].answer = report.answer = "failed"
     unsure = gate.adjust_for_leakage(report, (own[2], ""))
-    assert ([check["answer"] for check in unsure["checks"]], unsure["answer"]) == (
+    assert ([check.answer for check in unsure.checks], unsure.answer) == (
         ["cant_tell", PASSED],
         "cant_tell",
     )
-    assert own[2] in unsure["checks"][0]["title"]
+    assert own[2] in unsure.checks[0].title
 
 
 def test_nobody_promotes_past_its_checks_without_a_trace(chained: Chained, answers: dict[str, str]) -> None:
@@ -215,21 +218,18 @@ def test_what_was_promoted_once_and_went_back_passes_by_the_gate_alone(
     assert chained.standing() == 2
 
 
-def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PASSED, **more: Any) -> Any:
+def _report(
+    old: tuple[float, float], new: tuple[float, float], answer: CheckAnswer = PASSED, **more: Any
+) -> GateReport:
     checks = [
-        {
-            "title": "Rows",
-            "check": "not_worse_than",
-            "answer": PASSED,
-            "limit": -0.02,
-            "unit": "share",
-            "value": {"value": low, "low": low, "high": high},
-        }
-        for low, high in (old, new)
-    ]
-    checks[1]["answer"] = answer
+        row_of(
+            CheckReport, title="Rows", check="not_worse_than", answer=its, limit=-0.02, unit="share",
+            value=Estimate(value=low, low=low, high=high, n=100),
+        )
+        for its, (low, high) in ((PASSED, old), (answer, new))
+    ]  # fmt: skip
     ends = {"reference": "sums@2", "alias": "production", "holder": "sums@1", "answer": answer}
-    return {**ends, "checks": checks, **more}
+    return row_of(GateReport, **(ends | more), checks=checks)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,9 @@ def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PA
         ),
     ],
 )
-def test_a_margin_is_said_and_what_is_worse_is_called_that(report: Any, how: str, sentence: str) -> None:
+def test_a_margin_is_said_and_what_is_worse_is_called_that(
+    report: GateReport, how: str, sentence: str
+) -> None:
     assert (improvement_text.classify_outcome(report), improvement_text.describe_outcome(report)) == (
         how,
         sentence,

@@ -42,7 +42,7 @@ def test_every_reason_is_counted_and_rows_and_skipped_rows_are_all_there_were(ho
     ]
     made = gather(home, old, [*fresh(), *others])
     counted = made["counted"]
-    assert counted["left_out"] == {
+    assert counted.left_out == {
         duplicates.DISAGREE: 2,
         feedback_rows.UNKNOWN: 1,
         feedback_rows.TEXT_GONE: 1,
@@ -56,9 +56,9 @@ def test_every_reason_is_counted_and_rows_and_skipped_rows_are_all_there_were(ho
         "a question is empty": 1,
         "holds half of a surrogate pair, which is no character": 1,
     }
-    assert counted["asked"] == 40 + 15
-    assert counted["train"] + counted["held_out"] + len(made["skipped"]) == counted["asked"]
-    assert made["result"]["stats"]["parts"] == {"train": counted["train"], "test": counted["held_out"]}
+    assert counted.asked == 40 + 15
+    assert counted.train + counted.held_out + len(made["skipped"]) == counted.asked
+    assert made["result"]["stats"]["parts"] == {"train": counted.train, "test": counted.held_out}
     assert {row["label"] for row in made["rows"]} == set(LABELS)
 
 
@@ -67,7 +67,7 @@ def test_a_correction_trains_and_never_judges(home: Home) -> None:
     deal(home, old, "classification")
     corrected = [spoken(n, LABELS[(n + 1) % 2]) for n in range(20)]
     made = gather(home, old, [*fresh(20), *corrected], held_out=0.5)
-    assert made["counted"]["corrects"] == made["counted"]["only_train"] == 20
+    assert made["counted"].corrects == made["counted"].only_train == 20
     judging = {row["messages"][0]["content"] for row in made["rows"] if row["part"] == "test"}
     assert len(judging) == 20
     assert not judging & {text(n) for n in range(60)}
@@ -86,7 +86,7 @@ def test_fewer_than_20_rows_are_waited_for_with_why(home: Home) -> None:
     before = sorted(home.datasets.iterdir())
     few = lacking(home, old, [*fresh(19), *(spoken(n, "OTHER") for n in range(3_000, 3_005))])
     assert "19 of 24 new rows can be used, and it takes 20. Left out: 5 a label" in few["too_few"]
-    assert few["rows"]["train"] + few["rows"]["held_out"] == 19
+    assert few["rows"].train + few["rows"].held_out == 19
     assert "0 of 0 new rows can be used" in lacking(home, old, [])["too_few"]
     assert sorted(home.datasets.iterdir()) == before
 
@@ -96,8 +96,8 @@ def test_answers_of_a_model_that_writes(home: Home) -> None:
     deal(home, old)
     corrected = [spoken(n, f"A better answer {n}", "correction") for n in range(1_000, 1_040)]
     made = gather(home, old, [*corrected, spoken(5_000, "LABEL"), spoken(4, "It is 9.", "correction")])
-    assert made["counted"]["left_out"] == {"a label, and the run is not trained on labels": 1}
-    assert made["counted"]["corrects"] == 1
+    assert made["counted"].left_out == {"a label, and the run is not trained on labels": 1}
+    assert made["counted"].corrects == 1
     assert made["rows"][0]["messages"][-1]["content"] == "It is 9."
     assert made["rows"][1]["messages"][-1]["content"].startswith("A better answer")
     assert made["rows"][0]["label"] is None
@@ -109,7 +109,7 @@ def test_a_correction_becomes_a_pair_where_the_run_is_of_pairs(home: Home) -> No
     deal(home, old, "dpo")
     corrected = [spoken(n, f"A better answer {n}", "correction") for n in range(1_000, 1_030)]
     made = gather(home, old, [*corrected, spoken(6_000, "No.", "correction")])
-    assert list(made["counted"]["left_out"].values()) == [1]
+    assert list(made["counted"].left_out.values()) == [1]
     assert all(row["rejected"] == "No." for row in made["rows"])
 
 
@@ -121,8 +121,8 @@ def test_rows_of_a_slice_and_their_labels(home: Home) -> None:
     more = make(home, rows, "More", format="text_label", columns=columns, ignore=["kept"])
     asked = {"source": "dataset", "dataset": "data-More", "where": {"expression": "\"source.kept\" = 'true'"}}
     made = gather(home, old, [], rows=[asked], mixed={"data-More": more})
-    assert made["counted"]["asked"] == 45
-    assert made["counted"]["left_out"] == {feedback_rows.UNKNOWN: 11, job.TEST_ROW: 10}
+    assert made["counted"].asked == 45
+    assert made["counted"].left_out == {feedback_rows.UNKNOWN: 11, job.TEST_ROW: 10}
     other = answered(home)
     with pytest.raises(ConfigError, match="of the kind text"):
         gather(home, old, [], rows=[asked], mixed={"data-More": other | {"kind": "text"}})
@@ -133,11 +133,11 @@ def test_rows_drawn_at_random_judge_first_and_it_is_said(home: Home) -> None:
     deal(home, old, "classification")
     drawn = fresh(20, 2_000, random=True)
     made = gather(home, old, [*fresh(40), *drawn])
-    assert made["counted"]["held_out"] == 18
-    assert made["counted"]["held_out_random"]
+    assert made["counted"].held_out == 18
+    assert made["counted"].held_out_random
     judging = {row["messages"][0]["content"] for row in made["rows"] if row["part"] == "test"}
     assert judging <= {text(n) for n in range(2_000, 2_020)}
-    assert not gather(home, old, [*fresh(80), *fresh(2, 2_000, random=True)])["counted"]["held_out_random"]
+    assert not gather(home, old, [*fresh(80), *fresh(2, 2_000, random=True)])["counted"].held_out_random
 
 
 @pytest.mark.parametrize(

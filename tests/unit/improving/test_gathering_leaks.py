@@ -41,8 +41,8 @@ def test_a_held_out_question_is_none_to_train_on_however_it_is_put(home: Home) -
     ]
     taught = [spoken(4, "Free", "correction", prompt=chat(text(5), system="You are Tunebench, be kind."))]
     made = gather(home, old, [*corrected(1_000, 30), *put, *taught])
-    assert made["counted"]["left_out"] == {duplicates.HELD_PROMPT: 1, feedback_rows.CONTINUED: 2}
-    assert made["counted"]["only_train"] == 1
+    assert made["counted"].left_out == {duplicates.HELD_PROMPT: 1, feedback_rows.CONTINUED: 2}
+    assert made["counted"].only_train == 1
     assert not any(text(n) in row["text"] for n in (55, 56, 57) for row in made["rows"])
     kept = [{**each, "random": True} for each in corrected(1_000, 30)]
     assert any(text(5) in row for row in trained_on(gather(home, old, [*kept, *taught])))
@@ -56,7 +56,7 @@ def test_turns_of_one_conversation_are_never_parted(home: Home) -> None:
         first, second = chat(text(n)), chat(text(n), LABELS[0], f"{text(n + 500)} more")
         turns += [spoken(n, LABELS[0], prompt=first), spoken(n + 300, LABELS[1], prompt=second)]
     made = gather(home, old, turns, held_out=0.5)
-    assert made["counted"]["train"] == made["counted"]["held_out"] == 20
+    assert made["counted"].train == made["counted"].held_out == 20
     part = {row["messages"][0]["content"]: set[str]() for row in made["rows"]}
     for row in made["rows"]:
         part[row["messages"][0]["content"]].add(row["part"])
@@ -72,13 +72,13 @@ def test_earlier_answers_that_nobody_corrected_are_not_learned_and_examples_are(
         for n in range(1_000, 1_030)
     ]
     made = gather(home, old, [*corrected(2_000, 30), *turns])
-    assert made["counted"]["left_out"] == {feedback_rows.CONTINUED: 30}
+    assert made["counted"].left_out == {feedback_rows.CONTINUED: 30}
     assert not any("Bad" in row["text"] for row in made["rows"])
     examples = [
         spoken(n, f"Better {n}", "correction", prompt=chat("An example?", "So it is.", text(n)))
         for n in range(1_000, 1_030)
     ]
-    assert gather(home, old, examples)["counted"]["left_out"] == {}
+    assert gather(home, old, examples)["counted"].left_out == {}
 
 
 def test_rows_that_judge_or_were_trained_elsewhere(home: Home) -> None:
@@ -92,8 +92,8 @@ def test_rows_that_judge_or_were_trained_elsewhere(home: Home) -> None:
     ]
     turned = [*corrected(1_000, 20), *corrected(3_000, 12), *corrected(4_000, 12)]
     made = gather(home, old, turned, beside=beside, held_out=0.5)
-    assert made["counted"]["left_out"] == {duplicates.HELD_ELSEWHERE: 12}
-    assert made["counted"]["only_train"] == 12
+    assert made["counted"].left_out == {duplicates.HELD_ELSEWHERE: 12}
+    assert made["counted"].only_train == 12
     judging = [row["text"] for row in made["rows"] if row["part"] == "test"]
     assert judging
     assert not any(text(n) in row for n in range(4_000, 4_012) for row in judging)
@@ -108,7 +108,7 @@ def test_rows_that_judged_an_earlier_improvement_are_never_trained_on(home: Home
     rows = first["result"]["fingerprint"]
     beside = [{"why": "judge", "fingerprint": rows, "part": "test", "split": given}]
     again = gather(home, old, [*fresh(60), *fresh(30, 2_000)], beside=beside)
-    assert again["counted"]["left_out"] == {duplicates.HELD_ELSEWHERE: len(judged)}
+    assert again["counted"].left_out == {duplicates.HELD_ELSEWHERE: len(judged)}
     assert not judged & {row["text"] for row in again["rows"]}
 
 
@@ -117,20 +117,20 @@ def test_opposite_words_of_two_sources_and_of_label_and_correction_are_no_rows(h
     deal(home, old, "classification")
     both = [spoken(2_000, LABELS[0]), spoken(2_000, LABELS[1], "correction", person="p-bob")]
     made = gather(home, old, [*fresh(), *both])
-    assert made["counted"]["left_out"] == {feedback_rows.DISAGREE: 1}
+    assert made["counted"].left_out == {feedback_rows.DISAGREE: 1}
     old = answered(home)
     deal(home, old)
     both = [spoken(2_000, "Yes.", "correction"), spoken(2_000, "No!", "correction", source=1, request="x/0")]
     again = [spoken(2_001, "Yes.", "correction"), spoken(2_001, "yes.", "correction", request="x/1")]
     made = gather(home, old, [*corrected(1_000, 30), *both, *again])
-    assert made["counted"]["left_out"] == {duplicates.DISAGREE_ANSWERS: 2, duplicates.REPEATED: 1}
+    assert made["counted"].left_out == {duplicates.DISAGREE_ANSWERS: 2, duplicates.REPEATED: 1}
 
 
 def test_an_invented_label_is_no_class_of_a_model_that_writes(home: Home) -> None:
     old = labelled(home)
     deal(home, old)
     made = gather(home, old, [*fresh(), spoken(2_000, "BANANA")])
-    assert made["counted"]["left_out"] == {feedback_rows.UNKNOWN: 1}
+    assert made["counted"].left_out == {feedback_rows.UNKNOWN: 1}
     assert {row["label"] for row in made["rows"]} == set(LABELS)
 
 
@@ -138,7 +138,7 @@ def test_placeholders_are_counted_and_what_people_wrote_leaves_the_folder(home: 
     old = answered(home)
     deal(home, old)
     made = gather(home, old, [*corrected(1_000, 30), spoken(9, "Write to [EMAIL].", "correction")])
-    assert made["counted"]["redacted"] == 1
+    assert made["counted"].redacted == 1
     assert "1 of those used holds placeholders" in describe_rows(made["counted"])
     assert not list(home.jobs.glob("*/candidates.jsonl"))
 

@@ -13,6 +13,7 @@ from engine.retraining import feedback_rows
 from store.core.home import Home
 from store.retraining import improvement_text
 from store.retraining.config import MAX_JUDGED
+from store.retraining.schemas import GatheredRows, ReusedJudgingRows
 from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make
@@ -53,9 +54,10 @@ def old(home: Home) -> dict[str, Any]:
 def test_they_judge_with_the_new_ones_and_are_counted_each_time(home: Home, old: dict[str, Any]) -> None:
     first = gather(home, old, fresh(1_000))
     second = gather(home, old, fresh(2_000), beside=[earlier(first)])
-    assert "again" not in first["counted"]
-    assert second["counted"]["again"] == {"rows": 12, "times": {"1": 12}, "random": 0, "left_out": {}}
-    assert (second["counted"]["asked"], second["counted"]["held_out"], second["counted"]["train"]) == (
+    assert first["counted"].again is None
+    again = ReusedJudgingRows(rows=12, times={"1": 12}, random=0, left_out={})
+    assert second["counted"].again == again
+    assert (second["counted"].asked, second["counted"].held_out, second["counted"].train) == (
         40,
         12,
         28,
@@ -65,7 +67,7 @@ def test_they_judge_with_the_new_ones_and_are_counted_each_time(home: Home, old:
     own = [judging(second)[row] for row in judging(first)]
     assert {(each["judged_before"], each["drawn_at_random"]) for each in own} == {(1, False)}
     third = gather(home, old, fresh(3_000), beside=[earlier(second), earlier(first)])
-    assert third["counted"]["again"]["times"] == {"1": 12, "2": 12}
+    assert third["counted"].again.times == {"1": 12, "2": 12}
     alone = gather(home, old, fresh(3_000), beside=[earlier(second)])  # the first one's rows were deleted
     assert alone["counted"] == third["counted"]
     assert improvement_text.describe_judging_rows(third["counted"]) == "12 new rows and 24 that judged before"
@@ -79,7 +81,7 @@ def test_those_of_an_improvement_without_an_answer_are_as_good_as_new(
 ) -> None:
     failed = gather(home, old, fresh(1_000))
     made = gather(home, old, fresh(2_000), beside=[earlier(failed, judged=False)])
-    assert made["counted"]["again"]["times"] == {"0": 12}
+    assert made["counted"].again.times == {"0": 12}
     words = improvement_text.describe_judging_rows(made["counted"])
     assert words == "12 new rows and 12 that were put aside earlier and judged nothing"
 
@@ -93,12 +95,13 @@ def test_none_judges_that_a_version_was_trained_on(home: Home, old: dict[str, An
     learned = make(home, rows, "Learned", format="text_label", columns={"text": "text", "label": "label"})
     beside = {"why": "train", "fingerprint": learned["fingerprint"], "part": "all", "split": Split().fields()}
     made = gather(home, old, fresh(2_000), beside=[earlier(first), beside])
-    assert made["counted"]["again"]["left_out"] == {feedback_rows.TRAINED_ON: 4}
+    assert made["counted"].again.left_out == {feedback_rows.TRAINED_ON: 4}
     assert not set(learned_texts) & set(judging(made))
     assert made["result"]["skipped_count"] == 4
     unknown = "sums@3 was imported: nobody knows what it was trained on"
     made = gather(home, old, fresh(2_000), beside=[earlier(first)], in_use_unknown=unknown)
-    assert made["counted"]["again"] == {"rows": 0, "times": {}, "random": 0, "left_out": {unknown: 12}}
+    none = ReusedJudgingRows(rows=0, times={}, random=0, left_out={unknown: 12})
+    assert made["counted"].again == none
     assert improvement_text.describe_judging_rows(made["counted"]) == "12 new rows"
 
 
@@ -106,8 +109,8 @@ def test_a_row_judges_so_often_and_no_more(home: Home, old: dict[str, Any]) -> N
     made = gather(home, old, fresh(1_000))
     for start in range(2_000, 2_000 + 1_000 * MAX_JUDGED, 1_000):
         made = gather(home, old, fresh(start), beside=[earlier(made)])
-    assert made["counted"]["again"]["left_out"] == {feedback_rows.JUDGED_TOO_OFTEN: 12}
-    assert made["counted"]["again"]["rows"] == 12 * (MAX_JUDGED - 1)
+    assert made["counted"].again.left_out == {feedback_rows.JUDGED_TOO_OFTEN: 12}
+    assert made["counted"].again.rows == 12 * (MAX_JUDGED - 1)
 
 
 def test_one_that_may_judge_yet_counts_for_how_often(home: Home, old: dict[str, Any]) -> None:
@@ -117,9 +120,9 @@ def test_one_that_may_judge_yet_counts_for_how_often(home: Home, old: dict[str, 
         before, made = made, gather(home, old, fresh(start), beside=[earlier(made)])
     under_way = earlier(made, judged=False, may_judge=True)
     other = gather(home, old, fresh(9_000), beside=[under_way, earlier(before)])
-    assert other["counted"]["again"]["left_out"] == {feedback_rows.JUDGED_TOO_OFTEN: 12}
+    assert other["counted"].again.left_out == {feedback_rows.JUDGED_TOO_OFTEN: 12}
     ended = gather(home, old, fresh(9_000), beside=[earlier(made, judged=False), earlier(before)])
-    assert ended["counted"]["again"]["left_out"] == {}
+    assert ended["counted"].again.left_out == {}
 
 
 def test_what_somebody_has_answered_otherwise_since_judges_no_more(home: Home, old: dict[str, Any]) -> None:
@@ -130,10 +133,10 @@ def test_what_somebody_has_answered_otherwise_since_judges_no_more(home: Home, o
     number = next(n for n in range(1_000, 1_040) if text(n) in by_question)
     otherwise = LABELS[LABELS.index(by_question[text(number)]) - 1]
     made = gather(home, old, [*fresh(2_000), spoken(number, otherwise)], beside=[earlier(first)])
-    assert made["counted"]["again"]["left_out"] == {feedback_rows.DISPUTED: 1}
+    assert made["counted"].again.left_out == {feedback_rows.DISPUTED: 1}
     both = {"beside": [earlier(made), earlier(first)]}
     third = gather(home, old, fresh(3_000), disputed=made["result"]["disputed"], **both)
-    assert third["counted"]["again"]["left_out"] == {feedback_rows.DISPUTED: 1}
+    assert third["counted"].again.left_out == {feedback_rows.DISPUTED: 1}
     assert third["result"]["disputed"] == made["result"]["disputed"]
     assert not any(text(number) in row for row in judging(third))
     # what judges no more for another reason is looked at all the same: it may be fit to judge again later
@@ -141,7 +144,7 @@ def test_what_somebody_has_answered_otherwise_since_judges_no_more(home: Home, o
     blind = gather(home, old, [*fresh(2_000), spoken(number, otherwise)], beside=[earlier(first)], **unknown)
     assert blind["result"]["disputed"] == made["result"]["disputed"]
     same = gather(home, old, [*fresh(2_000), *fresh(number, 1)], beside=[earlier(first)])
-    assert same["counted"]["again"]["left_out"] == {}
+    assert same["counted"].again.left_out == {}
 
 
 def test_rows_that_fit_the_run_no_more(home: Home, old: dict[str, Any]) -> None:
@@ -150,18 +153,18 @@ def test_rows_that_fit_the_run_no_more(home: Home, old: dict[str, Any]) -> None:
     deal(home, other)
     corrected = [spoken(n, f"Better {n}", "correction") for n in range(2_000, 2_040)]
     made = gather(home, other, corrected, beside=[earlier(first)])
-    assert made["counted"]["again"]["rows"] == 12  # a model that writes may be judged by a label
+    assert made["counted"].again.rows == 12  # a model that writes may be judged by a label
     deal(home, old, "classification")
     without = gather(home, old, fresh(3_000), beside=[earlier(made)])
-    assert set(without["counted"]["again"]["left_out"]) == {"a row without a label"}
+    assert set(without["counted"].again.left_out) == {"a row without a label"}
 
 
 def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) -> None:
     drawn = gather(home, old, fresh(1_000, random=True))
     chosen = gather(home, old, fresh(2_000), beside=[earlier(drawn, random=True)])
-    assert (chosen["counted"]["held_out_random"], chosen["counted"]["again"]["random"]) == (False, 12)
+    assert (chosen["counted"].held_out_random, chosen["counted"].again.random) == (False, 12)
     again = gather(home, old, fresh(3_000, random=True), beside=[earlier(chosen)])
-    assert (again["counted"]["held_out_random"], again["counted"]["again"]["random"]) == (True, 12)
+    assert (again["counted"].held_out_random, again["counted"].again.random) == (True, 12)
     assert not improvement_text.is_all_random(again["counted"])
     assert "12 of the earlier ones were drawn at random" in improvement_text.describe_rows(again["counted"])
     only = gather(home, old, fresh(3_000, random=True), beside=[earlier(drawn, random=True)])
@@ -181,11 +184,10 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
 def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
     new: bool, earlier: int, draw: str, of_earlier: str
 ) -> None:
-    again: Any = {"rows": 24, "times": {"1": 24}, "random": earlier, "left_out": {}}
-    rows: Any = {
-        **{"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": new},
-        **{"only_train": 0, "corrects": 0, "again": again},
-    }
+    rows = GatheredRows(
+        asked=40, train=28, held_out=12, left_out={}, held_out_random=new, only_train=0, corrects=0,
+        again=ReusedJudgingRows(rows=24, times={"1": 24}, random=earlier, left_out={}),
+    )  # fmt: skip
     sentence = improvement_text.describe_rows(rows)
     assert f"12 judge, {draw}" in sentence
     assert of_earlier in sentence

@@ -62,13 +62,13 @@ def test_a_reworded_question_with_the_held_out_answer_is_left_out_and_names_its_
         for n in range(45, 60)
     ]
     made = gather(home, old, [*fresh(), *rewordings])
-    assert made["counted"]["left_out"] == {duplicates.HELD_ANSWER: 15}
-    assert made["counted"]["repeats"] == 15
-    partners = {each["row_id"] for each in made["counted"]["repeating"]}
+    assert made["counted"].left_out == {duplicates.HELD_ANSWER: 15}
+    assert made["counted"].repeats == 15
+    partners = {each.row_id for each in made["counted"].repeating}
     assert partners == set(range(45, 60))
-    assert {each["fingerprint"] for each in made["counted"]["repeating"]} == {old["fingerprint"]}
+    assert {each.fingerprint for each in made["counted"].repeating} == {old["fingerprint"]}
     lines = {each["line"]: each["excerpt"] for each in made["skipped"]}
-    assert all(lines[each["line"]].startswith("Tell me") for each in made["counted"]["repeating"])
+    assert all(lines[each.line].startswith("Tell me") for each in made["counted"].repeating)
 
 
 def test_a_part_of_the_held_out_answer_is_enough(home: Home) -> None:
@@ -77,7 +77,7 @@ def test_a_part_of_the_held_out_answer_is_enough(home: Home) -> None:
         corrected(2_000 + n, f"Something else {n}?", f"{row(n)[1][:90]} and whatever comes.")
         for n in range(50, 55)
     ]
-    assert gather(home, old, [*fresh(), *halves])["counted"]["left_out"] == {duplicates.HELD_ANSWER: 5}
+    assert gather(home, old, [*fresh(), *halves])["counted"].left_out == {duplicates.HELD_ANSWER: 5}
 
 
 def test_a_reworded_question_with_an_answer_of_its_own_is_left_out(home: Home) -> None:
@@ -86,7 +86,7 @@ def test_a_reworded_question_with_an_answer_of_its_own_is_left_out(home: Home) -
         corrected(2_000 + n, f"Hello! {row(n)[0].replace('and what is it', 'tell me about that')}", f"No {n}")
         for n in range(50, 55)
     ]
-    left_out = gather(home, old, [*fresh(), *asked])["counted"]["left_out"]
+    left_out = gather(home, old, [*fresh(), *asked])["counted"].left_out
     assert sum(left_out.values()) == 5
     assert set(left_out) <= {duplicates.HELD_REWORDED, duplicates.HELD_SIMILAR}
 
@@ -100,7 +100,7 @@ def test_short_answers_that_many_rows_have_match_nothing(home: Home) -> None:
         corrected(1_000 + n, f"Can garden tool {n * 37} be lent out for weekend {n}?", common[n % 4])
         for n in range(40)
     ]
-    assert gather(home, old, new)["counted"]["left_out"] == {}
+    assert gather(home, old, new)["counted"].left_out == {}
 
 
 def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:

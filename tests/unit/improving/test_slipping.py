@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,15 +15,22 @@ from bench.truths.models.gates import as_gate_row
 from bench.truths.monitoring import slipped
 from engine.retraining import gate
 from engine.retraining.job import RepeatCounts, bound_learned_rows, bound_missed_repeats
+from store.core.documents import as_json, parse_document
 from store.core.home import Home
 from store.registry import gate_checks
+from store.registry.schemas import CheckReport
 from store.retraining import improvement_text
 from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT
 from store.retraining.improvement_text import describe_leakage
-from store.retraining.schemas import LeakageEstimate
+from store.retraining.schemas import GatheredRows, LeakageEstimate
 from tests.unit.improving.gathered import answered, deal, gather, labelled, spoken
+from tests.unit.store_samples import row_of
 
 MARGIN = 0.02
+GATHERED = {
+    **{"asked": 40, "train": 20, "held_out": 5, "left_out": {}, "held_out_random": False},
+    **{"only_train": 0, "corrects": 0},
+}
 
 
 @pytest.mark.parametrize("missed", [0.01, MAX_LEAKAGE, 0.5, MAX_LEAKAGE_SHORT])
@@ -52,12 +60,19 @@ def test_no_more_rows_were_learned_than_judge_or_than_new_ones_train() -> None:
     )
 
 
-def sure(**more: Any) -> LeakageEstimate:
-    return {"judging": 200, "short": 0, "recognised": 15, "most": 8, "allowed": 5, **more}  # type: ignore[typeddict-item]
+SURE = LeakageEstimate(judging=200, short=0, recognised=15, most=8, allowed=5)
 
 
-def check(unit: str, **more: Any) -> Any:
-    return {"check": "not_worse_than", "unit": unit, "answer": "passed", **more}
+def sure(**changes: Any) -> LeakageEstimate:
+    return replace(SURE, **changes)
+
+
+def gathered(slipping: LeakageEstimate | None, **more: Any) -> GatheredRows:
+    return row_of(GatheredRows, repeats=15, slipping=slipping, left_out={}, **more)
+
+
+def check(unit: str, **more: Any) -> CheckReport:
+    return row_of(CheckReport, check="not_worse_than", unit=unit, answer="passed", **more)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,7 @@ def check(unit: str, **more: Any) -> Any:
 def test_what_may_slip_through_is_said_with_its_effect_or_that_this_has_no_bound(
     slipping: LeakageEstimate | None, sentence: str
 ) -> None:
-    text = describe_leakage({"repeats": 15, "slipping": slipping, "left_out": {}}, check("share"))  # type: ignore[typeddict-item]
+    text = describe_leakage(gathered(slipping), check("share"))
     assert text.startswith("15 new rows repeat a row that judges")
     assert sentence in text
 
@@ -101,15 +116,14 @@ def test_what_may_slip_through_is_said_with_its_effect_or_that_this_has_no_bound
 def test_none_one_and_more_rows_are_said_as_they_are(
     most: int, allowed: int, learned: str, without: str
 ) -> None:
-    rows: Any = {"repeats": 15, "slipping": sure(most=most, allowed=allowed)}
-    text = describe_leakage(rows)
+    text = describe_leakage(gathered(sure(most=most, allowed=allowed)))
     assert learned in text
     assert text.endswith(without)
     assert "without 0" not in text
 
 
 def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
-    rows: Any = {"repeats": 15, "slipping": sure()}
+    rows = gathered(sure())
     for text in (
         describe_leakage(rows),  # not measured yet
         describe_leakage(rows, check("bits per byte")),
@@ -125,12 +139,17 @@ def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
 
 
 def test_where_nobody_looked_nothing_is_said_and_where_nobody_counted_that() -> None:
-    rows: Any = {"left_out": {}}
-    assert describe_leakage(rows) == ""
-    assert describe_leakage({**rows, "repeats": 15, "slipping": sure(judging=0)}) == ""
-    earlier = describe_leakage({**rows, "repeats": 15})
+    assert describe_leakage(row_of(GatheredRows, left_out={})) == ""
+    assert describe_leakage(gathered(sure(judging=0))) == ""
+    earlier = describe_leakage(parse_document(GatheredRows, GATHERED | {"repeats": 15}))
     assert earlier.startswith("15 new rows repeat a row that judges")
     assert earlier.endswith("Gathered before slips were counted: the check does not allow for them.")
+
+
+def test_a_stored_null_says_that_there_is_no_bound() -> None:
+    labels = parse_document(GatheredRows, GATHERED | {"repeats": 15, "slipping": None})
+    assert "has no bound here" in describe_leakage(labels)
+    assert as_json(labels)["slipping"] is None
 
 
 def new_rows(kind: str) -> list[dict[str, Any]]:
@@ -142,17 +161,17 @@ def test_where_answers_are_labels_there_is_no_bound_whatever_the_model(home: Hom
     for task in ("classification", "sft"):
         old = labelled(home)
         deal(home, old, task)
-        assert gather(home, old, new_rows("label"))["counted"]["slipping"] is None
+        assert gather(home, old, new_rows("label"))["counted"].slipping is None
 
 
 def test_short_answers_are_counted_among_those_that_judge(home: Home) -> None:
     old = answered(home)  # of three words each
     deal(home, old)
-    slipping = gather(home, old, new_rows("correction"))["counted"]["slipping"]
-    assert slipping == {"judging": 10, "short": 10, "recognised": 0, "most": 10, "allowed": 4}
+    slipping = gather(home, old, new_rows("correction"))["counted"].slipping
+    assert slipping == LeakageEstimate(judging=10, short=10, recognised=0, most=10, allowed=4)
     again = [spoken(n, "It is so.", "correction") for n in range(50, 54)]  # asks what test rows ask
-    more = gather(home, old, [*new_rows("correction"), *again])["counted"]["slipping"]
-    assert (more["recognised"], more["most"], more["allowed"]) == (4, 10, 10)
+    more = gather(home, old, [*new_rows("correction"), *again])["counted"].slipping
+    assert (more.recognised, more.most, more.allowed) == (4, 10, 10)
 
 
 def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
@@ -169,7 +188,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     rows = (
         {}
         if most is None
-        else {"rows": {"slipping": None if most < 0 else sure(judging=500, most=500, allowed=most)}}
+        else {"rows": gathered(None if most < 0 else sure(judging=500, most=500, allowed=most))}
     )
     improvement: Any = SimpleNamespace(config={"run": "r"}, facts=rows)
     nothing: Any = None
@@ -190,37 +209,36 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     monkeypatch: pytest.MonkeyPatch, most: int | None, answer: str, how: str
 ) -> None:
     made = report(monkeypatch, most)
-    old, new = made["checks"]
-    assert (made["answer"], old["answer"], new["answer"]) == (answer, answer, "passed")
+    old, new = made.checks
+    assert (made.answer, old.answer, new.answer) == (answer, answer, "passed")
     assert improvement_text.classify_outcome(made) == how
     allowed = max(most or 0, 0)
     without = (20 - min(allowed, 25)) / (500 - allowed)
-    assert old.get("lifted", 0.0) == pytest.approx(20 / 500 - without)
-    assert "lifted" not in new
+    assert (old.lifted or 0.0) == pytest.approx(20 / 500 - without)
+    assert new.lifted is None
     slips = "but for repeats that may have slipped into training, which could make this difference"
     sentence = (
         "Without 30 rows whose repeats may have slipped into training the difference could be 0.051 less"
     )
-    assert (slips in made["sentence"]) == improvement_text.can_be_leakage(old) == (most == 30)
-    assert (sentence in old["sentence"]) == (most == 30)
+    assert (slips in made.sentence) == improvement_text.can_be_leakage(old) == (most == 30)
+    assert (sentence in old.sentence) == (most == 30)
 
 
 def test_what_fails_or_can_not_be_told_anyhow_is_no_matter_of_slips(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = report(monkeypatch, 30)["checks"][0]
+    old = report(monkeypatch, 30).checks[0]
     assert improvement_text.can_be_leakage(old)
-    assert not improvement_text.can_be_leakage({**old, "answer": "failed"})
-    assert not improvement_text.can_be_leakage({**old, "value": {**old["value"], "low": -0.1}})
+    assert not improvement_text.can_be_leakage(replace(old, answer="failed"))
+    assert old.value is not None
+    assert not improvement_text.can_be_leakage(replace(old, value=replace(old.value, low=-0.1)))
 
 
 def test_what_is_lifted_by_nobody_knows_how_much_is_a_matter_of_slips(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    old = report(monkeypatch, 30)["checks"][0]
-    del old["lifted"]
+    old = replace(report(monkeypatch, 30).checks[0], lifted=None)
     assert improvement_text.can_be_leakage(old)
-    assert not improvement_text.can_be_leakage(
-        {**old, "check": "human_ratings"}
-    )  # too few raters, as it may be
+    rated = replace(old, check="human_ratings")  # too few raters, as it may be
+    assert not improvement_text.can_be_leakage(rated)
 
 
 FEW = [

@@ -24,13 +24,16 @@ from engine.rating.analysis.judge_correction import (
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError, StateError
 from store.core.monitoring_schemas import RequestJudging
+from store.core.rating_schemas import RoundDetails
 from store.core.schemas import Person
+from store.db.records import to_json
 from store.jobs import job_queue
 from store.monitoring import logged_requests
 from store.monitoring.logged_requests import JudgingWindow
 from tests.unit.judge_server import Answer, completion, judging
+from tests.unit.store_samples import row_of
 
-OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+OWNER = Person(person_id="p-ada", name="Ada", role="admin")
 ASKED = 120
 
 
@@ -87,7 +90,8 @@ def _rate(
     """People rate `count` from the `first` one on, as the desk stores it: whoever judges by the word `good`
     is right. chosen: which requests the round drew from; drawn: how many seconds ago."""
     config = json.dumps({"requests": {"endpoint": monitored.endpoint_id, **chosen}})
-    details = json.dumps({"notices": ["Left out 3 requests: a round asks about it, or has its answer."]})
+    notice = "Left out 3 requests: a round asks about it, or has its answer."
+    details = to_json(row_of(RoundDetails, notices=[notice]))
     with monitored.database.transaction() as tx:
         tx.execute(
             "INSERT INTO rating_round SELECT ?, 'R', '', 'pass_fail', ?, '[]', 'open', NULL, 1, ?,"
@@ -179,7 +183,7 @@ def test_people_correct_the_judge_on_what_their_round_drew_from_alone(monitored:
     window = JudgingWindow.of(job_queue.get_job(monitored.database, later))
     frame = logged_requests.correcting(monitored.database, later, window)
     assert frame is not None
-    assert (frame["round_id"], frame["end"]) == ("early", job_queue.to_utc(monitored.now - half))
+    assert (frame.round_id, frame.end) == ("early", job_queue.to_utc(monitored.now - half))
     answers = logged_requests.answers(monitored.database, later, window)
     assert sum(answer.in_frame for answer in answers if answer.at_random) == pytest.approx(60, abs=2)
     seen = correct_by_version(answers)["intents@3"]

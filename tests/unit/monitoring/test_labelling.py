@@ -182,11 +182,11 @@ def test_every_request_that_is_proposed_has_a_reason() -> None:
     rows = [row(n, WORDS[n], confidence=n / 40, input_distance=(n * 7 % 40) / 40) for n in range(40)]
     listed = build_label_queue(logged(*rows), {}, 40).listed
     assert len(listed) == 40
-    assert all(line["reasons"] and all(line["reasons"]) for line in listed)
-    reasons = {reason for line in listed for reason in line["reasons"]}
+    assert all(line.reasons and all(line.reasons) for line in listed)
+    reasons = {reason for line in listed for reason in line.reasons}
     assert {LESS_SURE, LESS_LIKE, NOTHING_STANDS_OUT} <= reasons
     alike = build_label_queue(logged(row(0, "a text"), row(1, "another one")), {}, 2).listed
-    assert [line["reasons"] for line in alike] == [[NOTHING_STANDS_OUT]] * 2
+    assert [line.reasons for line in alike] == [[NOTHING_STANDS_OUT]] * 2
 
 
 def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:
@@ -196,7 +196,7 @@ def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:
         "2 different requests of 2 can be asked about: 1 had an answer that somebody did not like,"
         " 1 got no label."
     )
-    assert {line["text"] for line in upcoming.listed} == {"a text", "another"}
+    assert {line.text for line in upcoming.listed} == {"a text", "another"}
     assert describe_order(upcoming).startswith("First come those")
     alike = build_label_queue(logged(row(0, "a text"), row(1, "another one")), {}, 2)
     assert "nothing tells them apart yet" in describe_order(alike)

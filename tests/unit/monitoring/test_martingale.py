@@ -79,7 +79,7 @@ def test_a_change_is_found_soon_also_after_many_quiet_values() -> None:
 
 
 def _stream(values: list[float | str]) -> list[RequestValue]:
-    return [{"place": place, "at": 100.0 + place, "value": value} for place, value in enumerate(values)]
+    return [RequestValue(place=place, at=100.0 + place, value=value) for place, value in enumerate(values)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
@@ -94,7 +94,7 @@ def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
         for first in range(0, 200, size):
             cut = advance_test(cut, stream[first : first + size], compute_log_threshold(0.05, 9))
         assert cut == whole
-        assert (whole["reference"], whole["tested"]) == (60, 140)
+        assert (whole.reference, whole.tested) == (60, 140)
 
 
 def test_an_alarm_says_since_when_stays_and_is_begun_anew() -> None:
@@ -102,23 +102,23 @@ def test_an_alarm_says_since_when_stays_and_is_begun_anew() -> None:
     values = np.round(np.concatenate([rng.lognormal(4, 0.4, 500), rng.lognormal(5, 0.4, 200)])).tolist()
     begun = start_test("input_length", np.round(rng.lognormal(4, 0.4, 300)).tolist(), wanted=300)
     state = advance_test(begun, _stream(values), compute_log_threshold(0.05, 9))
-    assert state["alarm_place"] is not None
-    assert 500 <= state["alarm_place"] < 540
-    assert state["lowest_place"] is not None
-    assert abs(state["lowest_place"] - 500) < 25
+    assert state.alarm_place is not None
+    assert 500 <= state.alarm_place < 540
+    assert state.lowest_place is not None
+    assert abs(state.lowest_place - 500) < 25
     later = advance_test(
-        state, [{"place": 900, "at": 1_000.0, "value": 50.0}], compute_log_threshold(0.05, 9)
+        state, [RequestValue(place=900, at=1_000.0, value=50.0)], compute_log_threshold(0.05, 9)
     )
-    assert later["alarm_place"] == state["alarm_place"]
+    assert later.alarm_place == state.alarm_place
     again = restart_test(state, same_reference=True)
-    assert (again["reference"], again["tested"], again["alarm_place"]) == (300, 0, None)
-    assert again["bets"][0]["counts"] == begun["bets"][0]["counts"]  # what came since is no reference
-    assert again["seed"] != state["seed"]
+    assert (again.reference, again.tested, again.alarm_place) == (300, 0, None)
+    assert again.bets[0].counts == begun.bets[0].counts  # what came since is no reference
+    assert again.seed != state.seed
     normal = restart_test(state, same_reference=False)
-    assert normal["reference"] == 0
+    assert normal.reference == 0
     settled = advance_test(normal, _stream(values[500:] * 4), compute_log_threshold(0.05, 9))
-    assert settled["reference"] == 300
-    assert settled["alarm_place"] is None
+    assert settled.reference == 300
+    assert settled.alarm_place is None
 
 
 def test_a_category_finds_a_share_that_moves() -> None:
@@ -132,8 +132,8 @@ def test_a_category_finds_a_share_that_moves() -> None:
         stream,
         compute_log_threshold(0.05, 9),
     )
-    assert state["alarm_place"] is not None
-    assert 300 <= state["alarm_place"] < 400
+    assert state.alarm_place is not None
+    assert 300 <= state.alarm_place < 400
 
 
 @pytest.mark.parametrize(("scale", "values"), [

@@ -19,7 +19,7 @@ from tunebench.cli import cli
 from tunebench.commands import monitoring
 from tunebench.terminal.output import NOT_FOUND
 
-OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+OWNER = Person(person_id="p-ada", name="Ada", role="admin")
 
 
 class StoreClient:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 
@@ -16,13 +15,16 @@ from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.monitoring_schemas import MonitorAlert
 from store.core.schemas import Person
 from store.db.database import Transaction
+from store.db.records import to_json
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts, monitors, traffic
 from store.monitoring.traffic import Window
 from store.people import activity
+from store.serving.schemas import EndpointConfig, EndpointLog
 from tests.unit.monitoring.texts import bank_questions, chat
+from tests.unit.store_samples import row_of
 
-OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+OWNER = Person(person_id="p-ada", name="Ada", role="admin")
 REFERENCE, LENGTH = 100, 120
 
 
@@ -57,7 +59,7 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     write(monitored, bank_questions(rng, LENGTH), first=REFERENCE)
     monitored.catch_up()
     assert monitored.monitor().measured_place == REFERENCE + LENGTH
-    assert {state["tested"] for state in monitored.monitor().states if state["name"] == "input_distance"} == {
+    assert {state.tested for state in monitored.monitor().states if state.name == "input_distance"} == {
         LENGTH
     }
     assert not drift(monitored)
@@ -126,8 +128,8 @@ def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Mo
     assert monitored.monitor().measured_place == seen_to  # left out
     monitored.catch_up()
     assert monitored.monitor().measured_place == seen_to + 30
-    state = next(each for each in monitored.monitor().states if each["name"] == "input_distance")
-    assert (state["reference"], state["tested"], state["alarm_place"]) == (30, 0, None)
+    state = next(each for each in monitored.monitor().states if each.name == "input_distance")
+    assert (state.reference, state.tested, state.alarm_place) == (30, 0, None)
     seen = monitor_alerts.past_alerts(monitored.database, "endpoint-1")[0]
     assert (seen.acknowledged_by_name, seen.note) == ("Ada", "A new campaign")
     with pytest.raises(StateError, match="Ada has acknowledged it already"):
@@ -143,8 +145,8 @@ def test_callers_that_send_bursts_can_be_thinned(monitored: Monitored) -> None:
     # five callers, 120 requests an hour: at most five of each hour count
     write(monitored, bank_questions(np.random.default_rng(6), 150), first=REFERENCE, callers=5, every=30.0)
     monitored.catch_up()
-    state = next(each for each in monitored.monitor().states if each["name"] == "output_length")
-    assert 5 <= state["tested"] <= 15
+    state = next(each for each in monitored.monitor().states if each.name == "output_length")
+    assert 5 <= state.tested <= 15
     assert monitored.monitor().measured_place == REFERENCE + 150
 
 
@@ -160,10 +162,10 @@ def test_requests_without_texts_are_watched_for_what_is_left(monitored: Monitore
     monitored.catch_up()
     monitor = monitored.monitor()
     assert monitor.reference is not None
-    assert "input_distance" not in {state["name"] for state in monitor.states}
-    tested = {state["name"]: state["tested"] for state in monitor.states}
+    assert "input_distance" not in {state.name for state in monitor.states}
+    tested = {state.name: state.tested for state in monitor.states}
     assert tested["input_length"] == tested["output_length"] == tested["confidence"] == REFERENCE
-    assert monitor.reference["values"]["input_distance"]["why"]
+    assert monitor.reference.values["input_distance"].why
 
 
 def test_confidence_rests_on_the_requests_that_have_one(monitored: Monitored) -> None:
@@ -177,8 +179,8 @@ def test_confidence_rests_on_the_requests_that_have_one(monitored: Monitored) ->
         line["mean_logprob"] = None
     append(monitored.log / "requests-000000.jsonl", lines)
     monitored.catch_up()
-    state = next(each for each in monitored.monitor().states if each["name"] == "confidence")
-    assert (state["reference"], state["tested"]) == (REFERENCE // 2, LENGTH)
+    state = next(each for each in monitored.monitor().states if each.name == "confidence")
+    assert (state.reference, state.tested) == (REFERENCE // 2, LENGTH)
 
 
 def test_other_settings_begin_anew_only_where_tests_rest_on_them(monitored: Monitored) -> None:
@@ -190,7 +192,7 @@ def test_other_settings_begin_anew_only_where_tests_rest_on_them(monitored: Moni
     assert monitored.monitor().revision == revision + 1
     assert monitored.monitor().states == []
     monitored.catch_up()
-    assert [state["name"] for state in monitored.monitor().states] == ["output_length"]
+    assert [state.name for state in monitored.monitor().states] == ["output_length"]
 
 
 @pytest.mark.parametrize(("body", "field"), [
@@ -327,7 +329,8 @@ def test_a_stopped_endpoint_keeps_no_file_past_its_days(
 ) -> None:
     begin(monitored)
     if own_days:
-        (monitored.log.parent / "config.json").write_text(json.dumps({"log": {"days": own_days}}))
+        config = row_of(EndpointConfig, log=row_of(EndpointLog, days=own_days))
+        (monitored.log.parent / "config.json").write_text(to_json(config))
     newest = monitored.log / "requests-000000.jsonl"
     os.utime(newest, (monitored.now, monitored.now))
 

@@ -29,7 +29,7 @@ from engine.monitoring.sequential_tests import (
     compute_pace_threshold,
     fit_time_model,
 )
-from store.core.monitoring_schemas import MonitorAlert, PaceTest
+from store.core.monitoring_schemas import MonitorAlert, PaceTest, PaceWatch
 from store.core.schemas import Person
 from store.db.database import utc_now
 from store.db.schema import MIGRATIONS
@@ -37,7 +37,7 @@ from store.monitoring import logged_requests, monitor_alerts, monitors
 from store.monitoring.config import MonitorSettings
 from store.monitoring.logged_requests import RequestSelection
 
-OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+OWNER = Person(person_id="p-ada", name="Ada", role="admin")
 EVERY = 15.0  # seconds
 REFERENCE = 300
 LIMIT = compute_pace_threshold(0.05)
@@ -68,13 +68,13 @@ def test_four_times_slower_is_told_soon_and_since_when(tail: str) -> None:
     seconds = rng.lognormal(0, 0.5, 1_000) if tail == "log-normal" else 1 + rng.pareto(1.5, 1_000)
     seconds[CHANGE:] *= 4
     test = after(answered(seconds))
-    assert test["alarm_at"] is not None
-    assert CHANGE * EVERY < test["alarm_at"] < (CHANGE + 150) * EVERY
+    assert test.alarm_at is not None
+    assert CHANGE * EVERY < test.alarm_at < (CHANGE + 150) * EVERY
     assert abs(find_change_time(test) - CHANGE * EVERY) < 300
     assert compute_slowdown(test) == pytest.approx(4, rel=0.2)
     # figures are of the time since the change alone
-    assert 0 < test["since"]["n"] <= 150
-    assert f"Of the {test['since']['n']} answers since then" in describe_pace_alarm(test, 0.05)
+    assert 0 < test.since.n <= 150
+    assert f"Of the {test.since.n} answers since then" in describe_pace_alarm(test, 0.05)
 
 
 def test_longer_answers_are_no_slower_ones() -> None:
@@ -84,18 +84,18 @@ def test_longer_answers_are_no_slower_ones() -> None:
     seconds = (0.2 + 0.02 * tokens) * rng.lognormal(0, 0.3, len(tokens))
     assert np.median(seconds[CHANGE:]) > 4 * np.median(seconds[:CHANGE])
     test = after(answered(seconds, tokens))
-    assert test["alarm_place"] is None
-    assert test["tested"] > 1_000
+    assert test.alarm_place is None
+    assert test.tested > 1_000
     seconds[CHANGE:] *= 3
-    assert after(answered(seconds, tokens))["alarm_place"] is not None
+    assert after(answered(seconds, tokens)).alarm_place is not None
 
 
 def test_answers_of_lengths_that_the_reference_has_not_are_compared_with_nothing() -> None:
     rng = np.random.default_rng(3)
     tokens = np.where(np.arange(900) < CHANGE, 10, 5_000)
     test = after(answered(rng.lognormal(0, 0.2, 900) * tokens / 10, tokens))
-    assert test["unlike"] == 900 - CHANGE
-    assert test["alarm_place"] is None
+    assert test.unlike == 900 - CHANGE
+    assert test.alarm_place is None
 
 
 def test_a_daily_cycle_and_a_slow_start_raise_nothing() -> None:
@@ -105,8 +105,8 @@ def test_a_daily_cycle_and_a_slow_start_raise_nothing() -> None:
     seconds = level * rng.lognormal(0, 0.5, n)
     seconds[:20] *= 30  # a model that was just loaded
     test = after(answered(seconds))
-    assert test["alarm_place"] is None
-    assert test["usual"] < 1.2
+    assert test.alarm_place is None
+    assert test.usual < 1.2
 
 
 def test_failures_from_half_a_percent_to_five() -> None:
@@ -115,13 +115,13 @@ def test_failures_from_half_a_percent_to_five() -> None:
         rng = np.random.default_rng(seed)
         failed = rng.random(5_000) < np.where(np.arange(5_000) < 2_000, 0.005, 0.05)
         test = after(answered(np.ones(5_000), failed=failed), "failing")
-        assert test["alarm_place"] is None or test["alarm_place"] > 2_000
-        if test["alarm_place"] is not None:
-            at_once.append(test["alarm_place"] < 3_500)
-            share = test["since"]["over"] / test["since"]["n"]
+        assert test.alarm_place is None or test.alarm_place > 2_000
+        if test.alarm_place is not None:
+            at_once.append(test.alarm_place < 3_500)
+            share = test.since.over / test.since.n
             assert 0.02 < share < 0.12  # of the time since the change, not of all requests
         still = rng.random(5_000) < 0.005
-        assert after(answered(np.ones(5_000), failed=still), "failing")["alarm_place"] is None
+        assert after(answered(np.ones(5_000), failed=still), "failing").alarm_place is None
     assert sum(at_once) >= 4
 
 
@@ -135,8 +135,8 @@ def test_a_reference_that_failed_often_is_tested_against_too(
     place = np.arange(2_000)
     failed = rng.random(2_000) < np.where(place < 400, share, np.where(place < CHANGE, 0, later))
     test = after(answered(np.ones(2_000), failed=failed), "failing")
-    assert test["minutes"] > 250
-    assert (test["alarm_place"] is not None) == is_told
+    assert test.minutes > 250
+    assert (test.alarm_place is not None) == is_told
     if is_told:
         assert abs(find_change_time(test) - CHANGE * EVERY) < 600
 
@@ -145,7 +145,7 @@ def test_half_of_the_requests_failing_as_before_is_no_change() -> None:
     alarms = 0
     for seed in range(60):
         failed = np.random.default_rng(seed).random(3_000) < 0.5
-        alarms += after(answered(np.ones(3_000), failed=failed), "failing")["alarm_place"] is not None
+        alarms += after(answered(np.ones(3_000), failed=failed), "failing").alarm_place is not None
     assert alarms <= 3
 
 
@@ -158,18 +158,18 @@ def test_a_wrong_clock_silences_nothing(wrong: str) -> None:
     if not back:
         requests[500] = requests[500]._replace(at=10 * 365 * 86_400.0)
     test = after(requests)
-    assert test["alarm_at"] is not None
-    assert CHANGE * EVERY < test["alarm_at"] + back < (CHANGE + 150) * EVERY
+    assert test.alarm_at is not None
+    assert CHANGE * EVERY < test.alarm_at + back < (CHANGE + 150) * EVERY
     assert abs(find_change_time(test) + back - CHANGE * EVERY) < 300
 
 
 def test_a_clock_that_stands_still_fills_nothing() -> None:
     rng = np.random.default_rng(10)
     requests = answered(rng.lognormal(0, 0.5, 4_000))
-    opened = after([request._replace(at=0.0) for request in requests])["open"]
+    opened = after([request._replace(at=0.0) for request in requests]).open
     assert opened
-    assert sum(opened["bins"].values()) == opened["n"] > 3_000
-    assert len(opened["bins"]) < 300
+    assert sum(opened.bins.values()) == opened.n > 3_000
+    assert len(opened.bins) < 300
 
 
 def test_batches_of_any_size_end_in_the_same_state() -> None:
@@ -186,8 +186,8 @@ def test_the_time_of_a_length_comes_from_the_reference() -> None:
     lengths = np.column_stack([rng.integers(10, 1_000, 300), rng.integers(1, 400, 300)]).astype(float)
     seconds = (0.3 + 0.001 * lengths[:, 0] + 0.02 * lengths[:, 1]) * rng.lognormal(0, 0.05, 300)
     model = fit_time_model(seconds, lengths)
-    assert model["per_prompt"] == pytest.approx(0.001, rel=0.2)
-    assert model["per_completion"] == pytest.approx(0.02, rel=0.05)
+    assert model.per_prompt == pytest.approx(0.001, rel=0.2)
+    assert model.per_completion == pytest.approx(0.02, rel=0.05)
 
 
 # -- through the log, the store and the engine's steps -------------------------------------------------
@@ -229,7 +229,9 @@ def test_slower_answers_raise_an_alert_that_no_limit_was_set_for(monitored: Moni
     write(monitored, CHANGE + 400, 600, seconds=1.6)
     monitored.step(60)
     assert not alerts(monitored)
-    assert monitored.monitor().pace["tests"][0]["usual"] == pytest.approx(1.6, rel=0.1)  # type: ignore[index]
+    pace = monitored.monitor().pace
+    assert pace
+    assert pace.tests[0].usual == pytest.approx(1.6, rel=0.1)
 
 
 def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(monitored: Monitored) -> None:
@@ -259,7 +261,7 @@ def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -
     monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "alpha": 0.04}, OWNER)
     monitored.step(60)
     assert monitored.monitor().pace == before
-    begins: Any = {"place": monitored.monitor().next_place, "tests": []}
+    begins = PaceWatch(place=monitored.monitor().next_place, tests=[])
     with monitored.database.transaction() as tx:
         tx.execute("UPDATE monitor SET pace = NULL")
         tx.execute(dict(MIGRATIONS)["0029 pace start"])
@@ -280,12 +282,12 @@ def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: 
     with monitored.database.transaction() as tx:
         monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
     monitored.step(60)
-    assert monitored.monitor().pace == {"place": 0, "tests": []}
+    assert monitored.monitor().pace == PaceWatch(place=0, tests=[])
     write(monitored, 20, CHANGE - 20)
     monitored.step(60)
     pace = monitored.monitor().pace
     assert pace
-    assert [test["reference"] for test in pace["tests"]] == [100 - WARM_UP] * 2
+    assert [test.reference for test in pace.tests] == [100 - WARM_UP] * 2
     assert describe_pace_reference(pace, REFERENCE).startswith(
         "Times (beside answers of the same length) and"
     )
@@ -299,21 +301,23 @@ def test_a_window_of_too_few_requests_tests_nothing() -> None:
     rng = np.random.default_rng(11)
     requests = answered(rng.lognormal(0, 0.5, 900) * np.where(np.arange(900) < CHANGE, 1, 4))
     test = advance_pace_test(begin_pace_test("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
-    assert (test["reference"], test["minutes"], test["alarm_at"]) == (59, 0, None)
+    assert (test.reference, test.minutes, test.alarm_at) == (59, 0, None)
     assert "if it has 60 requests or more" in describe_pace_reference(
-        {"place": 900, "tests": [test]}, REFERENCE
+        PaceWatch(place=900, tests=[test]), REFERENCE
     )
 
 
 def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
     write(monitored, 0, CHANGE)
     monitored.step()
-    pace: Any = monitored.monitor().pace
-    pace["tests"][0]["open"]["bins"] = [0] * pace["tests"][0]["open"]["n"]
+    pace = monitored.monitor().pace
+    assert pace
+    minute: Any = pace.tests[0].open
+    minute.bins = [0] * minute.n
     with monitored.database.transaction() as tx:
         monitors.save_pace(tx, monitored.endpoint_id, pace)
         tx.execute(dict(MIGRATIONS)["0029 pace start"])
-    pace["tests"][0]["open"]["bins"] = {}
+    minute.bins = {}
     assert monitored.monitor().pace == pace
 
 
@@ -322,7 +326,7 @@ def test_a_test_that_is_broken_stops_no_other(monitored: Monitored) -> None:
     monitored.step()
     pace = monitored.monitor().pace
     assert pace
-    pace["tests"][1]["shares"] = []
+    pace.tests[1].shares = []
     with monitored.database.transaction() as tx:
         monitors.save_pace(tx, monitored.endpoint_id, pace)
     write(monitored, CHANGE, 200, seconds=1.6)

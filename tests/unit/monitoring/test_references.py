@@ -51,11 +51,11 @@ def test_of_a_data_set_what_is_asked_in_held_out_rows_is_the_reference(home: Hom
         "split_column": None,
     }
     facts = learn(home, "dataset", "d", dataset=dataset, split=split)
-    assert facts["rows"] == 100
-    assert facts["source"] == "100 held-out rows of Bank"
-    assert facts["values"]["input_length"]["n"] == 100
-    assert facts["values"]["input_distance"]["n"] == 50  # the other half is what it is measured from
-    assert facts["values"]["output_length"]["why"]  # people's answers are no model's
+    assert facts.rows == 100
+    assert facts.source == "100 held-out rows of Bank"
+    assert facts.values["input_length"].n == 100
+    assert facts.values["input_distance"].n == 50  # the other half is what it is measured from
+    assert facts.values["output_length"].why  # people's answers are no model's
 
 
 def test_of_an_evaluation_its_answers_are_the_reference_too(home: Home) -> None:
@@ -66,9 +66,9 @@ def test_of_an_evaluation_its_answers_are_the_reference_too(home: Home) -> None:
     columns = {"prompt": texts, "prediction": labels, "probability": [0.9] * 90}
     pq.write_table(pa.table(columns), folder / "predictions.parquet")
     facts = learn(home, "evaluation", "job-evaluated")
-    assert facts["values"]["output_label"]["n"] == 45
-    assert set(facts["values"]["output_label"]["names"]) == {"card", "other"}
-    assert facts["values"]["confidence"]["n"] == 90
+    assert facts.values["output_label"].n == 45
+    assert set(facts.values["output_label"].names) == {"card", "other"}
+    assert facts.values["confidence"].n == 90
     (folder / "predictions.parquet").unlink()
     (home.jobs / "watch-evaluation").rename(home.jobs / "before")
     with pytest.raises(DataError, match="gone"):

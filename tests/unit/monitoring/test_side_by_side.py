@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -28,9 +27,12 @@ from engine.monitoring.comparisons import (
 from engine.monitoring.text import describe_deletion, describe_outcome
 from store.core.monitoring_schemas import MonitorAlert, SideBySide
 from store.core.schemas import Person
+from store.db.records import to_json
 from store.monitoring import monitor_alerts, monitors, side_by_side, traffic
+from store.serving.schemas import EndpointConfig
+from tests.unit.store_samples import row_of
 
-OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+OWNER = Person(person_id="p-ada", name="Ada", role="admin")
 
 
 def test_one_answer_a_caller_is_fishers_exact_test() -> None:
@@ -99,7 +101,7 @@ def test_a_group_that_is_worse_off_is_told_and_equal_ones_hardly_ever() -> None:
 def serve(monitored: Monitored, role: str = "candidate", share: float = 0.5) -> None:
     models = [{"name": "intents", "routes": routes(share, role)}]
     path = monitored.home.endpoints / "endpoint-1" / "config.json"
-    path.write_text(json.dumps({"models": models}))
+    path.write_text(to_json(row_of(EndpointConfig, models=models)))
     monitored.now += 61
     monitored.monitoring.step()
 
@@ -145,11 +147,11 @@ def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_s
     assert {(row.label, row.category) for row in behind} == {("no", "should be: yes")}
     (pair,) = pairs(monitored)
     look = pair.looks["labels"]
-    assert look["sure"] is not None
-    assert look["sure"]["verdict"] == "worse"
-    assert look["sure"]["answers"] <= look["answers"] < look["next_look"]
-    assert look["difference"]["high"] is not None
-    assert look["difference"]["high"] <= 0
+    assert look.sure is not None
+    assert look.sure.verdict == "worse"
+    assert look.sure.answers <= look.answers < look.next_look
+    assert look.difference.high is not None
+    assert look.difference.high <= 0
     monitored.next_engine()
     send(monitored, TwoVersions(other_right=0.5), seed=1)
     assert len(alerts(monitored)) == 1  # no second one, and not by another engine either
@@ -160,27 +162,27 @@ def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_s
     assert pairs(monitored)[0].looks == {}
     send(monitored, TwoVersions(), seed=2)  # mended
     assert not alerts(monitored)
-    assert pairs(monitored)[0].looks["labels"]["sure"] is None
+    assert pairs(monitored)[0].looks["labels"].sure is None
 
 
 def test_a_candidate_that_is_better_is_no_alarm(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(live_right=0.5))
     assert not alerts(monitored)
-    sure = pairs(monitored)[0].looks["labels"]["sure"]
+    sure = pairs(monitored)[0].looks["labels"].sure
     assert sure is not None
-    assert sure["verdict"] == "better"
+    assert sure.verdict == "better"
 
 
 def test_answers_that_the_live_version_gave_in_its_place_count_as_failures(monitored: Monitored) -> None:
     begin(monitored)
     send(monitored, TwoVersions(failing=0.4))
     looks = pairs(monitored)[0].looks
-    assert looks["errors"]["sure"] is not None
-    assert looks["errors"]["other"]["share"] == pytest.approx(0.6, abs=0.1)
-    assert looks["errors"]["live"]["share"] == 1
-    assert looks["labels"]["left_out"] > 0  # live answers to callers of the candidate
-    assert looks["labels"]["other"]["callers"] >= 25
+    assert looks["errors"].sure is not None
+    assert looks["errors"].other.share == pytest.approx(0.6, abs=0.1)
+    assert looks["errors"].live.share == 1
+    assert looks["labels"].left_out > 0  # live answers to callers of the candidate
+    assert looks["labels"].other.callers >= 25
     assert "answers given without failing" in alerts(monitored)[0].reason
 
 
@@ -189,9 +191,9 @@ def test_a_shadow_is_compared_on_the_same_requests_and_warns_nobody(monitored: M
     send(monitored, TwoVersions(callers=30, other_right=0.5, shadow=True))
     (pair,) = pairs(monitored)
     look = pair.looks["labels"]
-    assert look["sure"] is not None
-    assert look["sure"]["verdict"] == "worse"
-    assert look["live"]["callers"] == 30
+    assert look.sure is not None
+    assert look.sure.verdict == "worse"
+    assert look.live.callers == 30
     assert not alerts(monitored)
 
 
@@ -201,7 +203,8 @@ def test_another_share_begins_anew_and_what_is_taken_away_ends(monitored: Monito
     assert pairs(monitored)[0].looks
     serve(monitored, share=0.2)
     assert [(pair.share, pair.looks, pair.since) for pair in pairs(monitored)] == [(0.2, {}, None)]
-    (monitored.home.endpoints / "endpoint-1" / "config.json").write_text('{"models": []}')
+    config = to_json(row_of(EndpointConfig, models=[]))
+    (monitored.home.endpoints / "endpoint-1" / "config.json").write_text(config)
     monitored.now += 61
     monitored.monitoring.step()
     assert not pairs(monitored)
@@ -214,7 +217,7 @@ def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> 
         serve(monitored, share=share)
         send(monitored, TwoVersions(callers=60, share=share), seed=step)
         look = pairs(monitored)[0].looks["labels"]
-        numbers.append((look["look"], look["alpha"]))
+        numbers.append((look.look, look.alpha))
     assert all(later[0] > earlier[0] for earlier, later in pairwise(numbers))
     assert all(alpha == pytest.approx(compute_look_alpha(number, 0.05 / 3)) for number, alpha in numbers)
     (pair,) = pairs(monitored)
@@ -222,7 +225,7 @@ def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> 
     assert (
         side_by_side.count_previous_looks(monitored.database, replace(pair, other="intents@9"), "labels") == 0
     )
-    few: Any = {**pair.looks["labels"], "few": True}
+    few = replace(pair.looks["labels"], few=True)
     assert describe_outcome(pair, "labels", few)[1].startswith("Too few callers")
 
 
@@ -240,7 +243,7 @@ def test_labels_of_requests_from_before_and_of_another_model_count_for_nobody(mo
     write(monitored, [line for line in before if line["kind"] != "label"])
     serve(monitored)
     send(monitored, TwoVersions(callers=30, most=5))
-    live = pairs(monitored)[0].looks["labels"]["live"]
+    live = pairs(monitored)[0].looks["labels"].live
     count = side_by_side.count_answers(monitored.database, pairs(monitored)[0], "labels")
     late: list[Any] = [line | {"at": monitored.now} for line in before if line["kind"] == "label"]
     write(monitored, late, "feedback")
@@ -249,7 +252,7 @@ def test_labels_of_requests_from_before_and_of_another_model_count_for_nobody(mo
     write(monitored, asked)
     write(monitored, [line for line in other if line["kind"] == "label"], "feedback")
     (pair,) = pairs(monitored)
-    assert pair.looks["labels"]["live"] == live
+    assert pair.looks["labels"].live == live
     assert {side_by_side.count_answers(monitored.database, pair, kind) for kind in ("labels", "errors")} == {
         count
     }
@@ -267,11 +270,11 @@ def test_whoever_sends_the_labels_the_caller_is_to_whom_it_was_dealt(monitored: 
     write(monitored, [nameless, *(line for line in made if line["kind"] != "label")])
     write(monitored, [line for line in made if line["kind"] == "label"], "feedback")
     look = pairs(monitored)[0].looks["labels"]
-    assert (look["live"]["callers"], look["other"]["callers"], look["sure"]) == (1, 1, None)
+    assert (look.live.callers, look.other.callers, look.sure) == (1, 1, None)
     assert not alerts(monitored)
     seen = side_by_side.count_labelled(monitored.database, pairs(monitored)[0])
     assert seen.without_caller == 1
-    assert look["answers"] <= seen.labelled == seen.answers - 1
+    assert look.answers <= seen.labelled == seen.answers - 1
 
 
 def test_one_failure_in_hundreds_is_none_of_the_callers_that_had_none(monitored: Monitored) -> None:
@@ -289,7 +292,7 @@ def test_one_failure_in_hundreds_is_none_of_the_callers_that_had_none(monitored:
     assert (worst.callers, worst.other) == (1, True)
     assert 0.997 < worst.shares < 1
     assert worst.place / GRID == pytest.approx(worst.shares, abs=1 / GRID)
-    share = pair.looks["errors"]["other"]["share"]
+    share = pair.looks["errors"].other.share
     assert share is not None
     assert share == pytest.approx((worst.shares + 1) / 2)
 
@@ -303,7 +306,7 @@ def test_what_brings_a_look_is_counted_of_what_it_looks_at(monitored: Monitored)
         monitors.forget_before(tx, "endpoint-1", pair.since + timedelta(seconds=40))
     rows = side_by_side.count_callers(monitored.database, pair, "errors")
     count = side_by_side.count_answers(monitored.database, pair, "errors")
-    assert 0 < count == sum(row.answers for row in rows) < pair.looks["errors"]["answers"] + 40
+    assert 0 < count == sum(row.answers for row in rows) < pair.looks["errors"].answers + 40
     assert describe_deletion(pair, 30, pair.since + timedelta(days=29)) == ""
     assert "older failures no longer count" in describe_deletion(pair, 30, pair.since + timedelta(days=31))
 
@@ -313,14 +316,14 @@ def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Mo
     send(monitored, TwoVersions(live_right=0.4, other_right=0.99, most=10))
     (pair,) = pairs(monitored)
     first = pair.looks["labels"]
-    assert first["sure"] is not None
-    assert first["sure"]["verdict"] == "better"
+    assert first.sure is not None
+    assert first.sure.verdict == "better"
     assert not alerts(monitored)
-    unsure = {**first, "p": 0.5}
-    assert describe_outcome(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
+    unsure = replace(first, p=0.5)
+    assert describe_outcome(pair, "labels", unsure)[0] == "No longer sure"
     send(monitored, TwoVersions(callers=300, live_right=0.95, other_right=0.1, most=10), seed=1)
-    now = pairs(monitored)[0].looks["labels"]["sure"]
+    now = pairs(monitored)[0].looks["labels"].sure
     assert now is not None
-    assert now["verdict"] == "worse"
-    assert now["answers"] > first["sure"]["answers"]
+    assert now.verdict == "worse"
+    assert now.answers > first.sure.answers
     assert [alert.subject for alert in alerts(monitored)] == ["candidate"]

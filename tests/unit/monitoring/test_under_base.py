@@ -12,7 +12,7 @@ import pytest
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from engine.monitoring import base_model_losses, watch_job
-from engine.monitoring.drift import advance_test, start_test
+from engine.monitoring.drift import RequestValue, advance_test, start_test
 from engine.monitoring.measured_requests import (
     ANSWER_IS_LABEL,
     NO_CHAT,
@@ -33,6 +33,7 @@ from store.monitoring.config import EXPENSIVE, WATCHED_NAMES, MonitorSettings
 from store.monitoring.traffic import format_category_name
 from tests.unit.monitoring.test_monitoring import OWNER
 from tests.unit.monitoring.texts import bank_questions
+from tests.unit.store_samples import row_of
 
 
 class StubBases:
@@ -84,11 +85,11 @@ def test_answers_are_drawn_by_their_place_and_the_others_counted() -> None:
     rows = [*answers("a@1", 30), *answers("a@2", 10, 30), *answers("b", 25, 40), *answers("c", 5, 65)]
     rows += [*answers("d", 3, 70), ServedAnswer(80, "a@1", None, ANSWER_IS_LABEL)]
     measured = measure_answers(rows, bases, models, most=20)
-    assert measured.look["measured"] == sum(value is not None for value in measured.nats) == 20
-    assert measured.look["left_out"] == 45
-    assert measured.look["reasons"] == {TOO_MANY_BASES: 5, "nobody knows": 3, ANSWER_IS_LABEL: 1}
+    assert measured.look.measured == sum(value is not None for value in measured.nats) == 20
+    assert measured.look.left_out == 45
+    assert measured.look.reasons == {TOO_MANY_BASES: 5, "nobody knows": 3, ANSWER_IS_LABEL: 1}
     assert [key for key, _ in models.asked] == ["a", "b"]  # a base once, the one of most answers first
-    assert measured.look["seconds"] == 0.5
+    assert measured.look.seconds == 0.5
     assert measure_answers(rows[::-1], bases, StubBases(), most=20).nats == measured.nats[::-1]
     assert "20 answers measured; 45 not drawn" in describe_look(measured.look)
     assert "nobody knows (3)" in describe_look(measured.look)
@@ -100,7 +101,7 @@ def test_a_base_that_is_not_there_is_a_reason_and_no_value() -> None:
     bases = {"gone": base("gone"), "broken": base("broken")}
     measured = measure_answers([*answers("gone", 3), *answers("broken", 2, 3)], bases, StubBases())
     assert measured.nats == [None] * 5
-    assert measured.look["reasons"] == {"The base is gone.": 3, "It can't be loaded.": 2}
+    assert measured.look.reasons == {"The base is gone.": 3, "It can't be loaded.": 2}
     assert "The base is gone. To try again" in measured.why
 
 
@@ -121,9 +122,9 @@ def test_what_the_log_has_of_each_answer() -> None:
 
 def test_an_alarm_says_which_way_answers_went() -> None:
     state = start_test(EXPENSIVE, [2.0] * 60, wanted=60)
-    values = [{"place": place, "at": float(place), "value": 4.0} for place in range(60)]
-    after = advance_test(state, values, 5.0)  # type: ignore[arg-type]
-    reason = describe_alarm(after, 5.0, 0.05, 10, [each["value"] for each in values], format_category_name)
+    values = [row_of(RequestValue, place=place, at=float(place), value=4.0) for place in range(60)]
+    after = advance_test(state, values, 5.0)
+    reason = describe_alarm(after, 5.0, 0.05, 10, [each.value for each in values], format_category_name)
     assert (
         "Answers are less likely to the base model than before: perplexity 7.39 in the reference, 54.6"
         in reason
@@ -146,7 +147,7 @@ def test_it_is_watched_against_the_first_answers(
         monitored.catch_up()
     monitor = monitored.monitor()
     assert monitor.base_look is not None
-    assert monitor.base_look["measured"] == 120
+    assert monitor.base_look.measured == 120
     nats = monitored.database.query("SELECT output_perplexity AS nats FROM request_signal")[
         "nats"
     ].to_pylist()
@@ -163,9 +164,9 @@ def test_without_the_base_it_is_skipped_with_a_sentence(monitored: Monitored) ->
     append(monitored.log / "requests-000000.jsonl", request_lines(texts, texts, Traffic(failing=0), rng))
     monitored.catch_up()
     monitor = monitored.monitor()
-    assert [state["name"] for state in monitor.states] == ["output_length"]
+    assert [state.name for state in monitor.states] == ["output_length"]
     assert monitor.reference is not None
-    assert "no folder of the registered model intents@3" in monitor.reference["values"][EXPENSIVE]["why"]
+    assert "no folder of the registered model intents@3" in monitor.reference.values[EXPENSIVE].why
     assert monitor.measured_place == 90
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -186,4 +187,4 @@ def test_secrets_are_long_never_read_and_an_admins_alone(monitored: Monitored) -
     with pytest.raises(QueryError), monitored.database.stream("SELECT * FROM webhook_secret"):
         pass
     with pytest.raises(ForbiddenError):
-        monitored.commands.table()["set_webhook"]({}, {**OWNER, "role": "rater"})
+        monitored.commands.table()["set_webhook"]({}, replace(OWNER, role="rater"))

@@ -41,10 +41,10 @@ def test_three_days_differ_at_the_level_of_all_windows_of_a_month_and_all_column
 
     def day(number: int, mean: int) -> DayFigures:
         sums, squares = ([1000 * value, *[0] * (columns - 1)] for value in (mean, mean * mean))
-        return {"day": number, "place": number, "n": 1000, "sums": sums, "squares": squares}
+        return DayFigures(day=number, place=number, n=1000, sums=sums, squares=squares)
 
     week, recent = [day(number, 10) for number in range(7)], [day(7 + more, 11 + more) for more in range(3)]
-    test: DayTest = {"first_day": 0, "open": None, "reference": week, "recent": recent}
+    test = DayTest(first_day=0, open=None, reference=week, recent=recent)
     two_sided = 2 * stats.t.sf(2 / math.sqrt(1 / 3), 2)
     alpha = two_sided * columns * 30 * 5  # windows of 3 to 7 days, of each day of a month
     assert drift.find_changed_day(test, 1.01 * alpha) == recent[0]
@@ -71,12 +71,10 @@ def watched(by_days: bool = True) -> WatchedState:
 
 def test_a_daily_cycle_is_evidence_that_is_held_back_and_says_what_it_waits_for() -> None:
     quiet = day_by_day([1.0] * 20)
-    assert (
-        advance_test(watched(by_days=False), quiet, LIMIT)["alarm_place"] is not None
-    )  # each night and noon
+    assert advance_test(watched(by_days=False), quiet, LIMIT).alarm_place is not None  # each night and noon
     early, late = (advance_test(watched(), quiet[: 40 * days], LIMIT, 0.05 / 9) for days in (3, 20))
-    assert early["largest"] > LIMIT
-    assert early["alarm_place"] is late["alarm_place"] is None
+    assert early.largest > LIMIT
+    assert early.alarm_place is late.alarm_place is None
     for state, words in (
         (early, "9 whole days more are needed"),
         (late, "don't differ from the same weekdays"),
@@ -90,13 +88,13 @@ def test_a_daily_cycle_is_evidence_that_is_held_back_and_says_what_it_waits_for(
 
 def test_a_change_raises_the_alarm_after_whole_days_and_says_since_when() -> None:
     state = advance_test(watched(), day_by_day([1.0] * 12 + [2.0] * 7), LIMIT, 0.05 / 9)
-    assert state["alarm_at"] is not None
-    assert 14 <= state["alarm_at"] / drift.DAY <= 19
-    assert state["lowest_at"] is not None
-    assert 10 <= state["lowest_at"] / drift.DAY <= 13
+    assert state.alarm_at is not None
+    assert 14 <= state.alarm_at / drift.DAY <= 19
+    assert state.lowest_at is not None
+    assert 10 <= state.lowest_at / drift.DAY <= 13
     again = restart_test(state, same_reference=True)
-    assert (len(again["days"]["reference"]), again["days"]["recent"]) == (7, [])
-    assert restart_test(state, same_reference=False)["days"]["reference"] == []
+    assert (len(again.days.reference), again.days.recent) == (7, [])
+    assert restart_test(state, same_reference=False).days.reference == []
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
@@ -106,7 +104,7 @@ def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
     for first in range(0, len(stream), size):
         cut = advance_test(cut, stream[first : first + size], LIMIT)
     assert cut == whole
-    assert whole["alarm_place"] is not None
+    assert whole.alarm_place is not None
 
 
 def test_days_without_values_and_values_of_days_before_are_left_out() -> None:
@@ -114,7 +112,7 @@ def test_days_without_values_and_values_of_days_before_are_left_out() -> None:
     for day in (0, 1, 1, 3):
         drift.add_to_day(test, day * 86_400.0, day, [5])
     drift.add_to_day(test, 86_400.0, 9, [5])  # of a day that has ended
-    assert [(each["day"], each["n"]) for each in test["reference"]] == [(1, 2)]
+    assert [(each.day, each.n) for each in test.reference] == [(1, 2)]
     assert drift.count_missing_days(test) == 9
     assert drift.find_changed_day(test, 0.05) is None
 
@@ -140,4 +138,4 @@ def test_few_odd_and_equal_values_have_a_line_that_can_be_read(values: list[Any]
         sentence = f"{line.evidence} {line.strongest} {line.note} {summarize_status([line], 0, len(values))}"
         assert "nan" not in sentence.lower()
         assert line.tested + line.reference >= 0
-        assert state["alarm_place"] is None
+        assert state.alarm_place is None

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from tests.unit.judge_server import completion, judging
 from tests.unit.people_samples import Company
 from tests.unit.serving.served_endpoint import backend
 
-MEMBER: Person = {"person_id": "p-mia", "name": "Mia", "role": "member"}
+MEMBER = Person(person_id="p-mia", name="Mia", role="member")
 PUBLIC_ADDRESS, LINK_LOCAL, PRIVATE = "93.184.216.34", "169.254.169.254", "10.1.2.3"
 BY_NAME = "https://model.example/v1"
 LOOPBACK = ("127.0.0.0/8",)
@@ -132,7 +133,7 @@ def test_an_endpoint_of_before_says_which_command_to_run(company: Company) -> No
     name, body, _ = bodies(f"https://{PRIVATE}/v1")[4]
     company(name, **body)
     row = endpoints.get(company.database, "e")
-    assert build_gateway_config(company.database, company.home, row)["networks"] == ["10.0.0.0/8"]
+    assert build_gateway_config(company.database, company.home, row).networks == ["10.0.0.0/8"]
     company("refuse_network", network="10.0.0.0/8")
     with pytest.raises(ConfigError, match="private network") as refused:
         build_gateway_config(company.database, company.home, row)
@@ -262,7 +263,7 @@ def test_a_model_on_this_machine_is_reached(tmp_path: Path, reach: Any, host: st
 
 
 def test_a_route_that_is_allowed_later_is_taken_and_one_taken_back_is_not(tmp_path: Path) -> None:
-    remote: Any = backend("r") | {"engine": "remote", "url": f"https://{PRIVATE}/v1"}
+    remote = replace(backend("r"), engine="remote", url=f"https://{PRIVATE}/v1")
     own = Backend(remote, tmp_path, "", AddressPolicy(), 8, ())
     own._take_remote()
     assert own.phase == "failed"
@@ -277,7 +278,7 @@ def test_a_route_that_is_allowed_later_is_taken_and_one_taken_back_is_not(tmp_pa
 def test_an_unreachable_route_that_is_taken_back_is_probed_no_more(
     tmp_path: Path, tried: list[str], under_way: bool
 ) -> None:
-    remote: Any = backend("r") | {"engine": "remote", "url": f"https://{PRIVATE}/v1"}
+    remote = replace(backend("r"), engine="remote", url=f"https://{PRIVATE}/v1")
     own = Backend(remote, tmp_path, "", AddressPolicy((parse_network("10.1.0.0/16"),)), 8, ())
 
     async def taken_back() -> None:
@@ -286,12 +287,12 @@ def test_an_unreachable_route_that_is_taken_back_is_probed_no_more(
         second = asyncio.create_task(own._look_at_address())
         if not under_way:
             await second
-            assert own.state()["unreachable_since"] is not None
+            assert own.state().unreachable_since is not None
         await asyncio.sleep(0)
         own.set_policy(AddressPolicy())
         await second
 
     asyncio.run(taken_back())
     assert tried
-    assert (own.phase, own.client, own.state()["unreachable_since"]) == ("failed", None, None)
+    assert (own.phase, own.client, own.state().unreachable_since) == ("failed", None, None)
     assert "tunebench team allow-network" in own.why_not

@@ -173,7 +173,7 @@ def test_a_new_password_by_link_says_before_and_after_what_it_ends(
 ) -> None:
     member = company.join("member")
     company("make_token", by=member["person"], name="nightly")
-    secret = company("reset_password", person=member["person"]["person_id"])["secret"]
+    secret = company("reset_password", person=member["person"].person_id)["secret"]
     page = screens.browser().get("/invitation", params={"code": secret}).text
     assert "all open sessions and all API tokens" in page
     form = {"code": secret, "password": "a newer sentence"}
@@ -189,7 +189,7 @@ def test_an_ipv4_address_is_listed_as_one_however_it_came(screens: Screens, comp
     for peer in ("::ffff:192.0.2.7", "2001:db8::7"):
         browser = TestClient(screens.app, base_url=ADDRESS, follow_redirects=False, client=(peer, 1))
         assert browser.post("/sign-in", data=body, headers=OURS).status_code == 303
-    listed = {session.address for session in company.people.team()["sessions"]}
+    listed = {session.address for session in company.people.team().sessions}
     assert {"192.0.2.7", "2001:db8::7"} <= listed
 
 
@@ -345,7 +345,7 @@ def test_a_session_that_an_admin_ended_is_out_within_two_seconds(screens: Screen
     member = company.join("member")
     browser, files = screens.browser(member["session"]), screens.browser(member["session"])
     assert browser.get("/").status_code == 200
-    company("end_sessions", person=member["person"]["person_id"])
+    company("end_sessions", person=member["person"].person_id)
     assert files.get("/static/a.js").status_code == 200
     screens.now += CACHE_SECONDS + 0.1
     assert files.get("/static/a.js").status_code == 401

@@ -21,9 +21,9 @@ from store.http.server import Handlers, build_app
 from store.training.train_config import BUNDLED_MODEL
 from tests.unit.people_samples import SCREENS, TOKEN, Company
 
-VIEWER: Person = {"person_id": "p-vic", "name": "Vic", "role": "viewer"}
-MEMBER: Person = {"person_id": "p-mia", "name": "Mia", "role": "member"}
-ADMIN: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+VIEWER = Person(person_id="p-vic", name="Vic", role="viewer")
+MEMBER: Person = Person(person_id="p-mia", name="Mia", role="member")
+ADMIN: Person = Person(person_id="p-ada", name="Ada", role="admin")
 PATHS = ["/srv/evil", "~/evil", "./evil", "../evil", "a/../../evil", "a/b/c", "\\\\host\\evil", "..", "docs"]
 
 
@@ -191,7 +191,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("name", "body", "field"), ASKED)
-@pytest.mark.parametrize("person", [VIEWER, MEMBER, ADMIN], ids=lambda person: str(person["role"]))
+@pytest.mark.parametrize("person", [VIEWER, MEMBER, ADMIN], ids=lambda person: person.role)
 def test_a_path_is_walled_in_every_ask(
     company: Company, name: str, body: dict[str, Any], field: str, person: Person
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from engine.server.login import TRIES_OF_ACCOUNT
 from engine.server.people_commands import MAX_TOKENS, TRIES_OF_CURRENT
+from store.core.documents import parse_document
 from store.core.errors import (
     BusyError,
     ConfigError,
@@ -26,33 +27,33 @@ def is_in(company: Company, session: str) -> bool:
 def test_another_role_counts_from_a_new_session_on(company: Company) -> None:
     company.join("admin")
     member = company.join("member")
-    company("set_role", person=member["person"]["person_id"], role="viewer")
+    company("set_role", person=member["person"].person_id, role="viewer")
     assert not is_in(company, member["session"])
-    assert company.sign_in("member@example.org")["person"]["role"] == "viewer"
+    assert company.sign_in("member@example.org")["person"].role == "viewer"
     kept = company.sign_in("member@example.org")
-    company("set_role", person=member["person"]["person_id"], role="viewer")  # the same: nothing ends
+    company("set_role", person=member["person"].person_id, role="viewer")  # the same: nothing ends
     assert is_in(company, kept["session"])
 
 
 def test_the_last_admin_stays_one(company: Company) -> None:
     first, second = company.join("admin", "a@example.org"), company.join("admin", "b@example.org")
-    company("set_role", by=first["person"], person=second["person"]["person_id"], role="member")
-    person_id = first["person"]["person_id"]
+    company("set_role", by=first["person"], person=second["person"].person_id, role="member")
+    person_id = first["person"].person_id
     for command, body in (("set_role", {"role": "member"}), ("set_active", {"active": False})):
         with pytest.raises(StateError, match="the last admin"):
             company(command, person=person_id, **body)
-    company("set_role", person=second["person"]["person_id"], role="admin")
-    company("set_active", person=second["person"]["person_id"], active=False)
+    company("set_role", person=second["person"].person_id, role="admin")
+    company("set_active", person=second["person"].person_id, active=False)
     with pytest.raises(StateError, match="the last admin"):  # one who may not sign in is none
         company("set_role", person=person_id, role="viewer")
-    company("set_role", person=second["person"]["person_id"], role="viewer")  # who is off may change
+    company("set_role", person=second["person"].person_id, role="viewer")  # who is off may change
     assert is_in(company, first["session"])
 
 
 def test_who_is_switched_off_is_out_at_once_and_so_is_what_they_made(company: Company) -> None:
     company.join("admin")
     other = company.join("admin", "other@example.org")
-    person_id = other["person"]["person_id"]
+    person_id = other["person"].person_id
     token = company("make_token", by=other["person"], name="t")["token"]
     invitation = company("invite", by=other["person"], role="admin")
     reset = company("reset_password", person=person_id)
@@ -78,7 +79,7 @@ def test_what_is_left_of_somebody_who_is_switched_off_lets_nobody_in(company: Co
     member = company.join("member")
     token = company("make_token", by=member["person"], name="t")["token"]
     with company.database.transaction() as tx:
-        accounts.set_active(tx, member["person"]["person_id"], False)
+        accounts.set_active(tx, member["person"].person_id, False)
     assert not is_in(company, member["session"])
     assert company.engine(bearer=token).get("/me").status_code == 401
 
@@ -87,7 +88,7 @@ def test_a_demoted_admins_invitations_are_gone(company: Company) -> None:
     company.join("admin")
     other = company.join("admin", "other@example.org")
     secret = company("invite", by=other["person"], role="admin")["secret"]
-    company("set_role", person=other["person"]["person_id"], role="member")
+    company("set_role", person=other["person"].person_id, role="member")
     with pytest.raises(NotFoundError):
         company.door("invitation", {"secret": secret})
 
@@ -165,11 +166,11 @@ def test_the_owner_has_a_name_without_an_account(company: Company) -> None:
 def test_people_end_their_own_sessions_and_admins_anybodys(company: Company) -> None:
     member, viewer, admin = company.join("member"), company.join("viewer"), company.join("admin")
     with pytest.raises(NotFoundError):
-        company("end_session", by=viewer["person"], session=member["person"]["session_id"])
+        company("end_session", by=viewer["person"], session=member["person"].session_id)
     assert is_in(company, member["session"])
-    company("end_session", by=admin["person"], session=member["person"]["session_id"])
+    company("end_session", by=admin["person"], session=member["person"].session_id)
     assert not is_in(company, member["session"])
-    company("end_sessions", by=admin["person"], person=viewer["person"]["person_id"])
+    company("end_sessions", by=admin["person"], person=viewer["person"].person_id)
     assert not is_in(company, viewer["session"])
 
 
@@ -186,8 +187,7 @@ def test_sessions_are_listed_with_the_one_that_asks(company: Company) -> None:
 def token_person(company: Company, token: str) -> Person:
     answer = company.engine(bearer=token).get("/me")
     assert answer.status_code == 200
-    person: Person = answer.json()
-    return person
+    return parse_document(Person, answer.json())
 
 
 def test_a_token_acts_for_its_person_until_it_is_revoked(company: Company) -> None:
@@ -195,7 +195,7 @@ def test_a_token_acts_for_its_person_until_it_is_revoked(company: Company) -> No
     member = company.join("member")
     made = company("make_token", by=member["person"], name="nightly import")
     assert made["token"].startswith("tb_")
-    assert token_person(company, made["token"])["name"] == "Member"
+    assert token_person(company, made["token"]).name == "Member"
     account = company.engine(member["session"]).get("/account").json()
     assert [(token["name"], token["used_at"]) for token in account["tokens"]] == [
         ("nightly import", company.now)
@@ -205,8 +205,8 @@ def test_a_token_acts_for_its_person_until_it_is_revoked(company: Company) -> No
     viewer = company.join("viewer")["person"]
     with pytest.raises(NotFoundError):
         company("revoke_token", by=viewer, token=made["token_id"])
-    company("set_role", person=member["person"]["person_id"], role="viewer")
-    assert token_person(company, made["token"])["role"] == "viewer"
+    company("set_role", person=member["person"].person_id, role="viewer")
+    assert token_person(company, made["token"]).role == "viewer"
     company("revoke_token", by=member["person"], token=made["token_id"])
     answer = company.engine(bearer=made["token"]).get("/me")
     assert (answer.status_code, answer.json()["error"]) == (401, SignedOutError.__name__)
@@ -241,11 +241,11 @@ def test_the_team_shows_who_was_seen_when_and_no_secret(company: Company) -> Non
     company.now += 3600
     company.sign_in("member@example.org")
     team = company.people.team()
-    [member] = team["members"]
+    [member] = team.members
     assert (member.name, member.email, member.has_password) == ("Member", "member@example.org", True)
     assert member.seen_at == company.now
-    [invitation] = team["invitations"]
+    [invitation] = team.invitations
     assert (invitation.email, invitation.role) == ("v@example.org", "viewer")
-    assert invitation.made_by == company.people.identity.owner["name"]
+    assert invitation.made_by == company.people.identity.owner.name
     assert "argon2" not in str(team)
     assert "secret" not in str(team)

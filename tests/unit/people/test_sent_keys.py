@@ -15,7 +15,7 @@ from store.evaluation import evaluation_pairs
 from store.jobs import job_queue
 from tests.unit.people_samples import Company
 
-MEMBER: Person = {"person_id": "p-mia", "name": "Mia", "role": "member"}
+MEMBER = Person(person_id="p-mia", name="Mia", role="member")
 EVIL = "https://evil.example/v1"
 
 
@@ -47,7 +47,7 @@ def test_a_member_sends_no_key_to_a_new_address(company: Company, keys: dict[str
 
 def test_a_file_is_sent_by_the_owner_of_the_machine_alone(company: Company) -> None:
     """An admin may be on another machine, and reads none of this one's files."""
-    admin: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+    admin = Person(person_id="p-ada", name="Ada", role="admin")
     for name, body in _bodies(_judge(key_file="/etc/own.key")):
         with pytest.raises(ForbiddenError, match="the machine's owner"):
             company(name, by=admin, **body)

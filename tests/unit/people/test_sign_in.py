@@ -32,11 +32,11 @@ def test_an_invitation_makes_one_account_with_its_role(company: Company) -> None
     assert (offer["role"], offer["email"], offer["name"]) == ("rater", None, None)
     body = {"secret": secret, "email": "Rita@Example.org", "name": "Rita", "password": PASSWORD}
     signed_in = company.door("accept", body)
-    assert signed_in["person"]["role"] == "rater"
+    assert signed_in["person"].role == "rater"
     assert is_in(company, signed_in["session"])
     with pytest.raises(NotFoundError, match="used already"):
         company.door("accept", body | {"email": "other@example.org"})
-    assert company.sign_in("rita@example.org")["person"]["name"] == "Rita"
+    assert company.sign_in("rita@example.org")["person"].name == "Rita"
 
 
 def test_an_invitation_that_two_use_at_once_makes_one_account(
@@ -55,7 +55,7 @@ def test_an_invitation_that_two_use_at_once_makes_one_account(
     monkeypatch.setattr(passwords, "hash", hash_while_the_first_comes_in)
     with pytest.raises(NotFoundError, match="used already"):
         company.door("accept", body | {"email": "second@example.org"})
-    assert [member.email for member in company.people.team()["members"]] == ["first@example.org"]
+    assert [member.email for member in company.people.team().members] == ["first@example.org"]
 
 
 def test_an_invitation_that_failed_can_be_used_again(company: Company) -> None:
@@ -100,7 +100,7 @@ def test_an_invitation_expires_and_can_be_taken_back(company: Company) -> None:
         body = {"secret": made["secret"], "email": "a@b.c", "name": "A", "password": PASSWORD}
         with pytest.raises(StateError, match="expired"):
             company.door(name, body if name == "accept" else {"secret": made["secret"]})
-    assert company.people.team()["invitations"] == []
+    assert company.people.team().invitations == []
 
 
 def test_nothing_that_opens_anything_is_in_the_store(company: Company) -> None:
@@ -117,7 +117,7 @@ def test_nothing_that_opens_anything_is_in_the_store(company: Company) -> None:
 def test_a_wrong_password_and_an_unknown_address_are_told_the_same(company: Company) -> None:
     company.join("member")
     off = company.join("viewer")
-    company("set_active", person=off["person"]["person_id"], active=False)
+    company("set_active", person=off["person"].person_id, active=False)
     refusals = set()
     for email in ("member@example.org", "nobody@example.org", "viewer@example.org"):
         password = PASSWORD if email.startswith("viewer") else "another sentence"
@@ -267,7 +267,7 @@ def test_a_session_ends_at_once_wherever_it_was_kept(company: Company) -> None:
     elsewhere = company.sign_in("member@example.org")
     engine = company.engine(elsewhere["session"])
     assert engine.get("/me").status_code == 200
-    company("end_session", by=member["person"], session=elsewhere["person"]["session_id"])
+    company("end_session", by=member["person"], session=elsewhere["person"].session_id)
     assert engine.get("/me").status_code == 401
     assert engine.get("/me").json()["error"] == "SignedOutError"
     company.door("sign_out", {"session": member["session"]})
@@ -295,7 +295,7 @@ def test_a_session_is_looked_up_in_the_store_once_a_minute(company: Company) -> 
 
 def test_a_new_password_by_link_keeps_the_account_and_ends_its_sessions(company: Company) -> None:
     member = company.join("member")
-    person_id = member["person"]["person_id"]
+    person_id = member["person"].person_id
     first = company("reset_password", person=person_id)["secret"]
     secret = company("reset_password", person=person_id)["secret"]
     with pytest.raises(NotFoundError):  # the second took the first one's place
@@ -306,7 +306,7 @@ def test_a_new_password_by_link_keeps_the_account_and_ends_its_sessions(company:
     script = company.engine(bearer=tokens[0])
     assert script.get("/me").status_code == 200
     again = company.door("accept", {"secret": secret, "password": "a newer sentence"})
-    assert again["person"]["person_id"] == person_id
+    assert again["person"].person_id == person_id
     assert again["ended_tokens"] == 2
     assert script.get("/me").status_code == 401  # the one that was in memory, too
     assert company.engine(bearer=tokens[1]).get("/me").status_code == 401
@@ -334,14 +334,14 @@ def test_a_verified_address_needs_an_account_or_an_invitation(company: Company) 
         company.door("verified_sign_in", {"email": "new@example.org"})
     company.invite("rater", email="New@example.org")
     came = company.door("verified_sign_in", {"email": "NEW@example.org", "name": "Nell"})
-    assert (came["person"]["name"], came["person"]["role"]) == ("Nell", "rater")
-    assert company.people.team()["invitations"] == []
+    assert (came["person"].name, came["person"].role) == ("Nell", "rater")
+    assert company.people.team().invitations == []
     again = company.door("verified_sign_in", {"email": "new@example.org", "name": "Other"})
-    assert again["person"]["person_id"] == came["person"]["person_id"]
-    assert again["person"]["name"] == "Nell"
+    assert again["person"].person_id == came["person"].person_id
+    assert again["person"].name == "Nell"
     with pytest.raises(SignedOutError):  # there is no password
         company.sign_in("new@example.org", "")
-    company("set_active", person=came["person"]["person_id"], active=False)
+    company("set_active", person=came["person"].person_id, active=False)
     assert not is_in(company, came["session"])
     with pytest.raises(ForbiddenError, match="switched off"):
         company.door("verified_sign_in", {"email": "new@example.org"})

@@ -87,9 +87,9 @@ def test_the_check_of_a_gate_is_set_and_judged() -> None:
     (check,) = gate.checks
     answers: Any = {"answers": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 40, "unit": "share"}}
     report = build_gate_report("m@2", "production", None, [(check.document(), check.title, answers)])
-    (line,) = report["checks"]
-    assert (line["title"], line["answer"]) == ("Forgetting was measured", "failed")
-    assert line["sentence"] == "40 general questions asked; 50 have to be."
+    (line,) = report.checks
+    assert (line.title, line.answer) == ("Forgetting was measured", "failed")
+    assert line.sentence == "40 general questions asked; 50 have to be."
 
 
 def test_the_alert_is_raised_where_its_limit_is_exceeded(desk: Desk) -> None:

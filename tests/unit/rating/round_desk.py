@@ -6,6 +6,7 @@ import importlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,21 +20,23 @@ from engine.worker.job import WorkerJob
 from store.core.job_folder import JobDir
 from store.core.job_kinds import JOB_KINDS
 from store.core.schemas import Person, Role
+from store.db.records import to_json
 from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationCounts, EvaluationResult
 from store.jobs import job_queue
 from tests.unit.store_samples import new_store
 
 NAMES = ("Base model", "Tuned run")
 PLAIN = {"repeat_share": 0.0, "calibration_share": 0.0}  # nothing but what needs ratings is dealt
-EVALUATED: dict[str, Any] = {
-    **{"probes": [], "counts": {}, "reasons": {}, "notices": [], "seconds": {}, "figures": []},
-    **{"peak_memory_gib": 0.1, "device": "cpu", "device_name": "A processor", "dtype": "float32"},
-    "versions": {},
-}
+EVALUATED = EvaluationResult(
+    n=0, figures=[], probes=[], reasons={}, notices=[], seconds={}, versions={},
+    counts=EvaluationCounts(rows=0, empty=0, no_prompt=0, no_reference=0, no_loss=0, cut=0),
+    peak_memory_gib=0.1, device="cpu", device_name="A processor", dtype="float32",
+)  # fmt: skip
 
 
 def person(name: str, role: Role = "member") -> Person:
-    return {"person_id": name.lower(), "name": name, "role": role}
+    return Person(person_id=name.lower(), name=name, role=role)
 
 
 class RoundDesk:
@@ -75,7 +78,7 @@ class RoundDesk:
             "reference": [f"Right answer {row}." for row in range(first, first + n)],
         }
         pq.write_table(pa.table(rows), folder.predictions)
-        self.finish(job_id, EVALUATED | {"n": n})
+        self.finish(job_id, replace(EVALUATED, n=n))
         return job_id
 
     def both(self) -> list[str]:
@@ -105,17 +108,18 @@ class RoundDesk:
         work = WorkerJob(write_order(self.database, self.home, job).path)
         return importlib.import_module(JOB_KINDS[job.kind].module).run(work)
 
-    def finish(self, job_id: str, result: dict[str, Any]) -> None:
+    def finish(self, job_id: str, result: Any) -> None:
         """End a job with a result that was made here."""
         with self.database.transaction() as tx:
             job_queue.claim(tx, job_id, "cpu", self.now)
         self.keep(job_id, result)
 
     def keep(self, job_id: str, result: Any) -> None:
+        document = json.loads(to_json(result))
         with self.database.transaction() as tx:
             job = job_queue.get_job(tx, job_id)
-            job_queue.finish(tx, job_id, "finished", self.now, result=json.loads(json.dumps(result)))
-            keep(tx, self.home, job, result, self.now)
+            job_queue.finish(tx, job_id, "finished", self.now, result=document)
+            keep(tx, self.home, job, document, self.now)
 
 
 def chat(prompt: str, answer: str) -> dict[str, Any]:

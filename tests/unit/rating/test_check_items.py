@@ -65,14 +65,14 @@ def test_a_file_of_known_answers_makes_gold_and_qualification_of_each_protocol(
     gold, qualification = checks(desk, round_id, "gold"), checks(desk, round_id, "qualification")
     assert (len(gold), len(qualification)) == (len(expected) + 1, 3)
     made = rounds.get(desk.database, round_id)
-    assert (made.item_count, made.details["gold"]) == (12, len(gold))
+    assert (made.item_count, made.details.gold) == (12, len(gold))
     for item in [*gold, *qualification]:
         assert item.answers == answers or (protocol == "label" and set(item.answers) <= set(LABELS))
         if item.prompt[0]["content"].startswith("Known"):
             assert item.expected == stored
     prompts = [item.prompt[0]["content"] for item in [*gold, *qualification]]
     assert len(set(prompts)) >= 5  # no known answer comes twice
-    assert "Known answers left out: 1, as it has no expected answer." in made.details["notices"]
+    assert "Known answers left out: 1, as it has no expected answer." in made.details.notices
     assert not (desk.home.uploads / "known.jsonl").exists()
 
 

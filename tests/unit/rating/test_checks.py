@@ -9,8 +9,9 @@ import pytest
 
 from engine.rating.analysis.rater_checks import is_right
 from engine.rating.task_selection import build_check_unit, has_qualified
-from store.core.rating_schemas import AssignedTask, CheckKind, RatingAnswer, RoundItem
+from store.core.rating_schemas import AssignedTask, CheckKind, RatingAnswer, RoundDetails, RoundItem
 from store.db import database as database_module
+from store.db.records import to_json
 from store.db.schema import MIGRATIONS
 from store.rating import ratings, rounds
 from store.rating.config import RoundConfig
@@ -109,7 +110,8 @@ def test_checks_are_no_votes_of_what_statistics_read(tmp_path: Path, kind: str) 
         tx.execute(
             "INSERT INTO rating_round BY NAME SELECT 'r' AS round_id, 'R' AS name, '' AS notes,"
             " 'pairwise' AS protocol, '{}' AS config, '[]' AS systems, 'open' AS state, 1 AS item_count,"
-            " '{}' AS details, 'a' AS created_by, 'Ada' AS created_by_name, now()::TIMESTAMP AS created_at"
+            " ? AS details, 'a' AS created_by, 'Ada' AS created_by_name, now()::TIMESTAMP AS created_at",
+            [to_json(row_of(RoundDetails))],
         )
         for item_id, check in enumerate((None, kind, kind)):
             tx.execute(

@@ -56,7 +56,7 @@ def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> Rat
 
 def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:
     """Who said of whose answer beside whose that it is better, or what else."""
-    names = [system["name"] for system in rounds.get(desk.database, round_id).systems]
+    names = [system.name for system in rounds.get(desk.database, round_id).systems]
     rows = []
     for task in in_order(desk, round_id):
         pair = [names[system] for system in task.systems]
@@ -88,8 +88,8 @@ def test_votes_of_several_people_become_a_closed_round(desk: RoundDesk) -> None:
     round_id = imported(desk, rows, first="Model one")
     round = rounds.get(desk.database, round_id)
     assert (round.state, round.name, round.item_count) == ("closed", "votes", 2)
-    assert [system["name"] for system in round.systems] == ["Model one", "response2"]
-    assert round.details["notices"] == [
+    assert [system.name for system in round.systems] == ["Model one", "response2"]
+    assert round.details.notices == [
         "5 votes, 2 models, 3 raters, 2 prompts.",
         "Fewer than 10 ratings each have Model one, response2.",
         "Left out 1 times: annotator3 has no vote.",
@@ -110,7 +110,7 @@ def test_votes_of_several_people_become_a_closed_round(desk: RoundDesk) -> None:
 def test_an_empty_answer_is_rated_too(desk: RoundDesk) -> None:
     round_id = imported(desk, [PAIR | {"label": 1}, PAIR | {"label": 1, "response2": ""}])
     assert [item.answers[1] for item in rounds.items(desk.database, round_id)] == ["<b>3</b>", ""]
-    assert rounds.get(desk.database, round_id).details["empty"] == 1
+    assert rounds.get(desk.database, round_id).details.empty == 1
 
 
 def test_two_models_in_one_column_are_told_apart(desk: RoundDesk) -> None:
@@ -119,7 +119,7 @@ def test_two_models_in_one_column_are_told_apart(desk: RoundDesk) -> None:
         for other in ("opt-7b", "llama")
     ]
     round = rounds.get(desk.database, imported(desk, rows))
-    assert [system["name"] for system in round.systems] == ["bloom-7b", "opt-7b", "llama"]
+    assert [system.name for system in round.systems] == ["bloom-7b", "opt-7b", "llama"]
 
 
 def test_an_imported_round_is_not_opened(desk: RoundDesk) -> None:
@@ -162,7 +162,7 @@ def test_a_model_that_answered_twice_makes_two_items(desk: RoundDesk) -> None:
         battle("gpt", "llama", "a", judge="Ada", response_a=text) for text in ("Once.", "Twice.", "Once.")
     ]
     round = rounds.get(desk.database, imported(desk, rows))
-    assert (round.item_count, round.details["notices"][-1][:20]) == (2, "Left out 1 times: th")
+    assert (round.item_count, round.details.notices[-1][:20]) == (2, "Left out 1 times: th")
 
 
 def test_a_winner_may_be_a_models_name(desk: RoundDesk) -> None:
@@ -173,7 +173,7 @@ def test_a_winner_may_be_a_models_name(desk: RoundDesk) -> None:
 def test_a_name_that_is_a_word_for_a_side_is_asked_about(desk: RoundDesk) -> None:
     """A model is called “b”: its name says the second side, and it stood first."""
     rows = [battle("b", "a", "b", judge="Ada"), battle("b", "a", "a", judge="Bob")]
-    assert {unclear["value"] for unclear in looked_at(desk, rows)["unclear"]} == {"a", "b"}
+    assert {unclear.value for unclear in looked_at(desk, rows).unclear} == {"a", "b"}
     with pytest.raises(DataError, match="not clear what these values of winner mean: 'b'"):
         imported(desk, rows)
     by_name = imported(desk, rows, values={"a": "model", "b": "model"})
@@ -208,7 +208,7 @@ def test_three_columns_may_say_who_won(desk: RoundDesk) -> None:
     assert rounds.items(desk.database, round_id)[0].answers == ["Because.", "No."]
     assert (
         "Left out 1 times: no side is said to have won."
-        in rounds.get(desk.database, round_id).details["notices"]
+        in rounds.get(desk.database, round_id).details.notices
     )
 
 
@@ -233,7 +233,7 @@ def test_soft_preferences_are_kept(desk: RoundDesk) -> None:
         {"choice": "B", "preference": pytest.approx(0.1)},
         {"choice": "B"},
     ]
-    assert "2 votes are soft" in " ".join(rounds.get(desk.database, round_id).details["notices"])
+    assert "2 votes are soft" in " ".join(rounds.get(desk.database, round_id).details.notices)
 
 
 def test_a_preference_from_0_to_1_says_for_whom_by_its_mapping(desk: RoundDesk) -> None:
@@ -295,8 +295,8 @@ def test_what_is_left_out_is_counted_with_its_reason(desk: RoundDesk) -> None:
         battle("gpt", "llama", "", judge="Bob"),
     ]
     seen = looked_at(desk, rows)
-    assert (seen["ratings"], seen["rows"], seen["whole"]) == (2, 7, True)
-    assert seen["left_out"] == {
+    assert (seen.ratings, seen.rows, seen.whole) == (2, 7, True)
+    assert seen.left_out == {
         "the same rater had rated the same before: the first rating is kept": 1,
         "both answers are of the same model": 1,
         "model_a is empty": 1,
@@ -312,8 +312,8 @@ def test_a_column_that_may_matter_stops_the_import(desk: RoundDesk, column: str)
     rows = [
         battle("gpt", "llama", "ab"[n % 2], prompt=f"Why {n}?", **{column: "xyz"[n % 3]}) for n in range(24)
     ]
-    (undecided,) = looked_at(desk, rows)["undecided"]
-    assert undecided["name"] == column
+    (undecided,) = looked_at(desk, rows).undecided
+    assert undecided.name == column
     with pytest.raises(DataError, match=f"that may matter: '{column}'") as refused:
         imported(desk, rows)
     assert f"--ignore {column}" in refused.value.fix
@@ -329,7 +329,7 @@ def test_a_value_that_says_nothing_clear_stops_the_import(desk: RoundDesk) -> No
     assert "--value" in refused.value.fix
     round_id = imported(desk, rows, values={"hm": "leave_out"})
     assert len(verdicts(desk, round_id)) == 2
-    assert "which is left out on purpose" in rounds.get(desk.database, round_id).details["notices"][-1]
+    assert "which is left out on purpose" in rounds.get(desk.database, round_id).details.notices[-1]
 
 
 def test_a_mapping_that_can_not_be_names_what_is_wrong(desk: RoundDesk) -> None:
@@ -352,7 +352,7 @@ def test_more_models_than_a_round_takes_are_refused(desk: RoundDesk) -> None:
 def test_numbers_between_0_and_1_need_a_side(desk: RoundDesk) -> None:
     rows = [battle("gpt", "llama", None, judge=f"J{n}", preference=n / 10) for n in range(1, 5)]
     rows = [{name: value for name, value in row.items() if name != "winner"} for row in rows]
-    assert "preference_a where 1 is for the first" in (looked_at(desk, rows)["problem"] or "")
+    assert "preference_a where 1 is for the first" in (looked_at(desk, rows).problem or "")
 
 
 def test_half_a_character_costs_its_row_alone(desk: RoundDesk) -> None:
@@ -362,7 +362,7 @@ def test_half_a_character_costs_its_row_alone(desk: RoundDesk) -> None:
         battle("gpt\ud800", "llama", "a", judge="Bob"),
         battle("gpt", "llama", "a", judge="Bob\ud800"),
     ]
-    notices = rounds.get(desk.database, imported(desk, rows)).details["notices"]
+    notices = rounds.get(desk.database, imported(desk, rows)).details.notices
     assert notices[-1] == "Left out 3 times: a text holds half a character (a lone surrogate)."
 
 
@@ -426,7 +426,7 @@ def test_scores_in_words_take_their_numbers_and_too_many_points_are_refused(desk
         for n, word in enumerate(["bad", "ok"])
     ]
     asked = {"form": "scores", "columns": {"score": "score"}}
-    assert [unclear["value"] for unclear in looked_at(desk, rows, **asked)["unclear"]] == ["bad", "ok"]
+    assert [unclear.value for unclear in looked_at(desk, rows, **asked).unclear] == ["bad", "ok"]
     round_id = imported(desk, rows, **asked, values={"bad": "1", "ok": "3"})
     assert rounds.get(desk.database, round_id).config["criteria"][0]["anchors"] == ["1", "2", "3"]
     many = [{"prompt": "Why?", "response": f"{n}", "model": "gpt", "score": n / 4} for n in range(12)]

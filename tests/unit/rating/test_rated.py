@@ -20,18 +20,17 @@ from engine.rating.analysis.rater_reliability import profile_raters
 from engine.rating.analysis.rates import Ranks, derive_comparisons
 from engine.rating.analysis.round_ratings import RoundRatings, build_round_ratings, list_label_tasks
 from store.core.home import Home
-from store.core.rating_schemas import RatingProtocol, Round
+from store.core.rating_schemas import RatingProtocol, Round, RoundDetails, RoundSystem
+from store.core.schemas import Person
 from store.db.database import Database
 from store.rating import ratings, rounds
 from tests.unit.store_samples import row_of
 
-ANN = {"person_id": "ann", "name": "Ann", "role": "rater"}
-OTHER_ANN = {"person_id": "anne", "name": "Ann", "role": "rater"}
+ANN = Person(person_id="ann", name="Ann", role="rater")
+OTHER_ANN = Person(person_id="anne", name="Ann", role="rater")
 AT = datetime.datetime(2026, 1, 5, 9)
 TEXTS = [["**one**\n- a\n- b", "two", None], [None, "| x | y |\n```\nz\n```", "üöß"], ["", "1.\n1. a", "b"]]
-Rating = tuple[
-    dict[str, str], int, tuple[int, ...], str, dict[str, Any]
-]  # who, item, systems, purpose, answer
+Rating = tuple[Person, int, tuple[int, ...], str, dict[str, Any]]  # who, item, systems, purpose, answer
 
 
 @pytest.fixture
@@ -46,7 +45,8 @@ def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> R
     """A round of three models and three items, rated so, a second apart."""
     round = row_of(
         Round, round_id="r", name="R", notes="", protocol=protocol, config={}, state="closed",
-        systems=[{"name": name} for name in ("a", "b", "a")], item_count=3, details={}, created_by="x",
+        systems=[row_of(RoundSystem, name=name) for name in ("a", "b", "a")], item_count=3,
+        details=row_of(RoundDetails), created_by="x",
         created_by_name="X", created_at=AT, closed_at=AT, closed_by_name="X",
     )  # fmt: skip
     items = pa.table({
@@ -58,7 +58,7 @@ def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> R
         rounds.insert(tx, round, items)
         for place, (person, item, systems, purpose, answer) in enumerate(given):
             row = ratings.NewRow(f"t{place}", item, systems, purpose, None, place)  # type: ignore[arg-type]
-            ratings.insert_tasks(tx, "r", person, [row], AT)  # type: ignore[arg-type]
+            ratings.insert_tasks(tx, "r", person, [row], AT)
             at = AT + datetime.timedelta(seconds=place)
             ratings.insert(tx, "r", f"t{place}", 1, answer, comment="", seconds=1.0 + place, at=at)  # type: ignore[arg-type]
     return round
@@ -176,7 +176,7 @@ def test_columns_say_of_raters_and_labels_what_documents_do(database: Database) 
         (OTHER_ANN, 4, (0, 1, 2), "first", {"label": None, "note": ""}),
         (OTHER_ANN, 5, (0, 1, 2), "adjudication", {"label": "b", "note": "why"}),
         (OTHER_ANN, 6, (0, 1, 2), "first", {"skipped": True, "reason": "unclear"}),
-        ({**ANN, "person_id": "cid", "name": "Cid"}, 6, (0, 1, 2), "gold", {"label": "a", "note": ""}),
+        (replace(ANN, person_id="cid", name="Cid"), 6, (0, 1, 2), "gold", {"label": "a", "note": ""}),
     ]
     round = keep(database, "label", given)
     rated, tasks = ratings.rated(database, "r"), ratings.dealt(database, "r")

@@ -51,10 +51,10 @@ def test_a_round_gathers_the_answers_that_are_there(desk: RoundDesk) -> None:
     round_id = desk.round(items=12)
     round = rounds.get(desk.database, round_id)
     assert (round.state, round.item_count, round.protocol) == ("open", 12, "pairwise")
-    assert [system["name"] for system in round.systems] == list(NAMES)
+    assert [system.name for system in round.systems] == list(NAMES)
     assert round.created_by_name == "Ada"
-    assert round.details["rows"] == 20
-    assert round.details["notices"] == ["A random 12 of 20 prompts."]
+    assert round.details.rows == 20
+    assert round.details.notices == ["A random 12 of 20 prompts."]
     items = rounds.items(desk.database, round_id)
     assert len({item.row_id for item in items}) == 12
     for item in items:
@@ -122,9 +122,9 @@ def test_answers_that_name_their_model_are_counted_or_left_out(desk: RoundDesk) 
     ids = [desk.evaluated("One", given), desk.evaluated("Two", ["b"] * 20)]
     models = [{"evaluation": each} for each in ids]
     kept = rounds.get(desk.database, desk.round(models=models))
-    assert (kept.item_count, kept.details["named"], kept.details["left_out"]) == (20, 3, 0)
+    assert (kept.item_count, kept.details.named, kept.details.left_out) == (20, 3, 0)
     left = rounds.get(desk.database, desk.round(models=models, named="leave_out"))
-    assert (left.item_count, left.details["named"], left.details["left_out"]) == (17, 0, 3)
+    assert (left.item_count, left.details.named, left.details.left_out) == (17, 0, 3)
 
 
 def test_a_rater_learns_nothing_of_who_wrote_what(desk: RoundDesk) -> None:
@@ -399,7 +399,7 @@ def test_prompts_on_which_answers_part_are_rather_chosen_and_weighed(desk: Round
         weights += sum(item.weight for item in items) / 10
     assert parted > 0.6
     assert weights == pytest.approx(20, rel=0.15)  # each counts for as many as it was drawn from
-    notice = rounds.get(desk.database, round_id).details["notices"][0]
+    notice = rounds.get(desk.database, round_id).details.notices[0]
     assert notice.startswith("8 prompts of 20, likelier where models and measures part.")
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from engine.rating.exported_ratings import build_rating_table
-from store.core.rating_schemas import AssignedTask, Round, RoundItem
+from store.core.rating_schemas import AssignedTask, Round, RoundItem, RoundSystem
 from store.core.table_values import write_csv
 from tests.unit.store_samples import row_of
 
@@ -36,7 +36,7 @@ def table(
 ) -> Any:
     round = row_of(
         Round, round_id="round-1", name="=Round", protocol=protocol,
-        systems=[{"name": "one"}, {"name": "one"}, {"name": "three"}], config={},
+        systems=[row_of(RoundSystem, name=name) for name in ("one", "one", "three")], config={},
     )  # fmt: skip
     items = [
         row_of(RoundItem, item_id=item, answers=["x", None, "@z"], weight=1.0,

@@ -108,8 +108,8 @@ def test_what_was_served_is_asked_about_and_nothing_twice(desk: LoggedDesk) -> N
     assert (round.protocol, round.item_count, round.config["labels"]) == (
         "label", 20, ["card", "loan"],
     )  # fmt: skip
-    assert [system["name"] for system in round.systems] == ["intents@1"]
-    assert round.details["notices"][0] == "6 of 40 different requests drawn at random."
+    assert [system.name for system in round.systems] == ["intents@1"]
+    assert round.details.notices[0] == "6 of 40 different requests drawn at random."
     links = rounds.requests_of_round(desk.database, made["round_id"])
     by_item = {link.item_id: link for link in reversed(links)}  # the request that came first
     assert len(by_item) == 20
@@ -206,7 +206,7 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
     made = desk.ask(protocol="pairwise", choice="random", name="Two")
     assert made["left_out"] == {"one version alone answered": 2, "both versions gave the same answer": 1}
     round = rounds.get(desk.database, made["round_id"])
-    assert [system["name"] for system in round.systems] == ["chat@1", "chat@2"]
+    assert [system.name for system in round.systems] == ["chat@1", "chat@2"]
     items = rounds.items(desk.database, made["round_id"])
     assert len(items) == made["random"] == 7
     assert all(item.answers[1].startswith("Other") for item in items)

@@ -64,7 +64,7 @@ def of_file(desk: RoundDesk, models: list[dict[str, Any]] | None = None, **confi
 def test_answers_that_are_there_are_narrowed_to_what_the_filter_means(desk: RoundDesk) -> None:
     round = rounds.get(desk.database, desk.round(where=WHERE))
     assert {item.row_id for item in rounds.items(desk.database, round.round_id)} == set(range(6))
-    assert round.details["notices"] == ["Only rows where row id < 6."]
+    assert round.details.notices == ["Only rows where row id < 6."]
     assert RoundConfig.parse(round.config).where is not None
 
 
@@ -92,7 +92,7 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
         config = evaluations.get(tx, ids[1]).config | {"where": WHERE}
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
-    assert round.details["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
+    assert round.details.notices == ["Of one model the answers are to rows alone where row id < 6."]
     line = rounds.line(desk.database, round.round_id)
     assert describe_prompts(line).endswith("prompts where row id < 6")
 
@@ -135,9 +135,9 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     round_id = of_file(desk)
     round = rounds.get(desk.database, round_id)
     assert (round.state, round.item_count, round.dataset_id) == ("open", 10, None)
-    assert [system["name"] for system in round.systems] == ["gpt-4o", "llama"]
-    assert {system["evaluation_id"] for system in round.systems} == {None}
-    assert round.details["notices"] == [
+    assert [system.name for system in round.systems] == ["gpt-4o", "llama"]
+    assert {system.evaluation_id for system in round.systems} == {None}
+    assert round.details.notices == [
         "12 prompts of the file prompts.jsonl.",
         "Left out 2 prompts that not every model has an answer to.",
     ]
@@ -277,7 +277,7 @@ def test_answers_that_the_file_has_not_are_named_with_those_it_has(desk: RoundDe
 
 def test_who_wrote_answers_may_be_told(desk: RoundDesk) -> None:
     round = rounds.get(desk.database, of_file(desk, models=[TWO[0] | {"model": "openai/gpt-4o"}, TWO[1]]))
-    assert [(each["name"], each["model"]) for each in round.systems] == [
+    assert [(each.name, each.model) for each in round.systems] == [
         ("gpt-4o", "openai/gpt-4o"),
         ("llama", ""),
     ]
@@ -288,8 +288,8 @@ def test_answers_of_a_run_stand_on_its_page(desk: RoundDesk) -> None:
     models = [TWO[0] | {"run": "Tuned"}, TWO[1] | {"run": "tuned", "checkpoint": "base"}]
     round_id = of_file(desk, models=models)
     first, second = rounds.get(desk.database, round_id).systems
-    assert (first["name"], first["run_id"], first["model"]) == ("gpt-4o", "tuned", "m")
-    assert (second["name"], second["run_id"], second["model"]) == ("llama", None, "m")
+    assert (first.name, first.run_id, first.model) == ("gpt-4o", "tuned", "m")
+    assert (second.name, second.run_id, second.model) == ("llama", None, "m")
     assert [round.round_id for round in rounds.of_run(desk.database, "tuned")] == [round_id]
 
 
@@ -348,7 +348,7 @@ def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:
     answered(desk, job_id, {n: f"Other answer {n}" for n in range(3, 12)})
     desk.do(made["round_id"])
     round = rounds.get(desk.database, made["round_id"])
-    assert [system["name"] for system in round.systems] == ["gpt-4o", "Other"]
+    assert [system.name for system in round.systems] == ["gpt-4o", "Other"]
     items = rounds.items(desk.database, made["round_id"])
     assert [item.answers[1] for item in items] == [f"Other answer {n}" for n in range(3, 12)]
     desk("delete", job=made["round_id"])

@@ -57,7 +57,7 @@ def rate_all(desk: RoundDesk, round_id: str, by: Person, most: int = 10_000) -> 
 
 def units_of(desk: RoundDesk, round_id: str, by: Person | None = None, *, rated: bool = True) -> Counter[Any]:
     """How often each unit was given (or rated) as the first of its kind."""
-    tasks = ratings.dealt(desk.database, round_id, by["person_id"] if by else None)
+    tasks = ratings.dealt(desk.database, round_id, by.person_id if by else None)
     return Counter(
         (task.item_id, tuple(sorted(task.systems)))
         for task in tasks
@@ -240,10 +240,10 @@ def test_whoever_comes_and_goes_every_unit_gets_its_ratings(desk: RoundDesk, see
     random = Random(seed)
     round_id = desk.round(items=10, overlap=2, calibration_share=0.1, repeat_share=0.1)
     people = [person(f"P{number}", "rater") for number in range(5)]
-    pages: dict[str, list[str]] = {each["person_id"]: [] for each in people}
+    pages: dict[str, list[str]] = {each.person_id: [] for each in people}
     for _ in range(150):
         each = random.choice(people)
-        page = pages[each["person_id"]]
+        page = pages[each.person_id]
         act = random.random()
         if act < 0.1:
             desk("release_rating_tasks", each, round=round_id)
@@ -310,11 +310,11 @@ def test_the_qualification_comes_first_and_who_fails_it_gets_nothing_more(desk: 
 def with_accounts(desk: RoundDesk, *people: Person) -> None:
     with desk.database.transaction() as tx:
         for each in people:
-            email = f"{each['person_id']}@example.org"
+            email = f"{each.person_id}@example.org"
             row = accounts.Account(
-                person_id=each["person_id"],
-                name=each["name"],
-                role=each["role"],
+                person_id=each.person_id,
+                name=each.name,
+                role=each.role,
                 active=True,
                 email=email,
                 password=None,
@@ -328,7 +328,7 @@ def test_a_round_of_named_people_is_theirs_alone(desk: RoundDesk) -> None:
     raters = [{"person": "bob@example.org", "quota": 3}, {"person": "Cleo"}]
     round_id = desk.round(items=12, overlap=1, raters=raters)
     for each in (BOB, CLEO):
-        assert [round["round_id"] for round in desk("rounds_to_rate", each)["rounds"]] == [round_id]
+        assert [round.round_id for round in desk("rounds_to_rate", each)["rounds"]] == [round_id]
     assert desk("rounds_to_rate", DAN)["rounds"] == []
     with pytest.raises(StateError, match="people who are named"):  # which the desk shows, and asks no more
         asked(desk, round_id, DAN)
@@ -347,7 +347,7 @@ def test_who_is_taken_off_rates_no_more_and_gives_back_what_they_held(desk: Roun
     assert ratings.count_revisions(desk.database, round_id) == 1  # and what Bob rated stays
     assert rate_all(desk, round_id, CLEO) == 3
     desk("assign_round", round=round_id, everybody=True)
-    assert [round["round_id"] for round in desk("rounds_to_rate", BOB)["rounds"]] == [round_id]
+    assert [round.round_id for round in desk("rounds_to_rate", BOB)["rounds"]] == [round_id]
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_who_can_not_be_named_is_said(desk: RoundDesk, raters: list[dict[str, An
     with pytest.raises(ConfigError) as refused:
         desk("assign_round", round=round_id, raters=raters)
     assert refused.value.field == field
-    assert [round["round_id"] for round in desk("rounds_to_rate", DAN)["rounds"]] == [round_id]
+    assert [round.round_id for round in desk("rounds_to_rate", DAN)["rounds"]] == [round_id]
 
 
 def test_raters_may_not_name_or_release(desk: RoundDesk) -> None:
@@ -383,14 +383,14 @@ def test_the_lead_sees_who_is_at_it_and_gives_back_what_lies_with_them(desk: Rou
     for _ in range(6):
         rate(desk, round_id, asked(desk, round_id)[0], seconds=10.0)
     seen = workload.workload(desk.database, round_id, now_of(desk))
-    bob, cleo = seen["raters"]
-    assert (bob["rated"], bob["held"], bob["left"], bob["median_seconds"]) == (6, 2, 2, 10.0)
-    assert (cleo["rated"], cleo["held"], cleo["left"], cleo["last_active"]) == (0, 0, None, None)
-    assert (seen["ratings_left"], seen["wanted"], seen["for_everybody"]) == (6, 12, False)
-    assert seen["seconds_of_work_left"] == 60.0
-    assert seen["days_left"] == pytest.approx(11 / 86_400, rel=0.3)  # six took some ten seconds
+    bob, cleo = seen.raters
+    assert (bob.rated, bob.held, bob.left, bob.median_seconds) == (6, 2, 2, 10.0)
+    assert (cleo.rated, cleo.held, cleo.left, cleo.last_active) == (0, 0, None, None)
+    assert (seen.ratings_left, seen.wanted, seen.for_everybody) == (6, 12, False)
+    assert seen.seconds_of_work_left == 60.0
+    assert seen.days_left == pytest.approx(11 / 86_400, rel=0.3)  # six took some ten seconds
     assert desk("release_round", round=round_id, person="bob") == {"released": 2}
-    assert workload.workload(desk.database, round_id, now_of(desk))["raters"][0]["held"] == 0
+    assert workload.workload(desk.database, round_id, now_of(desk)).raters[0].held == 0
 
 
 def now_of(desk: RoundDesk) -> Any:

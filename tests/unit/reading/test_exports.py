@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from engine.data import export_job as job_export
 from engine.data.split.partition import PARTS
 from engine.worker.job import JobCancelled
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
 from store.http.client import Client
+from store.jobs.schemas import JobSpec
 from tests.unit.data_job import import_file, make_job, read
 from tests.unit.recipe_samples import chat, folders, make, measure, run
 from tests.unit.store_samples import TOKEN, new_store, serving
@@ -58,7 +60,8 @@ def export(home: Home, dataset: dict[str, Any], **config: Any) -> dict[str, Any]
         },
         **{"recipe": None, "fates": None, "created_at": "2026-01-02T03:04:05"},
     }
-    job.order |= {"dataset": dataset, "mixed": {}, "history": [first], "figures": {}}
+    order = {"dataset": dataset, "mixed": {}, "history": [first], "figures": {}}
+    job.order |= parse_document(JobSpec, order)
     return job_export.run(job)
 
 
@@ -187,8 +190,8 @@ def test_the_card_tells_where_the_rows_come_from(home: Home) -> None:
             },
         }
     }
-    job.order |= {"dataset": dataset | {"name": "New"}, "mixed": {}, "figures": figures}
-    job.order["history"] = [base | first, base | second]
+    order = {"dataset": dataset | {"name": "New"}, "mixed": {}, "figures": figures}
+    job.order |= parse_document(JobSpec, order | {"history": [base | first, base | second]})
     card = Path(job_export.run(job)["card_path"]).read_text()
     for phrase in (
         '**Which:** the text contains "a"',

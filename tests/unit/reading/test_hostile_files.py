@@ -13,6 +13,7 @@ import pytest
 
 from bench.made.odd_rows import odd_rows
 from engine.data.readers.file_rows import ALIASES
+from store.core.documents import as_json
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from tests.unit.data_job import ask, import_file, write
@@ -26,7 +27,8 @@ def test_rows_of_every_kind_of_value_are_read_or_skipped(home: Home, tmp_path: P
         body = "\n".join(map(json.dumps, rows))
         path = write(tmp_path, f"{number}.jsonl", body.encode("utf-8", "surrogatepass"))
         with contextlib.suppress(TunebenchError):
-            json.dumps(ask(home, "inspect", source={"path": str(path)}), allow_nan=False)
+            document = ask(home, "inspect", source={"path": str(path)})
+            json.dumps(document, allow_nan=False, default=as_json)
         with contextlib.suppress(TunebenchError):
             done = import_file(home, path)
             assert done.result["row_count"] + done.result["skipped_count"] == len(rows)

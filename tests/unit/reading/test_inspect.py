@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from store.core.documents import as_json
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
+from store.data.schemas import FileColumn, FileProblem
 from tests.unit.data_job import ask
 
 
 def inspect(home: Home, path: Path, **options: object) -> dict:
     answer = ask(home, "inspect", source={"path": str(path)}, **options)
-    json.dumps(answer, allow_nan=False)  # it crosses to the browser
+    json.dumps(answer, allow_nan=False, default=as_json)  # it crosses to the browser
     return answer
 
 
@@ -35,7 +37,7 @@ def test_a_csv_is_described(home: Home, tmp_path: Path) -> None:
         "delimiter": ",",
     }
     assert answer["bytes"] == path.stat().st_size
-    assert answer["columns"][1] == {"name": "category", "type": "text", "example": "c0"}
+    assert answer["columns"][1] == FileColumn(name="category", type="text", example="c0")
     assert (answer["format"], answer["mapping"]) == ("text_label", {"text": "text", "label": "category"})
     assert answer["alternatives"] == ["text"]
     assert answer["mappings"]["text"] == {"text": "text"}
@@ -46,8 +48,8 @@ def test_a_csv_is_described(home: Home, tmp_path: Path) -> None:
         "label": "c0",
     }
     assert answer["problems"] == [
-        {"line": 42, "reason": "1 field where the header names 2"},
-        {"line": 43, "reason": "text is empty"},
+        FileProblem(line=42, reason="1 field where the header names 2"),
+        FileProblem(line=43, reason="text is empty"),
     ]
 
 
@@ -68,9 +70,9 @@ def test_columns_that_hold_no_text_have_no_format(home: Home, tmp_path: Path) ->
     pq.write_table(pa.table({"x": [1.5, float("nan")], "y": [[1], [2]]}), path)
     answer = inspect(home, path)
     assert (answer["format"], answer["mapping"], answer["canonical"]) == (None, {}, [])
-    assert [column["type"] for column in answer["columns"]] == ["number", "list"]
+    assert [column.type for column in answer["columns"]] == ["number", "list"]
     assert answer["rows"][1] == {"x": None, "y": [2]}
-    assert "No column holds text" in answer["problems"][0]["reason"]
+    assert "No column holds text" in answer["problems"][0].reason
 
 
 def test_long_values_are_cut_and_many_problems_counted(home: Home, tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_long_values_are_cut_and_many_problems_counted(home: Home, tmp_path: Pat
     answer = inspect(home, path)
     assert len(answer["rows"][0]["text"]) == 2000
     assert len(answer["problems"]) == 101
-    assert answer["problems"][-1]["reason"].startswith("200 more problems")
+    assert answer["problems"][-1].reason.startswith("200 more problems")
 
 
 def test_a_huge_file_is_read_at_its_beginning_alone(home: Home, tmp_path: Path) -> None:
@@ -115,4 +117,4 @@ def test_what_only_says_how_a_file_is_read_is_a_notice(home: Home, tmp_path: Pat
     file = tmp_path / "a.json"
     file.write_text('{"result": {"items": [{"question": "Who?", "answer": "Ada"}]}}')
     (notice,) = inspect(home, file)["problems"]
-    assert notice == {"line": None, "reason": "The rows are those under 'result.items'.", "notice": True}
+    assert notice == FileProblem(line=None, reason="The rows are those under 'result.items'.", notice=True)

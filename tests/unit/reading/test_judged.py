@@ -218,5 +218,5 @@ def test_inspect_says_what_is_used_as_what_and_what_is_ignored(home: Home, tmp_p
     assert document["values"] == {"true": "good", "false": "bad"}
     assert document["ignored"] == ["id", "source"]
     assert document["canonical"][0]["rejected"] == "a"
-    reasons = [problem["reason"] for problem in document["problems"]]
+    reasons = [problem.reason for problem in document["problems"]]
     assert reasons.count("used as the rejected answer of a pair") == 2

@@ -140,7 +140,7 @@ def test_nothing_recognised_is_said_with_what_to_do(home: Home, tmp_path: Path) 
     document = ask(home, "inspect", source={"path": str(write(tmp_path, "a.jsonl", '{"n": 1}\n{"n": 2}\n'))})
     assert document["format"] is None
     assert document["ignored"] == ["n"]
-    assert "No column holds text" in document["problems"][0]["reason"]
+    assert "No column holds text" in document["problems"][0].reason
     assert recognise_format(["n"], [{"n": 1}]).format is None
 
 

@@ -41,7 +41,7 @@ def pair(**columns: Callable[[int], Any]) -> Make:
 def asked(home: Home, folder: Path, make: Make, **wishes: Any) -> list[str]:
     file = write(folder, "rows.jsonl", "".join(json.dumps(make(n)) + "\n" for n in range(ROWS)))
     document = ask(home, "inspect", source={"path": str(file)}, **wishes)
-    return [column["name"] for column in document["undecided"]]
+    return [column.name for column in document["undecided"]]
 
 
 STOPS: dict[str, tuple[Make, list[str]]] = {
@@ -285,7 +285,7 @@ def test_files_of_other_columns_stop_before_a_row_is_read(home: Home, tmp_path: 
 def test_a_mark_that_the_second_file_alone_has_is_asked(home: Home, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "set", a__jsonl=lines(30), b__jsonl=lines(30, 30, is_good=False))
     document = ask(home, "inspect", source={"path": str(folder)})
-    assert [column["name"] for column in document["undecided"]] == ["is_good"]
+    assert [column.name for column in document["undecided"]] == ["is_good"]
     with pytest.raises(DataError, match="'is_good'"):
         imported(home, folder)
     assert imported(home, folder, ignore=["is_good"]).result["stats"]["left_out"] == {"is_good": 30}
@@ -304,12 +304,12 @@ def test_rows_of_an_older_import_are_judged_by_what_lies_beside_them(home: Home,
     result = import_file(home, rows_of(tmp_path, rows), ignore=["label"]).result
     imported_as = {"format": result["format"], "columns": result["columns"], "answers": None}
     undecided = find_undecided_stored_columns(home, result["fingerprint"], imported_as)
-    assert [column["name"] for column in undecided] == ["label"]
+    assert [column.name for column in undecided] == ["label"]
     config = TrainConfig.parse({"dataset": "D"})
     for reason, level in (("", "error"), ("We know.", "warning")):
         (refused,) = preflight.check_columns(config.model_copy(update={"gate_override": reason}), undecided)
-        assert (refused["level"], refused["field"]) == (level, "gate_override")
-        assert "'label' (true, false)" in refused["message"]
+        assert (refused.level, refused.field) == (level, "gate_override")
+        assert "'label' (true, false)" in refused.message
     clean = [{"messages": turns(n), "id": n} for n in range(20)]
     fingerprint = import_file(home, rows_of(tmp_path, clean)).result["fingerprint"]
     assert find_undecided_stored_columns(home, fingerprint, imported_as) == []

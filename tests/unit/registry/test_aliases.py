@@ -11,11 +11,14 @@ import pytest
 
 from engine.registry import version_keeping
 from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.core.figure_schemas import Figure
+from store.core.rating_schemas import RoundDetails, RoundSystem
 from store.core.schemas import Person
 from store.data import datasets
+from store.db.records import to_json
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
-from store.evaluation.schemas import EvaluationDetails
+from store.evaluation.schemas import EvaluationResult
 from store.http.schemas import describe_promotion
 from store.jobs import job_queue
 from store.people import activity
@@ -23,9 +26,10 @@ from store.registry import gate_checks, gate_evidence, model_versions
 from store.registry.gate_checks import GateConfig
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
+from tests.unit.store_samples import row_of
 
-ADA: Person = {"person_id": "p-1", "name": "Ada", "role": "member"}
-GRACE: Person = {"person_id": "p-2", "name": "Grace", "role": "admin"}
+ADA = Person(person_id="p-1", name="Ada", role="member")
+GRACE: Person = Person(person_id="p-2", name="Grace", role="admin")
 FORGETTING = {"checks": [{"check": "forgetting_under"}]}
 
 
@@ -145,7 +149,7 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
     )[0]
     assert move.kind == "overridden"
     assert move.gate
-    assert move.gate["answer"] == "cant_tell"
+    assert move.gate.answer == "cant_tell"
     assert activity.find_last(desk.database, "model", move.model_id, ["promote"]).person_name == "Grace"
     desk("promote", version="sums@2", alias="candidate", reason="No gate there.", by=ADA)
 
@@ -231,9 +235,8 @@ def evaluated(desk: Desk, model: str, dtype: str = "float32", **asked: Any) -> s
     asked = {"model": model, "dataset": "data-D", "metrics": ["chrf"]} | asked
     config = EvaluateConfig.parse(asked).document()
     job_id = job_queue.create_id("evaluation", desk.clock())
-    figures = [{"metric": "eval/chrf", "value": 50.0}]
-    nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
-    result: Any = nothing | {"dtype": dtype, "n": 9, "figures": figures}
+    figures = [row_of(Figure, metric="eval/chrf", value=50.0)]
+    result = row_of(EvaluationResult, dtype=dtype, n=9, figures=figures)
     with desk.database.transaction() as tx:
         job_queue.insert(tx, job_queue.NewJob(job_id, "evaluate", model, config, desk.now))
         job = job_queue.get_job(tx, job_id)
@@ -295,16 +298,16 @@ def test_each_evaluation_that_takes_the_place_of_another_is_a_try(desk: Desk) ->
 def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> None:
     desk("promote", version="sums@1", reason="The first.")
     desk("set_gate", model="sums", gate={"checks": [{"check": "human_ratings"}]})
-    systems = json.dumps([{"name": name, "model": name, "run_id": None} for name in ("sums@1", "sums@2")])
+    systems = to_json([row_of(RoundSystem, name=name, model=name) for name in ("sums@1", "sums@2")])
 
     def evidence() -> Any:
         return gate_checks.case(desk.database, "sums@2", "production").checks[0][2]
 
     with desk.database.transaction() as tx:
         tx.execute(
-            "INSERT INTO rating_round SELECT 'r', 'R', '', 'pairwise', '{}', ?, 'closed', NULL, 9, '{}', 'p',"
+            "INSERT INTO rating_round SELECT 'r', 'R', '', 'pairwise', '{}', ?, 'closed', NULL, 9, ?, 'p',"
             " 'P', now(), NULL, NULL",
-            [systems],
+            [systems, to_json(row_of(RoundDetails))],
         )
         for item in range(9):
             tx.execute(
@@ -322,7 +325,7 @@ def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> 
     assert "on nothing that was drawn at random" in evidence()["missing"]
     with desk.database.transaction() as tx:
         tx.execute("UPDATE round_request SET random = true WHERE item_id < 4")
-    assert len(evidence()["rated"]["outcomes"]) == 4
+    assert len(evidence()["rated"].outcomes) == 4
     for drawn, rated in (
         (9, 0),
         (20, 4),
@@ -330,6 +333,10 @@ def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> 
         with desk.database.transaction() as tx:
             tx.execute(
                 "UPDATE rating_round SET config = ?, details = ?",
-                [json.dumps({"choice": "telling"}), json.dumps({"drawn": drawn, "rows": 20, "left_out": 0})],
+                [
+                    json.dumps({"choice": "telling"}),
+                    to_json(row_of(RoundDetails, drawn=drawn, rows=20, left_out=0)),
+                ],
             )
-        assert len(evidence().get("rated", {"outcomes": []})["outcomes"]) == rated
+        rated_rows = evidence().get("rated")
+        assert (len(rated_rows.outcomes) if rated_rows else 0) == rated

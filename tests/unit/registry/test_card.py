@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard as HubCard
 
+from store.core.export_schemas import CardEvaluation
+from store.core.figure_schemas import BiasFigure, BiasReport, Estimate, FigureSummary
 from store.registry import model_card, version_facts
 from store.runs import card_text
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
-FIGURE = {"value": 0.84, "low": 0.81, "high": 0.87, "n": 500, "metric": "eval/accuracy", "better": "higher"}
+FIGURE = FigureSummary(
+    metric="eval/accuracy", value=0.84, low=0.81, high=0.87, n=500, better="higher", bounds=[0.0, 1.0],
+    failed=None, estimator="mean",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -27,10 +33,11 @@ def document(tmp_path: Path) -> Any:
 
 
 def test_hubs_read_base_metrics_and_results(document: Any) -> None:
-    figure = FIGURE | {"bounds": [0.0, 1.0], "failed": None, "estimator": "mean"}
-    evaluation = {"name": "sums@1 on D", "dataset": "D", "part": "test", "n": 500, "figures": [figure]}
-    evaluation["hub_id"] = None
-    text = model_card.format_card(document | {"evaluations": [evaluation | {"units": {}, "probes": []}]})
+    evaluation = CardEvaluation(
+        name="sums@1 on D", dataset="D", hub_id=None, part="test", n=500, figures=[FIGURE], units={},
+        probes=[],
+    )  # fmt: skip
+    text = model_card.format_card(document | {"evaluations": [evaluation]})
     read = HubCard(text).data
     assert (read.base_model, read.library_name) == ("owner/base", "peft")
     assert read.metrics == ["accuracy"]
@@ -53,14 +60,13 @@ def test_a_folder_is_no_base_model_and_no_path_leaves(document: Any) -> None:
 
 
 def test_bias_is_told_in_words_points_and_against_what(document: Any) -> None:
-    change = {"value": -0.01, "low": -0.03, "high": 0.01, "n": 90}
-    figure = {
-        **{"probe": "Counterfactual pairs", "kind": "counterfactual", "measure": "flips", "group": ""},
-        **{"base": change, "tuned": change, "change": change, "limit": 0.05, "answer": "no_worse"},
-        **{"unit": "share"},
-    }
-    lengths = figure | {"measure": "length_gap", "unit": "words"}
-    bias = {"figures": [figure, lengths], "worse": 0, "cant_tell": 0, "sentence": "Calm.", "limits": []}
+    change = Estimate(value=-0.01, low=-0.03, high=0.01, n=90)
+    figure = BiasFigure(
+        probe="Counterfactual pairs", kind="counterfactual", measure="flips", group="", base=change,
+        tuned=change, change=change, limit=0.05, answer="no_worse", unit="share",
+    )  # fmt: skip
+    lengths = replace(figure, measure="length_gap", unit="words")
+    bias = BiasReport(figures=[figure, lengths], worse=0, cant_tell=0, sentence="Calm.", limits=[])
     text = model_card.format_card(document | {"bias": bias, "bias_against": "/home/ada/models/other"})
     of_shares = "change against other −1.0 (−3.0 to 1.0) points, n 90: not worse"
     assert f"Answers that change with the person in Counterfactual pairs: {of_shares}" in text
@@ -83,8 +89,7 @@ def test_a_figure_has_the_digits_that_its_interval_bears(
 ) -> None:
     value, low, high = ends
     assert (
-        card_text.format_with_interval({"value": value, "low": low, "high": high, "n": 9}, signed=signed)
-        == words
+        card_text.format_with_interval(Estimate(value=value, low=low, high=high, n=9), signed=signed) == words
     )
 
 

@@ -18,7 +18,7 @@ def config(**fields: Any) -> TrainConfig:
 
 
 def ended(reason: Any, step: int, kept: int | None = None) -> TrainingStop:
-    return {"reason": reason, "step": step, "restored_step": step if kept is None else kept}
+    return TrainingStop(reason=reason, step=step, restored_step=step if kept is None else kept)
 
 
 @pytest.mark.parametrize(

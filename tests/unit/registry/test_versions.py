@@ -176,7 +176,7 @@ def test_the_run_may_go_and_the_version_stays(desk: Desk) -> None:
         desk.database, model_versions.get_model(desk.database, "sums").model_id
     )[1]
     assert not lines[0].run_present
-    assert lines[0].source["run_name"] == "run-1"
+    assert lines[0].source.run_name == "run-1"
     assert desk("evaluate", model="sums@1", dataset="D")["job_id"]
 
 
@@ -187,16 +187,16 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
     register(desk, run="", path="/data/model")
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
     report = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))
-    assert [line["answer"] for line in report["checks"]] == ["cant_tell"] * len(OF_RUN)
-    assert "imported folder" in report["checks"][0]["sentence"]
-    assert "imported folder" in report["checks"][1]["sentence"]
-    commands = [line.get("command", "") for line in report["checks"]]
+    assert [line.answer for line in report.checks] == ["cant_tell"] * len(OF_RUN)
+    assert "imported folder" in report.checks[0].sentence
+    assert "imported folder" in report.checks[1].sentence
+    commands = [(line.command or "") for line in report.checks]
     assert commands[3:5] == [
         "tunebench bias sums@1 --against tiny",
         "tunebench model export sums@1 --form merged",
     ]
     assert "/data/model" not in model_card.format_card(version_facts.card(desk.database, "sums@1"))
-    assert len(version_facts.lineage(desk.database, "sums@1")["edges"]) == 2
+    assert len(version_facts.lineage(desk.database, "sums@1").edges) == 2
 
 
 def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
@@ -210,24 +210,24 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
     ):
         with desk.database.transaction() as tx:
             runs.update(tx, "run-1", verdict=verdict)
-        (line,) = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))[
-            "checks"
-        ]
-        assert (line["answer"], line["sentence"][: len(sentence)]) == (answer, sentence)
+        (line,) = gate_report.build_gate_report(
+            *gate_checks.case(desk.database, "sums@1", "production")
+        ).checks
+        assert (line.answer, line.sentence[: len(sentence)]) == (answer, sentence)
 
 
 def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
     register(desk)
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
     report = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))
-    assert report["checks"][3]["command"] == "tunebench bias run-1"
+    assert report.checks[3].command == "tunebench bias run-1"
     desk("delete", job="run-1")
     report = gate_report.build_gate_report(*gate_checks.case(desk.database, "sums@1", "production"))
-    assert "was deleted" in report["checks"][0]["sentence"]
-    assert "Give this check a data set and a metric" in report["checks"][0]["sentence"]
-    assert "command" not in report["checks"][0]
+    assert "was deleted" in report.checks[0].sentence
+    assert "Give this check a data set and a metric" in report.checks[0].sentence
+    assert report.checks[0].command is None
     assert "The run that made it was deleted" in model_card.format_card(
         version_facts.card(desk.database, "sums@1")
     )
-    nodes = version_facts.lineage(desk.database, "sums@1")["nodes"]
-    assert [(node["title"], node["gone"]) for node in nodes if node["kind"] == "run"] == [("run-1", True)]
+    nodes = version_facts.lineage(desk.database, "sums@1").nodes
+    assert [(node.title, node.gone) for node in nodes if node.kind == "run"] == [("run-1", True)]

@@ -33,7 +33,7 @@ def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
     assert sure["sentence"].startswith(
         "Full, 8 epochs (overfit) is better than LoRA, rate too high (worse) by"
     )
-    assert sure["second_minus_first_loss"]["low"] > 0
+    assert sure["second_minus_first_loss"].low > 0
     (seeds,) = compared(store, "learned", "twin")
     assert not seeds["separated"]
     assert "differ in their seed alone" in seeds["sentence"]

@@ -114,7 +114,7 @@ def test_the_page_lists_the_tools_that_there_are() -> None:
 
 
 def test_a_type_that_json_has_no_word_for_is_no_answer() -> None:
-    with pytest.raises(TypeError, match="no TypedDict"):
+    with pytest.raises(TypeError, match="no document"):
         build_schema(dict)
 
 

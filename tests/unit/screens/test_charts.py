@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,6 +23,8 @@ from pages.shared.charts import (
     smooth,
 )
 from pages.shared.display import find_quantity
+from store.evaluation.verdict_schemas import Overfitting
+from tests.unit.store_samples import row_of
 
 
 def curve(values: list[float | None], *, count: int = 1, nonfinite: dict[int, int] | None = None) -> pa.Table:
@@ -72,7 +74,7 @@ def test_the_best_step_is_named_away_from_the_base_models_line(level: float | No
 
 
 def test_loss_chart_shades_where_it_overfits() -> None:
-    shape: Any = {"state": "overfits", "since_step": 20, "last_step": 30}
+    shape = row_of(Overfitting, state="overfits", since_step=20, last_step=30)
     figure = plot_losses(curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, shape=shape))
     shade = figure.layout.shapes[0]
     assert (shade.x0, shade.x1) == (20, 30)
@@ -81,12 +83,12 @@ def test_loss_chart_shades_where_it_overfits() -> None:
 
 def test_loss_chart_shades_where_training_diverged_to_its_last_step() -> None:
     """Though the last validation may lie before: what rose is the training loss."""
-    shape: Any = {"state": "diverged", "since_step": 20, "last_step": 10}
+    shape = row_of(Overfitting, state="diverged", since_step=20, last_step=10)
     figure = plot_losses(curve([2, 1, 3, 4, 5]), curve([2.0, 1.0]), LossMarks(shape=shape))
     shade = figure.layout.shapes[0]
     assert (shade.x0, shade.x1) == (20, 40)
     assert "diverged" in texts(figure)
-    unknown = LossMarks(shape=shape | {"since_step": None})  # a verdict from before the step was kept
+    unknown = LossMarks(shape=replace(shape, since_step=None))  # a verdict from before the step was kept
     assert not plot_losses(curve([2, 1]), curve([2.0, 1.0]), unknown).layout.shapes
 
 

@@ -13,20 +13,33 @@ import pytest
 from pages.comparison import tradeoff, tradeoff_chart, tradeoff_points
 from pages.comparison.tradeoff_points import MeasuredItems, RunPairs
 from pages.shared.palette import BASE, RUNS
+from store.core.figure_schemas import Estimate, Gain
+from store.evaluation.forgetting_schemas import (
+    ChoiceForgetting,
+    ColourLimits,
+    Divergence,
+    Forgetting,
+    TextForgetting,
+)
+from store.evaluation.verdict_schemas import Verdict
 from store.runs import run_outcomes, runs
 from store.runs.schemas import RunCosts
 from tests.unit.store_samples import add_job, new_store, row_of
 
 
-def estimate(value: float, half: float = 0.02, n: int = 100) -> dict[str, Any]:
-    return {"value": value, "low": value - half, "high": value + half, "n": n}
+def estimate(value: float, half: float = 0.02, n: int = 100) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
+
+
+def gained(value: float, unit: str = "nats a token") -> Gain:
+    return row_of(Gain, **vars(estimate(value)), unit=unit)
 
 
 def row(number: int, gain: float, cost: float, **more: Any) -> RunCosts:
     fields = {
         "method": "lora", "model": "m", "dataset_id": "d1", "dataset_name": "Sums", "task": "sft",
         "learning_rate": 1e-4 * number, "num_train_epochs": 2.0, "init_from": "", "parent": "",
-        "state": "some", "gain": estimate(gain) | {"unit": "nats a token"}, "prose": estimate(cost),
+        "state": "some", "gain": gained(gain), "prose": estimate(cost),
     }  # fmt: skip
     return row_of(RunCosts, run_id=f"r{number}", number=number, name=f"Run <{number}>", **{**fields, **more})
 
@@ -40,22 +53,21 @@ def traces(figure: Any) -> dict[str, Any]:
 
 def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
     _, database = new_store(tmp_path / "home")
-    verdict = {
-        "gain": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "unit": "nats a token"},
-        "forgetting": {
-            "state": "some",
-            "texts": [
-                {"probe": "data/mine", "change": estimate(9)},
-                {"probe": "prose", "change": estimate(0.1)},
-            ],
-            "choices": [{"probe": "choices", "change": estimate(-0.05), "categories": [1, 2]}],
-            "divergence": [{"probe": "own_samples", "kl": None}],
-        },
-    }
+    forgetting = row_of(
+        Forgetting,
+        state="some",
+        texts=[
+            row_of(TextForgetting, probe="data/mine", change=estimate(9)),
+            row_of(TextForgetting, probe="prose", change=estimate(0.1)),
+        ],
+        choices=[row_of(ChoiceForgetting, probe="choices", change=estimate(-0.05))],
+        divergence=[row_of(Divergence, probe="own_samples")],
+    )
+    verdict = row_of(Verdict, gain=gained(0.5), forgetting=forgetting)
     for run_id, document in (
         ("whole", verdict),
-        ("old", {"gain": verdict["gain"]}),
-        ("broken", {"gain": None}),
+        ("old", replace(verdict, forgetting=None)),
+        ("broken", row_of(Verdict)),
     ):
         add_job(database, run_id, status="finished")
         with database.transaction() as tx:
@@ -66,7 +78,7 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
     assert list(costs) == ["whole", "old", "broken", "bare"]
     whole = costs["whole"]
     assert (whole.state, whole.prose, whole.kl) == ("some", estimate(0.1), None)
-    assert (whole.answers, whole.gain["n"]) == (estimate(-0.05), 9)
+    assert (whole.answers, whole.gain) == (estimate(-0.05), gained(0.5))
     assert (whole.task, whole.learning_rate, whole.init_from) == ("sft", None, "")
     for run_id in ("old", "broken", "bare"):
         cost = costs[run_id]
@@ -82,9 +94,9 @@ def test_the_store_picks_the_figures_out_of_verdicts(tmp_path: Path) -> None:
         ({"task": "dpo"}, "preference"),
         ({"init_from": "r1"}, "earlier run"),
         ({"gain": None}, "not a number"),
-        ({"gain": estimate(1) | {"unit": "nats a row"}}, "another unit"),
+        ({"gain": gained(1, "nats a row")}, "another unit"),
         ({"prose": None}, "“Plain prose”"),
-        ({"prose": {"value": "NaN", "low": None, "high": None, "n": 3}}, "“Plain prose”"),
+        ({"prose": row_of(Estimate, value="NaN", n=3)}, "“Plain prose”"),
     ],
 )
 def test_runs_whose_axes_mean_something_else_are_counted(change: dict[str, Any], word: str) -> None:
@@ -96,14 +108,10 @@ def test_runs_whose_axes_mean_something_else_are_counted(change: dict[str, Any],
 
 
 def test_a_fall_of_accuracy_is_a_cost_with_its_ends_turned_round() -> None:
-    asked = row(1, 0.2, 0.0, answers={"value": -0.1, "low": -0.14, "high": -0.02, "n": 640})
-    assert tradeoff_points.get_cost(asked, "answers") == {
-        "value": 10,
-        "low": 2,
-        "high": pytest.approx(14),
-        "n": 640,
-    }
-    assert tradeoff_points.get_color_limits("answers") == {"amber": 5, "red": 15}
+    asked = row(1, 0.2, 0.0, answers=Estimate(value=-0.1, low=-0.14, high=-0.02, n=640))
+    cost = Estimate(value=10, low=2, high=pytest.approx(14), n=640)
+    assert tradeoff_points.get_cost(asked, "answers") == cost
+    assert tradeoff_points.get_color_limits("answers") == ColourLimits(amber=5, red=15)
     assert tradeoff_points.get_color_limits("kl") is None
     assert tradeoff_points.build_points([asked], "answers")[0].state == "some"
 
@@ -191,7 +199,7 @@ def test_many_runs_have_no_numbers_and_intervals_on_the_front_alone() -> None:
 
 def test_one_run_without_intervals_is_drawn() -> None:
     single = row(1, 0.2, 0.01)
-    single.gain |= {"low": None, "high": None}
+    single.gain = replace(gained(0.2), low=None, high=None)
     figure = tradeoff_chart.plot_tradeoff(tradeoff_points.build_points([single], "prose"), "prose", "rate")
     assert len(traces(figure)["Intervals"].x) == 0
     assert "(no interval)" in traces(figure)["Runs"].hovertext[0]
@@ -240,7 +248,7 @@ def test_the_axis_of_forgetting_reaches_to_where_it_matters() -> None:
     small = [row(number, 0.2, 0.0, prose=estimate(0.004 * number, 0.01)) for number in (1, 2)]
     points = tradeoff_points.build_points(small, "prose")
     left, right = tradeoff_chart.compute_cost_range(points, "prose")
-    amber = tradeoff_points.get_color_limits("prose")["amber"]
+    amber = tradeoff_points.get_color_limits("prose").amber
     assert left <= -amber
     assert right > amber
     layout = tradeoff_chart.build_axes(points, "prose").layout

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from store.core.errors import ConfigError
+from store.core.figure_schemas import FigureSummary
 from store.evaluation import evaluation_pairs, evaluations
 from tests.unit.desk import Desk
 from tests.unit.store.test_evaluations import finish, launched
@@ -35,8 +36,8 @@ def test_they_are_found_by_words_data_set_and_model_and_paged(desk: Desk) -> Non
     total, rows = evaluations.listed(desk.database)
     assert (total, [row.evaluation_id for row in rows]) == (2, [second, first])
     assert rows[0].run_name == "My run"
-    assert rows[0].figures[0]["low"] == 0.2
-    assert "details" not in rows[0].figures[0]  # which can be large
+    assert rows[0].figures[0].low == 0.2
+    assert isinstance(rows[0].figures[0], FigureSummary)  # without details, which can be large
     assert evaluations.listed(desk.database, limit=1, offset=1)[1][0].evaluation_id == first
     assert evaluations.listed(desk.database, search="oNe")[0] == 1
     assert evaluations.listed(desk.database, search="my RUN")[0] == 2

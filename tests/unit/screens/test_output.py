@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 
 from store.core.schemas import Job
+from store.evaluation.forgetting_schemas import Forgetting
+from store.evaluation.verdict_schemas import Verdict
 from store.runs.schemas import Run
 from tests.unit.store_samples import row_of
 from tunebench.commands import training
@@ -86,8 +88,10 @@ def test_a_run_says_what_it_forgot(capsys: pytest.CaptureFixture[str]) -> None:
     run = row_of(
         Run, name="r", status="finished", run_id="r1", model="m", dataset_name="d", method="lora", facts={}
     )
-    forgetting = {"headline": "It forgot some: of facts.", "sentences": ["Of 2 tasks 1 was not asked."]}
-    verdict = {"headline": "It learned.", "sentences": ["By much."], "forgetting": forgetting}
+    forgetting = row_of(
+        Forgetting, headline="It forgot some: of facts.", sentences=["Of 2 tasks 1 was not asked."]
+    )
+    verdict = row_of(Verdict, headline="It learned.", sentences=["By much."], forgetting=forgetting)
     training.print_run(replace(run, last_step=4, base_eval_loss=2.0, verdict=verdict))
     lines = capsys.readouterr().out.splitlines()[-4:]
-    assert lines == ["It learned.", "By much.", forgetting["headline"], *forgetting["sentences"]]
+    assert lines == ["It learned.", "By much.", forgetting.headline, *forgetting.sentences]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -9,10 +10,11 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
+from engine.evaluation.training_curve.run_curve import Validation
 from pages.runs import overfitting
 from pages.shared import display
 from pages.shared.palette import BAD, BASE, TRAIN, VALIDATION
-from store.evaluation.verdict_schemas import Stage
+from store.evaluation.verdict_schemas import Overfitting, Stage
 from tests.pages.seeds.seed_evidence import membership
 from tests.unit.verdict_inputs import assess
 
@@ -31,19 +33,17 @@ def curve(steps: Any, values: Any) -> pa.Table:
     )  # fmt: skip
 
 
-def rows(losses: Any, first: int) -> list[dict[str, Any]]:
+def rows(losses: Any, first: int) -> list[Validation]:
     noise = np.random.default_rng(0).normal(0, 0.05, 100)
+    row_ids, tokens = np.arange(100) + first, np.full(100, 20)
     return [
-        {
-            "step": step, "row_ids": np.arange(100) + first, "loss_sums": 20 * (loss + noise),
-            "tokens": np.full(100, 20),
-        }
+        Validation(step=step, row_ids=row_ids, loss_sums=20 * (loss + noise), tokens=tokens)
         for step, loss in zip(STEPS, losses, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
-def shape() -> dict[str, Any]:
+def shape() -> Overfitting:
     training = [(step, 2 - 0.04 * step) for step in range(1, 41)]
     return assess(rows(VALIDATIONS, 0), training, train_probe=rows(TRAINED, 500))
 
@@ -52,11 +52,11 @@ def traces(figure: go.Figure) -> dict[str, Any]:
     return {trace.name: trace for trace in figure.data}
 
 
-def drawn(shape: dict[str, Any], seen: pa.Table) -> go.Figure:
+def drawn(shape: Overfitting | None, seen: pa.Table) -> go.Figure:
     return overfitting.plot_gap(seen, curve(STEPS, VALIDATIONS), shape, "Loss")
 
 
-def test_both_losses_and_the_ribbon_between_them(shape: dict[str, Any]) -> None:
+def test_both_losses_and_the_ribbon_between_them(shape: Overfitting) -> None:
     by_name = traces(drawn(shape, curve(STEPS[1:4], TRAINED[1:4])))
     assert (by_name["Training rows"].line.color, by_name["Validation rows"].line.color) == (TRAIN, VALIDATION)
     assert list(by_name["Training rows"].x) == list(STEPS)  # what was logged, and both ends by the verdict
@@ -67,25 +67,25 @@ def test_both_losses_and_the_ribbon_between_them(shape: dict[str, Any]) -> None:
 
 def test_the_ribbon_lies_between_lines_of_different_steps() -> None:
     """A validation between two probes bends the upper edge, as it bends the line."""
-    by_name = traces(drawn({}, curve((0, 40), (2.0, 0.4))))
+    by_name = traces(drawn(None, curve((0, 40), (2.0, 0.4))))
     assert list(by_name["Gap"].x[:5]) == list(STEPS)
     assert list(by_name["Gap"].y[:5]) == list(VALIDATIONS)
     assert list(by_name["Gap"].y[5:]) == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
 
 
-def test_gaps_have_intervals_in_the_colour_of_their_level(shape: dict[str, Any]) -> None:
+def test_gaps_have_intervals_in_the_colour_of_their_level(shape: Overfitting) -> None:
     by_name = traces(drawn(shape, curve([], [])))
-    levels = {point["level"] for point in shape["gap"]}
+    levels = {point.level for point in shape.gap}
     assert {f"Gap, {level}" for level in levels} <= set(by_name)
     red = by_name["Gap, red"]
     assert (red.yaxis, red.marker.color) == ("y2", BAD)
-    last = shape["gap"][-1]["gap"]
-    assert red.y[-1] == last["value"]
-    assert red.error_y.array[-1] == pytest.approx(last["high"] - last["value"])
-    assert red.error_y.arrayminus[-1] == pytest.approx(last["value"] - last["low"])
+    last = shape.gap[-1].gap
+    assert red.y[-1] == last.value
+    assert red.error_y.array[-1] == pytest.approx(last.high - last.value)
+    assert red.error_y.arrayminus[-1] == pytest.approx(last.value - last.low)
 
 
-def test_gl_is_that_of_the_curve(shape: dict[str, Any]) -> None:
+def test_gl_is_that_of_the_curve(shape: Overfitting) -> None:
     bars = traces(drawn(shape, curve([], [])))["GL"]
     assert list(bars.y) == pytest.approx([0, 0, 0, 100 * (1.3 / 1.2 - 1), 25.0])
     assert bars.marker.color == (VALIDATION, VALIDATION, VALIDATION, BAD, BAD)
@@ -93,19 +93,19 @@ def test_gl_is_that_of_the_curve(shape: dict[str, Any]) -> None:
 
 
 def test_while_it_trains_there_is_a_ribbon_and_no_plot_of_gaps() -> None:
-    figure = drawn({}, curve(STEPS[:3], TRAINED[:3]))
+    figure = drawn(None, curve(STEPS[:3], TRAINED[:3]))
     by_name = traces(figure)
     assert list(by_name["Gap"].x) == [0, 10, 20, 20, 10, 0]
     assert not any(name.startswith("Gap, ") for name in by_name)
     assert "yaxis2" not in figure.layout.to_plotly_json()
-    alone = traces(overfitting.plot_gap(curve([], []), curve([0], [2.0]), {}, "Loss"))
+    alone = traces(overfitting.plot_gap(curve([], []), curve([0], [2.0]), None, "Loss"))
     assert "Gap" not in alone
     assert "Best step" not in alone  # step 0 is the base model
 
 
-def test_steps_that_went_wrong_are_shaded(shape: dict[str, Any]) -> None:
+def test_steps_that_went_wrong_are_shaded(shape: Overfitting) -> None:
     for state, since, last, end in (("overfits", 20, 30, 30), ("diverged", 25, 20, 40)):
-        figure = drawn(shape | {"state": state, "since_step": since, "last_step": last}, curve([], []))
+        figure = drawn(replace(shape, state=state, since_step=since, last_step=last), curve([], []))
         shade = figure.layout.shapes[0]
         assert (shade.x0, shade.x1) == (since, end)
         assert state in [annotation.text for annotation in figure.layout.annotations]
@@ -118,7 +118,7 @@ def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
     assert names == ["Loss", "Loss, base model", "Loss beyond the base's", "Min-K%", "Min-K%, base model"]
     assert figure.data[1].marker.color == BASE
     assert figure.data[2].marker.color == BAD
-    assert figure.data[0].x[0] == evidence["scores"]["loss"]["auc"]["value"]
+    assert figure.data[0].x[0] == evidence.scores["loss"].auc.value
     assert figure.layout.shapes[0].x0 == 0.5
 
 

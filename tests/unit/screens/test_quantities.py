@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -74,20 +75,20 @@ def test_moments_far_away_are_dates() -> None:
     ],
 )
 def test_what_a_time_holds_for(changes: dict[str, Any], notes: list[str]) -> None:
-    time: TimeEstimate = {
-        "seconds": 600.0,
-        "low_seconds": 400.0,
-        "high_seconds": 900.0,
-        "counted_seconds": 600.0,
-        "course_seconds": 500.0,
-        "parts": {},
-        "basis": "",
-        "runs": 0,
-        "steps_timed": True,
-        "timing": "timed",
-        "busy": False,
-        "others": 0.0,
-        "alone_seconds": None,
-        "may_stop": False,
-    }
-    assert display.list_time_notes(cast("TimeEstimate", time | changes)) == notes
+    time = TimeEstimate(
+        seconds=600.0,
+        low_seconds=400.0,
+        high_seconds=900.0,
+        counted_seconds=600.0,
+        course_seconds=500.0,
+        parts={},
+        basis="",
+        runs=0,
+        steps_timed=True,
+        timing="timed",
+        busy=False,
+        others=0.0,
+        alone_seconds=None,
+        may_stop=False,
+    )
+    assert display.list_time_notes(replace(time, **changes)) == notes

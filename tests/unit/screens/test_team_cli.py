@@ -52,7 +52,7 @@ def test_sign_in_is_turned_on_with_a_link_for_the_first_admin_and_off(company: C
     first = code_in(done.stdout)
     assert company.door("invitation", {"secret": first})["role"] == "admin"
     again = code_in(run("team", "on").stdout)
-    assert len(company.people.team()["invitations"]) == 1  # the new one took the old one's place
+    assert len(company.people.team().invitations) == 1  # the new one took the old one's place
     company.door(
         "accept",
         {"secret": again, "name": "Ada", "email": "ada@example.org", "password": "a long sentence"},
@@ -188,7 +188,7 @@ def test_a_token_works_for_who_can_not_read_the_home_folder(
     elsewhere = Home(tmp_path / "of-another-user")
     monkeypatch.setenv(ADDRESS, address)
     monkeypatch.setenv(TOKEN, token)
-    assert Client(elsewhere).me()["name"] == "Member"
+    assert Client(elsewhere).me().name == "Member"
     monkeypatch.delenv(TOKEN)
     with pytest.raises(EngineUnavailable):  # an address alone is nobody's
         Client(elsewhere).me()
@@ -210,7 +210,7 @@ def test_the_screens_ignore_a_token_of_the_environment(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN, "tb_wrong")
-    assert Client(company.home, secret=company.home.screens_token).me()["person_id"] == "owner"
+    assert Client(company.home, secret=company.home.screens_token).me().person_id == "owner"
 
 
 def test_screens_for_other_machines_take_sign_in(company: Company) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
@@ -11,6 +12,7 @@ import pytest
 from pages.shared import display
 from pages.shared.display import Color
 from store.core import formatting
+from store.core.figure_schemas import Estimate
 from store.core.job_kinds import TRANSITIONS
 
 
@@ -75,21 +77,18 @@ def test_a_share_over_a_limit_never_reads_like_the_limit() -> None:
 
 
 def test_estimates_carry_their_interval() -> None:
-    gain = {"value": 0.8312, "low": 0.781, "high": 0.882, "n": 200}
+    gain = Estimate(value=0.8312, low=0.781, high=0.882, n=200)
     assert display.format_estimate(gain) == "+0.83 (0.78 to 0.88)"
-    assert (
-        display.format_estimate({"value": -0.04, "low": -0.11, "high": 0.02, "n": 9})
-        == "−0.04 (−0.11 to 0.02)"
-    )
-    assert (
-        display.format_estimate({"value": 0.05, "low": 0.045, "high": 0.055, "n": 9}, scale=100)
-        == "+5.0 (4.5 to 5.5)"
-    )
-    assert display.format_estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50 (no interval)"
-    rare = {"value": 0.5, "low": None, "high": None, "why": "the class xml has 6 rows, and 20 are needed"}
+    loss = Estimate(value=-0.04, low=-0.11, high=0.02, n=9)
+    assert display.format_estimate(loss) == "−0.04 (−0.11 to 0.02)"
+    share = Estimate(value=0.05, low=0.045, high=0.055, n=9)
+    assert display.format_estimate(share, scale=100) == "+5.0 (4.5 to 5.5)"
+    single = Estimate(value=0.5, low=None, high=None, n=1)
+    assert display.format_estimate(single) == "+0.50 (no interval)"
+    rare = replace(single, why="the class xml has 6 rows, and 20 are needed")
     assert display.format_estimate(rare) == "+0.50 (no interval: the class xml has 6 rows, and 20 are needed)"
     assert display.format_estimate(rare, reason=False) == "+0.50 (no interval)"
-    assert display.describe_missing_intervals([("F1", rare), ("Accuracy", {"value": 1})]) == (
+    assert display.describe_missing_intervals([("F1", rare), ("Accuracy", gain)]) == (
         "F1 has no interval: the class xml has 6 rows, and 20 are needed."
     )
     assert display.format_estimate(None) == "–"

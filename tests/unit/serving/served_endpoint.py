@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from store.core.job_folder import write_json
-from store.serving.schemas import EndpointConfig, GatewayKey, ServedBackend
+from store.serving.schemas import EndpointConfig, EndpointRoute, GatewayKey, RouteRole, ServedBackend
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "tbe_test"
@@ -24,19 +24,19 @@ KEY = "tbe_test"
 
 def backend(backend_id: str, **does: Any) -> ServedBackend:
     """A stub that behaves as `does` says."""
-    return {
-        "backend_id": backend_id, "engine": "worker", "model": json.dumps(does), "adapters": [],
-        "names": ["base"], "dtype": "auto", "threads": None, "max_streams": does.get("max_streams", 8),
-        "max_tokens": 64, "most_answer": 64, "context": None, "labels": None, "url": None, "key_env": None,
-        "capabilities": None,
-    }  # fmt: skip
+    return ServedBackend(
+        backend_id=backend_id, engine="worker", model=json.dumps(does), adapters=[],
+        names=["base"], dtype="auto", threads=None, max_streams=does.get("max_streams", 8),
+        max_tokens=64, most_answer=64, context=None, labels=None, url=None, key_env=None,
+        capabilities=None,
+    )  # fmt: skip
 
 
-def route(role: str, backend_id: str, share: float = 1.0, version: str = "") -> dict[str, Any]:
-    return {
-        "subject": "m@production", "version": version or f"{backend_id}@1", "role": role, "share": share,
-        "backend_id": backend_id, "asked_as": "base",
-    }  # fmt: skip
+def route(role: RouteRole, backend_id: str, share: float = 1.0, version: str = "") -> EndpointRoute:
+    return EndpointRoute(
+        subject="m@production", version=version or f"{backend_id}@1", role=role, share=share,
+        backend_id=backend_id, asked_as="base",
+    )  # fmt: skip
 
 
 def key_of(secret: str = KEY, **quotas: int) -> GatewayKey:

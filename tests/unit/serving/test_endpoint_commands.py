@@ -18,19 +18,23 @@ import pytest
 
 from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config
 from engine.serving.supervisor import Supervisor
+from store.core.documents import as_json
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateError
 from store.core.home import Home
 from store.core.job_folder import write_json
+from store.core.model_schemas import VersionSource
 from store.core.schemas import Person
-from store.db.query_answers import as_json
+from store.db.records import to_json
 from store.jobs import job_queue
 from store.serving import endpoints
 from store.serving.endpoint_text import build_examples
+from store.serving.schemas import ServedAdapter
 from tests.unit.desk import Desk
 from tests.unit.on_record import on_record
+from tests.unit.store_samples import row_of
 
-ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
-BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
+ADA = Person(person_id="p-ada", name="Ada", role="member")
+BOB: Person = Person(person_id="p-bob", name="Bob", role="member")
 GATEWAY = (sys.executable, "-m", "tests.unit.serving.stubbed_gateway")
 FIGURES = '{"words": ["ok"]}'  # the stub's own way: its model's name is what it does
 
@@ -52,9 +56,8 @@ def register(desk: Desk, version: int, alias: str = "", model: str = "m1") -> Pa
         if version == 1:
             tx.execute("INSERT INTO registered_model VALUES (?, 'support', '', 'a', 'a', ?, 0)", [model, at])
         tx.execute(
-            "INSERT INTO model_version VALUES (?, ?, '{}', NULL, 'tiny', true, ?, 'f', '[]', '', 'a', 'a',"
-            " ?)",
-            [model, version, str(folder.relative_to(desk.home.path)), at],
+            "INSERT INTO model_version VALUES (?, ?, ?, NULL, 'tiny', true, ?, 'f', '[]', '', 'a', 'a', ?)",
+            [model, version, to_json(row_of(VersionSource)), str(folder.relative_to(desk.home.path)), at],
         )
         if alias:
             tx.execute("DELETE FROM model_alias WHERE alias = ?", [alias])
@@ -80,18 +83,18 @@ def test_adapters_of_one_base_share_a_backend_and_an_alias_is_followed(desk: Des
         ),
     )
     config = config_of(desk)
-    (backend,) = config["backends"]
-    assert (backend["model"], [adapter["name"] for adapter in backend["adapters"]]) == (
+    (backend,) = config.backends
+    assert (backend.model, [adapter.name for adapter in backend.adapters]) == (
         "tiny",
         ["support@1", "support@2"],
     )
-    assert [route["asked_as"] for route in config["models"][0]["routes"]] == ["support@1", "support@2"]
+    assert [route.asked_as for route in config.models[0].routes] == ["support@1", "support@2"]
     register_alias = "UPDATE model_alias SET version = 2 WHERE alias = 'production'"
     with desk.database.transaction() as tx:
         tx.execute(register_alias)
-    (moved,) = config_of(desk)["backends"]
-    assert moved["adapters"] == [{"name": "support@2", "folder": str(second)}]
-    assert moved["backend_id"] != backend["backend_id"]
+    (moved,) = config_of(desk).backends
+    assert moved.adapters == [ServedAdapter(name="support@2", folder=str(second))]
+    assert moved.backend_id != backend.backend_id
 
 
 def test_what_a_subject_may_be(desk: Desk, tmp_path: Path) -> None:
@@ -105,12 +108,12 @@ def test_what_a_subject_may_be(desk: Desk, tmp_path: Path) -> None:
         {"subject": "https://host.example/v1", "role": "shadow", "remote": remote},
     ]  # fmt: skip
     desk("make_endpoint", **served(*subjects))
-    backends = config_of(desk)["backends"]
-    assert [entry["engine"] for entry in backends] == ["worker", "llama.cpp", "worker", "remote"]
-    assert [bool(entry["labels"]) for entry in backends] == [True, False, True, False]
-    assert backends[0]["names"] == ["tiny"]
-    assert backends[2]["adapters"][0]["folder"] == str(other)  # its kind shares no base
-    assert (backends[3]["url"], backends[3]["key_env"]) == ("https://host.example/v1", "KEY")
+    backends = config_of(desk).backends
+    assert [entry.engine for entry in backends] == ["worker", "llama.cpp", "worker", "remote"]
+    assert [bool(entry.labels) for entry in backends] == [True, False, True, False]
+    assert backends[0].names == ["tiny"]
+    assert backends[2].adapters[0].folder == str(other)  # its kind shares no base
+    assert (backends[3].url, backends[3].key_env) == ("https://host.example/v1", "KEY")
 
 
 def test_a_gguf_file_in_a_folder_of_the_home_folder_is_served_by_its_name(desk: Desk) -> None:
@@ -119,8 +122,8 @@ def test_a_gguf_file_in_a_folder_of_the_home_folder_is_served_by_its_name(desk: 
     file.write_bytes(b"GGUF")
     body = served({"subject": "packed"})
     desk("make_endpoint", by=ADA, **body)
-    (backend,) = config_of(desk)["backends"]
-    assert (backend["engine"], backend["model"], backend["names"]) == ("llama.cpp", str(file), ["packed"])
+    (backend,) = config_of(desk).backends
+    assert (backend.engine, backend.model, backend.names) == ("llama.cpp", str(file), ["packed"])
 
 
 def test_the_base_of_a_registered_adapter_lies_in_its_folder(desk: Desk) -> None:
@@ -128,9 +131,9 @@ def test_the_base_of_a_registered_adapter_lies_in_its_folder(desk: Desk) -> None
     note = json.loads((folder / "tunebench.json").read_text())
     write_json(folder / "tunebench.json", note | {"own_base": True})
     desk("make_endpoint", **served({"subject": "support@1"}))
-    assert config_of(desk)["backends"][0]["model"] == str(folder.parent / "base")  # as a run has it
+    assert config_of(desk).backends[0].model == str(folder.parent / "base")  # as a run has it
     (folder / "base").mkdir()
-    assert config_of(desk)["backends"][0]["model"] == str(folder / "base")
+    assert config_of(desk).backends[0].model == str(folder / "base")
 
 
 def test_which_variable_goes_where_is_for_admins(desk: Desk) -> None:
@@ -150,7 +153,7 @@ def test_which_variable_goes_where_is_for_admins(desk: Desk) -> None:
         with pytest.raises(ForbiddenError, match="Ask an admin"):
             desk("change_endpoint", by=ADA, endpoint="e", settings=changed)
     desk("change_endpoint", endpoint="e", settings=other | {"limits": {"max_tokens": 99}})
-    assert {entry["most_answer"] for entry in config_of(desk)["backends"]} == {99}
+    assert {entry.most_answer for entry in config_of(desk).backends} == {99}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from engine.serving.gateway.redaction import redact
 from engine.serving.gateway.request_bodies import Refusal, estimate_prompt_tokens
 from engine.serving.gateway.routing import HourCounts
 from engine.serving.protocol.answers import LogprobTally, read_tally
-from store.serving.schemas import KeyUse
+from store.serving.schemas import EndpointState, KeyUse, LastHour
+from tests.unit.store_samples import row_of
 
 
 def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:
@@ -91,23 +93,23 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     day = 20_000 * DAY
     files = LogFiles(tmp_path, "requests", file_bytes=300)
     files.append(_line(day + 100))
-    last_use: KeyUse = {"key_id": "k", "day": "2024-10-04", "tokens": 10, "requests": 2, "used_at": day + 101}
-    before: Any = {"at": day + 101, "keys": [last_use], "counted": files.place}
+    last_use = KeyUse(key_id="k", day="2024-10-04", tokens=10, requests=2, used_at=day + 101)
+    before = row_of(EndpointState, at=day + 101, keys=[last_use], counted=files.place)
     files.append(_line(day + 100.5, tokens=7))  # under way then: counted as a request, its tokens not yet
     files.append(_line(day + 102, error="requests_per_minute", tokens=0))
     for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
         files.append(line)
     assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
-    used = {use["key_id"]: use for use in restore_usage(before, files, day + 106)}
-    assert used["k"] == {**last_use, "tokens": 27, "requests": 3, "used_at": day + 103}
-    assert (used["other"]["tokens"], used["other"]["requests"]) == (10, 1)
-    assert last_use["tokens"] == 10, "what was told is not changed"
-    anew = {use["key_id"]: use["tokens"] for use in restore_usage(None, files, day + 106)}
+    used = {use.key_id: use for use in restore_usage(before, files, day + 106)}
+    assert used["k"] == replace(last_use, tokens=27, requests=3, used_at=day + 103)
+    assert (used["other"].tokens, used["other"].requests) == (10, 1)
+    assert last_use.tokens == 10, "what was told is not changed"
+    anew = {use.key_id: use.tokens for use in restore_usage(None, files, day + 106)}
     assert anew == {"k": 27, "other": 10}
-    tomorrow = {use["key_id"]: use["day"] for use in restore_usage(before, files, day + DAY + 1)}
+    tomorrow = {use.key_id: use.day for use in restore_usage(before, files, day + DAY + 1)}
     assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
-    old = {name: value for name, value in before.items() if name != "counted"}
-    assert restore_usage(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
+    old = replace(before, counted=None)
+    assert restore_usage(old, files, day + 106) == [last_use]
 
 
 def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
     keys.settle_tokens(key, 0, 5)
     (before,) = keys.used()
     keys.settle_tokens(key, 0, 7)  # while what was told is being written, and stands in the log after it
-    assert before["tokens"] == 5
+    assert before.tokens == 5
 
 
 def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:
@@ -239,11 +241,11 @@ def test_the_last_hour_forgets_what_is_older() -> None:
     now = 3000.0
     hour.add(503, 1.0, 0)
     hour.add(429, 0.0, 0)
-    assert hour.state() | {"p95_seconds": 0} == {
-        "requests": 3, "errors": 1, "refused": 1, "tokens": 5, "p95_seconds": 0, "n": 1,
-    }  # fmt: skip
+    assert replace(hour.state(), p95_seconds=0) == LastHour(
+        requests=3, errors=1, refused=1, tokens=5, p95_seconds=0, n=1
+    )
     now = 4000.0
-    assert (hour.state()["requests"], hour.state()["n"]) == (2, 0)
+    assert (hour.state().requests, hour.state().n) == (2, 0)
 
 
 def test_a_call_of_a_function_that_is_cut_is_charged_by_what_was_told_of_it() -> None:

@@ -9,8 +9,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -22,8 +23,11 @@ from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.routing import ModelRoutes, Route, RouteCounts
 from engine.serving.protocol.answers import LogprobTally
 from store.core.addresses import PUBLIC
+from store.core.documents import parse_document
+from store.serving.schemas import Capabilities, ServedModel
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 from tests.unit.serving.stub_backend import Stub
+from tests.unit.store_samples import row_of
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 ONE_WORD = ["ok"]
@@ -201,12 +205,10 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         gateway.shadows.begin()
         monkeypatch.setattr(shadow_traffic, "Attempt", OddAttempt)
         own = Backend(backend("b"), tmp_path, "", PUBLIC, 8, ())
-        own.phase, own.capabilities = (
-            "ready",
-            {**Stub({"model": "{}", "names": [], "adapters": []}).capabilities},
-        )  # type: ignore[typeddict-item]
-        document = {"name": "m", "routes": [route("live", "b"), route("shadow", "b")]}
-        model = ModelRoutes(document, {"b": own})  # type: ignore[arg-type]
+        stub = Stub({"model": "{}", "names": [], "adapters": []})
+        own.phase, own.capabilities = "ready", parse_document(Capabilities, stub.capabilities)
+        document = ServedModel(name="m", routes=[route("live", "b"), route("shadow", "b")])
+        model = ModelRoutes(document, {"b": own})
         for _ in range(shadow_traffic.MAX_CONCURRENT_COPIES + 1):
             call = Call("e1", gateway.ids.new("chat"), "chat")
             call.key, call.body = key_of(), {"model": "m"}
@@ -249,15 +251,15 @@ class OddAttempt(Attempt):
 def test_an_address_is_told_the_limit_where_none_is_named(
     tmp_path: Path, kind: Any, asked: Any, context: int | None, sent: Any
 ) -> None:
-    capabilities: Any = {"fields": ["max_tokens"], "kinds": ["chat"], "context": context}
-    remote = backend("r") | {"engine": "remote", "capabilities": capabilities}
-    own = Backend(remote, tmp_path, "", PUBLIC, 8, ())  # type: ignore[arg-type]
+    capabilities = row_of(Capabilities, fields=["max_tokens"], kinds=["chat"], context=context)
+    remote = replace(backend("r"), engine="remote", capabilities=capabilities)
+    own = Backend(remote, tmp_path, "", PUBLIC, 8, ())
     own.capabilities = capabilities
 
     async def body() -> Any:
         call = Call("e1", "r1", kind)
         call.body = asked
-        attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))  # type: ignore[arg-type]
+        attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))
         return json.loads(attempt._body())
 
     assert asyncio.run(body()) == {"model": "base"} | sent
@@ -265,13 +267,13 @@ def test_an_address_is_told_the_limit_where_none_is_named(
 
 @pytest.mark.parametrize(("engine", "mean"), [("worker", -0.5), ("remote", None)])
 def test_a_process_of_ours_alone_tells_something_beside_its_answer(
-    tmp_path: Path, engine: str, mean: float | None
+    tmp_path: Path, engine: Literal["worker", "remote"], mean: float | None
 ) -> None:
-    own = Backend(backend("r") | {"engine": engine}, tmp_path, "", PUBLIC, 8, ())  # type: ignore[arg-type]
+    own = Backend(replace(backend("r"), engine=engine), tmp_path, "", PUBLIC, 8, ())
 
     async def passed_on() -> Call:
         call = Call("e1", "r1", "chat")
-        attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))  # type: ignore[arg-type]
+        attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))
         attempt._read({"choices": []}, LogprobTally(-1.0, 2))
         return call
 

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from store.serving.schemas import ServedBackend
+from store.serving.schemas import Capabilities, ServedBackend
 from tests.unit.serving.hostile_server import BEHAVIOURS, KEY, PASSED_ON, HostileServer
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route, served
 from tests.unit.serving.stub_backend import FIELDS, KINDS
@@ -24,20 +25,19 @@ GROWTH_MIB = 200
 
 def address(name: str, url: str) -> ServedBackend:
     """A backend elsewhere that behaves so."""
-    capabilities: Any = {
-        "engine": "remote", "version": "", "kinds": KINDS, "fields": FIELDS, "context": None,
-        "template": True, "models": [name],
-    }  # fmt: skip
-    return backend(name) | {"engine": "remote", "url": url, "capabilities": capabilities, "key_env": "THEIRS"}  # type: ignore[return-value, operator]
+    capabilities = Capabilities(
+        engine="remote", version="", kinds=KINDS, fields=FIELDS, context=None, template=True, models=[name]
+    )
+    return replace(backend(name), engine="remote", url=url, capabilities=capabilities, key_env="THEIRS")
 
 
 def models_of(names: list[str]) -> list[dict[str, Any]]:
     """Each behaviour as a shadow, and as the live one before a fallback."""
     good = route("live", "good")
-    own = {name: route("live", name) | {"asked_as": name} for name in names}
+    own = {name: replace(route("live", name), asked_as=name) for name in names}
     return [
         {"name": "plain", "routes": [good]},
-        *({"name": f"copied {name}", "routes": [good, own[name] | {"role": "shadow"}]} for name in names),
+        *({"name": f"copied {name}", "routes": [good, replace(own[name], role="shadow")]} for name in names),
         *({"name": f"saved {name}", "routes": [own[name], route("fallback", "good")]} for name in names),
         *({"name": f"alone {name}", "routes": [own[name]]} for name in names),
     ]

@@ -20,7 +20,9 @@ from engine.serving.gateway.app import build
 from engine.serving.gateway.request_bodies import count_prompt_bytes
 from engine.serving.protocol.answers import RequestError
 from engine.serving.protocol.request_bodies import ChatBody, parse
+from store.serving.schemas import EndpointConfig
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
+from tests.unit.store_samples import row_of
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "top_p", "tools", "tool_choice",
           "parallel_tool_calls", "response_format"]  # fmt: skip
@@ -47,7 +49,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEndpoin
     routes = [route("live", "text")]
     with served(tmp_path_factory.mktemp("e"), backends, routes) as endpoint:
         config = endpoint.config
-        others = [each["backend_id"] for each in backends[1:]]
+        others = [each.backend_id for each in backends[1:]]
         config["models"] += [{"name": name, "routes": [route("live", name)]} for name in others]
         config["asked_at"] = 1.0
         endpoint.write_config(config)
@@ -260,7 +262,7 @@ def test_embeddings_are_counted_and_a_writing_model_names_the_alternative(
 
 
 def test_every_route_but_health_and_readiness_takes_a_key(endpoint: ServedEndpoint) -> None:
-    gateway: Any = SimpleNamespace(config={"allow_host": []})
+    gateway: Any = SimpleNamespace(config=row_of(EndpointConfig, allow_host=[]))
     routes = [each for each in build(gateway).routes if isinstance(each, Route)]
     assert len(routes) == 10
     for each in routes:

@@ -166,7 +166,7 @@ def test_a_request_over_midnight_is_paid_on_the_day_that_it_ends() -> None:
     with pytest.raises(Refusal, match="held for its requests"):
         keys.hold_tokens(key, TokenBound(10, 1, 80), obeys_length=True, names_length=True)
     keys.settle_tokens(key, held.total, 40)
-    assert (keys.free_tokens(key), keys.used()[0]["day"], keys.used()[0]["tokens"]) == (60, "2024-10-04", 40)
+    assert (keys.free_tokens(key), keys.used()[0].day, keys.used()[0].tokens) == (60, "2024-10-04", 40)
 
 
 @pytest.mark.parametrize(("prompt", "answers"), [(100, 1), (98, 3)])

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from store.core.documents import parse_document
 from store.serving.endpoint_text import describe_state
+from store.serving.schemas import EndpointState
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route
 from tests.unit.serving.test_hostile_backends import address
 
@@ -54,7 +56,9 @@ def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkey
         endpoint.start()
         endpoint.wait_for(phase_is(endpoint, "failed"))
         state = endpoint.state()
-        seen: Any = SimpleNamespace(alive=True, wanted="running", state=state, problem=None)
+        seen: Any = SimpleNamespace(
+            alive=True, wanted="running", state=parse_document(EndpointState, state), problem=None
+        )
         assert describe_state(seen) == "unreachable"
         why = f"http://127.0.0.1:{port} is unreachable since "
         assert state["error"]["message"].startswith(why)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from engine.archives.reproduction import compare_with_original
 from engine.archives.reproduction_job import upgrade_config
-from store.archives.schemas import LOSS_TOLERANCE
+from store.archives.schemas import LOSS_TOLERANCE, ComparisonLine, ReproducedFigure
+from store.core.figure_schemas import Estimate
+from store.jobs.schemas import LossCurve, RunWithCurves
 from store.training.train_config import TrainConfig
+from tests.unit.store_samples import row_of
 
 CONFIG = {"name": "First", "dataset": "data-1", "model": "/a/tiny", "learning_rate": 1e-4, "r": 8}
 FACTS = {
@@ -18,32 +22,31 @@ FACTS = {
 }
 
 
-def curve(*values: float | None, first: int = 1) -> dict[str, Any]:
-    return {"steps": [first + place for place in range(len(values))], "values": list(values)}
+def curve(*values: float | None, first: int = 1) -> LossCurve:
+    return LossCurve(steps=[first + place for place in range(len(values))], values=list(values))
 
 
-def run(**changes: Any) -> Any:
-    own = {
-        **{"run_id": "run-1", "name": "First", "kind": "train", "model": "tiny", "created_at": ""},
-        **{"config": CONFIG, "facts": FACTS, "verdict": None},
-        "curves": {"train/loss": curve(2.0, 1.5, 1.0), "eval/loss": curve(1.8, 1.2)},
-    }
-    return own | changes
+def run(**changes: Any) -> RunWithCurves:
+    curves = {"train/loss": curve(2.0, 1.5, 1.0), "eval/loss": curve(1.8, 1.2)}
+    own = {"name": "First", "model": "tiny", "config": CONFIG, "facts": FACTS, "curves": curves}
+    return row_of(RunWithCurves, run_id="run-1", kind="train", **{**own, **changes})
 
 
-def lines_of(second: Any, figures: Any = (), **about: Any) -> tuple[str, dict[str, Any]]:
-    result = compare_with_original(run(), second, list(figures), split_same=about.get("split_same", True))
-    return result["sentence"], {line["what"]: line for line in result["lines"]}
+def lines_of(
+    second: RunWithCurves, figures: Sequence[ReproducedFigure] = (), split_same: bool | None = True
+) -> tuple[str, dict[str, ComparisonLine]]:
+    result = compare_with_original(run(), second, figures, split_same=split_same)
+    return result.sentence, {line.what: line for line in result.lines}
 
 
-def losses(*values: float | None, first: int = 1) -> Any:
+def losses(*values: float | None, first: int = 1) -> RunWithCurves:
     return run(curves={"train/loss": curve(*values, first=first), "eval/loss": curve(1.8, 1.2)})
 
 
 def test_what_is_only_called_otherwise_is_the_same() -> None:
     names = {"name": "Again", "dataset": "data-2", "model": "tiny", "notes": "n"}
     sentence, lines = lines_of(run(config=CONFIG | names, name="Again"))
-    assert {line["same"] for line in lines.values()} == {True}
+    assert {line.same for line in lines.values()} == {True}
     assert sentence == f"The same as the original run First in {len(lines)} of {len(lines)} points."
 
 
@@ -69,9 +72,11 @@ def test_what_is_only_called_otherwise_is_the_same() -> None:
         ),
     ],
 )
-def test_what_differs_stands_with_both_values(second: Any, what: str, values: tuple[str, str]) -> None:
+def test_what_differs_stands_with_both_values(
+    second: RunWithCurves, what: str, values: tuple[str, str]
+) -> None:
     sentence, lines = lines_of(second)
-    assert (lines[what]["first"], lines[what]["second"], lines[what]["same"]) == (*values, False)
+    assert (lines[what].first, lines[what].second, lines[what].same) == (*values, False)
     assert what in sentence
 
 
@@ -99,20 +104,20 @@ def test_what_differs_stands_with_both_values(second: Any, what: str, values: tu
         (losses(), None, "One of the two has no such losses."),
     ],
 )
-def test_losses_are_held_step_by_step(second: Any, same: bool | None, detail: str) -> None:
+def test_losses_are_held_step_by_step(second: RunWithCurves, same: bool | None, detail: str) -> None:
     _, lines = lines_of(second)
     line = lines["Training loss by step"]
-    assert (line["same"], line["detail"]) == (same, detail)
+    assert (line.same, line.detail) == (same, detail)
 
 
 def test_figures_are_the_same_within_their_margin_and_untold_where_rows_do_not_say() -> None:
-    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+    estimate = Estimate(value=0.5, low=0.4, high=0.6, n=100)
     figures = [
-        {"key": came, "title": came, "unit": "share", "first": estimate, "second": estimate, "came": came}
+        row_of(ReproducedFigure, title=came, unit="share", first=estimate, second=estimate, came=came)
         for came in ("same", "within", "outside", "cant_tell")
     ]
     sentence, lines = lines_of(run(), figures)
-    sames = [line["same"] for what, line in lines.items() if what.endswith(", share")]
+    sames = [line.same for what, line in lines.items() if what.endswith(", share")]
     assert sames == [True, True, False, None]
     assert "Outside, share" in sentence
     assert sentence.endswith(" Of 1 it can't be told.")
@@ -120,9 +125,9 @@ def test_figures_are_the_same_within_their_margin_and_untold_where_rows_do_not_s
 
 def test_a_split_that_is_gone_or_another_is_told() -> None:
     _, lines = lines_of(run(), split_same=None)
-    assert lines["Split row by row"]["same"] is None
+    assert lines["Split row by row"].same is None
     _, lines = lines_of(run(), split_same=False)
-    assert lines["Split row by row"]["same"] is False
+    assert lines["Split row by row"].same is False
 
 
 def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None:
@@ -132,8 +137,6 @@ def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None
     course = {"step": 80, "last_step": 120, "reason": "early_stopping"}
     later = {"probes": TrainConfig.model_fields["probes"].default, "seed": 1}
     second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=upgrade_config(CONFIG | later))
-    lines = {
-        line["what"]: line for line in compare_with_original(first, second, [], split_same=True)["lines"]
-    }
-    assert (lines["Steps"]["second"], lines["Steps"]["same"]) == ("120 steps, the weights of step 80", True)
+    lines = {line.what: line for line in compare_with_original(first, second, [], split_same=True).lines}
+    assert (lines["Steps"].second, lines["Steps"].same) == ("120 steps, the weights of step 80", True)
     assert [what for what in lines if what.startswith("Setting ")] == ["Setting seed"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.evaluation.comparison.run_comparison import SharedRows, compare_runs, find_incomparability
+from store.core.figure_schemas import Gain
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.db.database import Database
 from store.evaluation import scored_rows
+from store.evaluation.verdict_schemas import Verdict
+from store.runs.schemas import Run
+from tests.unit.store_samples import row_of
 
 TOKENS = np.random.default_rng(0).integers(5, 50, 150)
 LOSS = np.random.default_rng(1).gamma(5, 0.4, 150) * TOKENS
@@ -79,9 +82,9 @@ def test_rows_that_both_runs_held_out_are_joined(tmp_path: Path) -> None:
         database.close()
 
 
-def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Any:
-    verdict = {"gain": {"split": split}}
-    return SimpleNamespace(data_fingerprint=fingerprint, config={"task": "sft"} | config, verdict=verdict)
+def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Run:
+    verdict = row_of(Verdict, gain=row_of(Gain, split=split))
+    return row_of(Run, data_fingerprint=fingerprint, config={"task": "sft"} | config, verdict=verdict)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Any:
         (judged(beta=0.1), judged(beta=0.2), ""),  # of instruction tuning no loss depends on it
     ],
 )
-def test_runs_are_compared_by_row_where_their_losses_mean_the_same(run: Any, other: Any, why: str) -> None:
+def test_runs_are_compared_by_row_where_their_losses_mean_the_same(run: Run, other: Run, why: str) -> None:
     assert bool(find_incomparability(run, other)) == bool(why)
     assert why in find_incomparability(run, other)
     assert bool(find_incomparability(other, run)) == bool(why)

@@ -12,23 +12,28 @@ from engine.evaluation.comparison.evaluation_text import (
 from pages.evaluation.classes import describe_calibration
 from pages.evaluation.evaluation_list import get_calibration
 from pages.evaluation.results import format_metric_title
+from store.core.figure_schemas import Figure
+from store.evaluation.schemas import JudgingResult, PairCounts
+from tests.unit.store_samples import row_of
+
+PAIRS = PairCounts(first=25, second=10, ties=5, split=10, unjudged=2)
+POSITION = {  # as JSON, which details are
+    "agree": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50},
+    "first_shown": {"value": 0.9, "low": 0.6, "high": 1.0, "n": 10},
+}
 
 
-def judging(value: float | None, low: float | None, high: float | None, **fields: Any) -> dict[str, Any]:
-    position = {
-        "agree": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50},
-        "first_shown": {"value": 0.9, "low": 0.6, "high": 1.0, "n": 10},
-    }
-    figure = {
-        "value": value,
-        "low": low,
-        "high": high,
-        "n": 50,
-        "failed": "",
-        "details": {"position": position},
-    }
-    pairs = {"first": 25, "second": 10, "ties": 5, "split": 10, "unjudged": 2}
-    return {"figure": figure, "pairs": pairs, "reasons": {"no verdict": 2}, "notices": []} | fields
+def judging(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    pairs: PairCounts = PAIRS,
+    length: dict[str, Any] | None = None,
+) -> JudgingResult:
+    details = {"position": POSITION} | ({"length": length} if length else {})
+    figure = row_of(Figure, value=value, low=low, high=high, n=50, failed="", details=details)
+    reasons = {"no verdict": 2}
+    return row_of(JudgingResult, figure=figure, pairs=pairs, reasons=reasons, notices=[])
 
 
 THIS, OTHER = ComparisonSides(), ComparisonSides(turned=True)
@@ -59,22 +64,20 @@ def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
 
 
 def test_a_judge_that_the_order_decides_proves_nothing_equal() -> None:
-    pairs = {"first": 0, "second": 0, "ties": 0, "split": 50, "unjudged": 0}
-    every = judging(0.5, 0.48, 0.52, pairs=pairs)
+    pairs = PairCounts(first=0, second=0, ties=0, split=50, unjudged=0)
+    length = {"longer": None, "equal": None, "problem": "", "first_longer": 0}
+    every = judging(0.5, 0.48, 0.52, pairs, length)
     for sides in (THIS, OTHER):
         words = format_judging_headline(every, sides)
         assert words == (
             "The order in which they were shown decided all 50 pairs: which is better can't be told"
         )
-    every["figure"]["details"]["length"] = {"longer": None, "equal": None, "problem": "", "first_longer": 0}
     assert "no pair was decided in both orders" in " ".join(describe_judging(every, THIS))
 
 
-def of_length(**fields: Any) -> dict[str, Any]:
-    judged = judging(0.85, 0.75, 0.95)
+def of_length(**fields: Any) -> JudgingResult:
     longer = {"value": 1.0, "low": 0.9, "high": 1.0, "n": 35}
-    judged["figure"]["details"]["length"] = {"longer": longer, "first_longer": 20, "problem": ""} | fields
-    return judged
+    return judging(0.85, 0.75, 0.95, length={"longer": longer, "first_longer": 20, "problem": ""} | fields)
 
 
 def test_what_length_did_stands_beside_the_preference() -> None:
@@ -99,8 +102,8 @@ def test_what_length_did_stands_beside_the_preference() -> None:
     )
 
 
-def figure(**fields: Any) -> dict[str, Any]:
-    return {"value": 0.1, "low": None, "high": None, "n": 90, "details": {}} | fields
+def figure(**fields: Any) -> Figure:
+    return row_of(Figure, **{"value": 0.1, "n": 90, "details": {}, **fields})
 
 
 def test_calibration_is_read_from_the_figures_that_are_there() -> None:

@@ -28,8 +28,8 @@ LORA, QLORA = ({"method": method, "learning_rate": None} for method in ("lora", 
 
 def changes(room: float, methods: Sequence[dict[str, Any]] = (LORA, QLORA)) -> list[dict[str, Any]]:
     offers = launch_advice.find_fitting_changes(SETTINGS, need, room, methods)
-    assert all(offer["high_gib"] <= room for offer in offers)
-    return [offer["change"] for offer in offers]
+    assert all(offer.high_gib <= room for offer in offers)
+    return [offer.change for offer in offers]
 
 
 def test_a_smaller_batch_keeps_the_rows_of_a_step() -> None:
@@ -56,8 +56,8 @@ def test_settings_that_do_not_go_together_are_passed_over() -> None:
     offers = launch_advice.find_fitting_changes(
         SETTINGS, lambda change: None if change.get("gradient_checkpointing") else need(change), 14.0, (LORA,)
     )
-    assert [set(offer["change"]) for offer in offers] == [
+    assert [set(offer.change) for offer in offers] == [
         {"per_device_train_batch_size", "gradient_accumulation_steps"},
         {"method", "learning_rate"},
     ]
-    assert offers[0]["text"] == "Batches of 4 rows, 4 of them a step"
+    assert offers[0].text == "Batches of 4 rows, 4 of them a step"

@@ -96,10 +96,10 @@ def test_luck_alone_is_taken_off() -> None:
     knows = generator.random(len(k)) < 0.5
     before, after = (guessing(knows, k, generator) for _ in range(2))
     document = count_flips(before, after, k)
-    assert document["lost"] / len(k) > 0.08
-    for way in ("lost", "won"):
-        assert abs(document["adjusted"][way]["value"]) < 0.006
-        assert document["adjusted"][way]["low"] < 0 < document["adjusted"][way]["high"]
+    assert document.lost / len(k) > 0.08
+    for share in (document.adjusted.lost, document.adjusted.won):
+        assert abs(share.value) < 0.006
+        assert share.low < 0 < share.high
 
 
 def test_lost_knowledge_is_found() -> None:
@@ -114,11 +114,11 @@ def test_lost_knowledge_is_found() -> None:
 
 def test_the_document() -> None:
     document = count_flips([1, 1, 0, 0, 1], [1, 0, 1, 0, 0], [4] * 5)
-    assert (document["n"], document["lost"], document["won"], document["test"]) == (5, 2, 1, "exact")
-    assert document["before"]["value"] == 0.6
-    assert document["after"]["value"] == 0.4
-    assert document["change"]["value"] == pytest.approx(-0.2)
-    assert document["adjusted"]["lost"]["value"] == pytest.approx((2 - 1 / 3) / 5)
+    assert (document.n, document.lost, document.won, document.test) == (5, 2, 1, "exact")
+    assert document.before.value == 0.6
+    assert document.after.value == 0.4
+    assert document.change.value == pytest.approx(-0.2)
+    assert document.adjusted.lost.value == pytest.approx((2 - 1 / 3) / 5)
 
 
 @pytest.mark.parametrize(("before", "after", "options"), [([], [], []), ([1], [1, 0], [4]), ([1], [0], [1])])

@@ -48,7 +48,7 @@ def graded(home: Path, base_url: str, predictions: list[str], **options: Any) ->
     rows = len(predictions)
     answers = Answers(np.arange(rows), predictions, ["ref"] * rows, [f"prompt {i}" for i in range(rows)])
     judge, exact = measure(config, answers, Home(home), log=lambda text: None)
-    assert aggregate_scores(exact)["n"] == rows
+    assert aggregate_scores(exact).n == rows
     return judge
 
 
@@ -58,9 +58,9 @@ def test_grades_are_row_scores_with_a_mean_and_an_interval(tmp_path: Path) -> No
         scored = graded(tmp_path, server.base_url, predictions)
     assert scored.scores.tolist() == [len(text) for text in predictions]
     document = aggregate_scores(scored)
-    assert (document["value"], document["n"], document["bounds"]) == (3, 20, [1, 5])
-    assert 1 < document["low"] < 3 < document["high"] < 5
-    assert document["details"] == {"calls": 20, "cached": 0}
+    assert (document.value, document.n, document.bounds) == (3, 20, [1, 5])
+    assert 1 < document.low < 3 < document.high < 5
+    assert document.details == {"calls": 20, "cached": 0}
     asked = server.requests[0]
     assert (asked["model"], asked["temperature"]) == ("m", 0)
     assert "ref" in asked["messages"][1]["content"]
@@ -110,7 +110,7 @@ def test_nonsense_is_counted_and_not_kept_and_the_rest_goes_on(tmp_path: Path) -
     assert scored.scores[-1] == 4
     assert np.isnan(scored.scores[:-1]).all()
     assert set(scored.reasons.values()) == {INVALID_VERDICT}
-    assert aggregate_scores(scored)["n"] == 1
+    assert aggregate_scores(scored).n == 1
     assert len(list(Home(tmp_path).judgements.rglob("*.json"))) == 1
 
 
@@ -262,7 +262,7 @@ def test_no_more_is_asked_than_the_budget_allows_and_so_many_at_a_time(tmp_path:
         assert len(server.requests) == 8
         assert 1 < server.most_at_once <= 3
     assert list(scored.reasons.values()) == ["the judge: the budget of 8 calls is spent"] * 4
-    assert aggregate_scores(scored)["n"] == 8
+    assert aggregate_scores(scored).n == 8
 
 
 def test_a_request_to_stop_is_not_kept_waiting(tmp_path: Path) -> None:
@@ -302,19 +302,19 @@ def test_pairs_are_asked_in_both_orders_and_the_longer_wins(tmp_path: Path) -> N
         scored = pairs(server, tmp_path, ["long", "a", "same", "longer"], ["no", "long", "emas", "x"])
         assert len(server.requests) == 8
     assert scored.scores.tolist() == [1, 0, 0.5, 1]
-    assert scored.details["position"]["agree"]["value"] == 1
-    assert scored.details["position"]["first_shown"] is None
+    assert scored.details["position"].agree.value == 1
+    assert scored.details["position"].first_shown is None
 
 
 def test_a_judge_that_prefers_a_place_tells_nothing_and_is_found_out(tmp_path: Path) -> None:
     with judging(lambda message, _: completion('{"better": "first"}')) as server:
         scored = pairs(server, tmp_path, ["a"] * 30, [f"b{i}" for i in range(30)])
     document = aggregate_scores(scored)
-    assert document["value"] == 0.5
-    assert document["low"] < 0.5 < document["high"]
-    position = document["details"]["position"]
-    assert position["agree"]["value"] == 0
-    assert position["first_shown"]["value"] == 1
+    assert document.value == 0.5
+    assert document.low < 0.5 < document.high
+    position = document.details["position"]
+    assert position.agree.value == 0
+    assert position.first_shown.value == 1
 
 
 def test_a_pair_that_was_judged_once_alone_is_counted(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from engine.worker.job import JobCancelled
 from store.core.home import Home
 from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
+from store.evaluation.schemas import UnmatchedTexts
 
 SCHEMA = {"type": "object", "required": ["a"]}
 OPTIONS = {
@@ -87,7 +88,7 @@ def test_an_empty_answer_is_scored_and_counted_and_a_missing_reference_is_said()
         assert np.isnan(scored.scores[[1, 2]]).all(), metric
         assert scored.reasons == {1: NO_REFERENCE, 2: NO_PREDICTION}
         figure = aggregate_scores(scored)
-        assert (figure["n"], figure["rows"], figure["empty"], figure["unscored"]["count"]) == (2, 4, 1, 2)
+        assert (figure.n, figure.rows, figure.empty, figure.unscored.count) == (2, 4, 1, 2)
 
 
 def test_labels_are_named_and_not_guessed() -> None:
@@ -98,13 +99,13 @@ def test_labels_are_named_and_not_guessed() -> None:
     choice = {"metric": "accuracy", "labels": ["positive", "negative", "neutral"]}
     scored = scored_by(answers, choice)
     assert scored.scores.tolist() == [1, 0, 1, 0, 0]
-    assert scored.details["no_label"]["count"] == 2
-    assert scored.details["outside"] == {"count": 1, "most": [["mixed", 1]]}
-    assert [row["label"] for row in scored.details["classes"]] == ["positive", "negative", "neutral"]
+    assert scored.details["no_label"].count == 2
+    assert scored.details["outside"] == UnmatchedTexts(count=1, most=[["mixed", 1]])
+    assert [row.label for row in scored.details["classes"]] == ["positive", "negative", "neutral"]
     strict = scored_by(answers, choice | {"ignore_case": False})
     assert strict.scores.tolist() == [0, 0, 1, 0, 0]
     recall = aggregate_scores(scored_by(answers, choice | {"metric": "recall_micro"}))
-    assert (recall["value"], recall["n"]) == (pytest.approx(0.4), 5)
+    assert (recall.value, recall.n) == (pytest.approx(0.4), 5)
 
 
 def test_labels_that_differ_in_case_alone_keep_their_case() -> None:
@@ -122,10 +123,10 @@ def test_figures_of_classes_have_intervals_and_differences() -> None:
         for predicted in (better, worse)
     )
     figure = aggregate_scores(first)
-    assert figure["low"] < figure["value"] < figure["high"]
+    assert figure.low < figure.value < figure.high
     gap = compute_difference(first, second)
-    assert 0 < gap["low"] < gap["value"] < gap["high"]
-    assert gap["detectable"] > 0
+    assert 0 < gap.low < gap.value < gap.high
+    assert gap.detectable > 0
 
 
 def test_losses_are_weighted_and_a_loss_that_is_no_number_is_said() -> None:
@@ -136,10 +137,10 @@ def test_losses_are_weighted_and_a_loss_that_is_no_number_is_said() -> None:
         bytes=np.array([4, 4, 6, 0]),
     )
     perplexity, bits = run(answers, "perplexity", "bits_per_byte")
-    assert aggregate_scores(perplexity)["value"] == pytest.approx(math.exp(10 / 5))
-    assert aggregate_scores(bits)["value"] == pytest.approx(10 / math.log(2) / 10)
+    assert aggregate_scores(perplexity).value == pytest.approx(math.exp(10 / 5))
+    assert aggregate_scores(bits).value == pytest.approx(10 / math.log(2) / 10)
     assert set(perplexity.reasons) == {1, 3}
-    assert aggregate_scores(bits)["n"] == 2
+    assert aggregate_scores(bits).n == 2
 
 
 def test_calibration_comes_as_documents_with_its_bins() -> None:
@@ -155,13 +156,13 @@ def test_calibration_comes_as_documents_with_its_bins() -> None:
         classes=["no", "yes"],
     )
     ece, brier, temperature = (aggregate_scores(s) for s in run(answers, "ece", "brier", "temperature"))
-    assert 0 < ece["value"] < 0.2
-    assert ece["details"]["bins"]
-    assert ece["details"]["chance"] > 0
-    assert brier["low"] < brier["value"] < brier["high"]
-    assert brier["n"] == 300
-    assert temperature["low"] < temperature["value"] < temperature["high"]
-    assert compute_difference(*[run(answers, "ece")[0]] * 2)["value"] is None
+    assert 0 < ece.value < 0.2
+    assert ece.details["bins"]
+    assert ece.details["chance"] > 0
+    assert brier.low < brier.value < brier.high
+    assert brier.n == 300
+    assert temperature.low < temperature.value < temperature.high
+    assert compute_difference(*[run(answers, "ece")[0]] * 2).value is None
 
 
 def test_what_the_rows_do_not_have_is_said_and_the_rest_goes_on() -> None:
@@ -172,7 +173,7 @@ def test_what_the_rows_do_not_have_is_said_and_the_rest_goes_on() -> None:
         "The rows have no probabilities and no label.",
         "",
     ]
-    assert aggregate_scores(scored[3])["value"] == 1
+    assert aggregate_scores(scored[3]).value == 1
 
 
 @pytest.mark.parametrize("metric", list(METRICS))
@@ -189,8 +190,8 @@ def test_every_metric_takes_no_row_and_a_row_without_anything(metric: str) -> No
         scored = scored_by(answers, choice)
         assert len(scored.reasons) == rows
         figure = aggregate_scores(scored)
-        assert (figure["n"], figure["value"], figure["rows"]) == (0, None, rows)
-        assert compute_difference(scored, scored)["n"] == 0
+        assert (figure.n, figure.value, figure.rows) == (0, None, rows)
+        assert compute_difference(scored, scored).n == 0
 
 
 def test_an_error_within_a_metric_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +203,7 @@ def test_an_error_within_a_metric_is_its_own(monkeypatch: pytest.MonkeyPatch) ->
     config = MetricsConfig.parse({"metrics": ["bleu", "exact_match"]})
     scored = measure(config, asked(["a"], ["a"]), Home("/nowhere"), log=logged.append)
     assert scored[0].failed == "RuntimeError: no tokenizer"
-    assert aggregate_scores(scored[1])["value"] == 1
+    assert aggregate_scores(scored[1]).value == 1
     assert "eval/bleu" in logged[0]
     assert "Traceback" in logged[0]
 
@@ -224,7 +225,7 @@ def test_answers_come_from_a_table_of_predictions() -> None:
     assert answers.row_ids.tolist() == [7, 9]
     assert answers.groups == [1, 1]
     assert answers.labels is None
-    assert aggregate_scores(scored_by(answers, "exact_match"), answers.groups)["unscored"]["examples"] == [
+    assert aggregate_scores(scored_by(answers, "exact_match"), answers.groups).unscored.examples == [
         (9, NO_PREDICTION)
     ]
     with pytest.raises(ValueError, match="3 entries for 2 rows"):

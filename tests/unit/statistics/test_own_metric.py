@@ -30,7 +30,7 @@ def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Ro
     logged: list[str] = []
     answers = Answers(np.arange(100, 100 + rows), predictions, ["a"] * rows, ["p"] * rows)
     mine, exact = measure(config, answers, home, log=logged.append)
-    assert aggregate_scores(exact)["value"] == 0.75  # nothing that a metric does ends the others
+    assert aggregate_scores(exact).value == 0.75  # nothing that a metric does ends the others
     assert mine.name == "eval/mine"
     return mine, "\n".join(logged)
 
@@ -39,8 +39,8 @@ def test_a_function_is_asked_row_by_row_for_what_it_takes(tmp_path: Path) -> Non
     mine, _ = run(tmp_path, "def score(prediction, reference, prompt):\n    return prediction == reference")
     assert mine.scores.sum() == 30
     figure = aggregate_scores(mine)
-    assert (figure["value"], figure["n"], figure["failed"]) == (0.75, 40, "")
-    assert figure["low"] < 0.75 < figure["high"]
+    assert (figure.value, figure.n, figure.failed) == (0.75, 40, "")
+    assert figure.low < 0.75 < figure.high
     mine, _ = run(tmp_path, "def score(prediction, unit=2):\n    return len(prediction) * unit")
     assert mine.scores.tolist() == [2] * 40
     mine, _ = run(tmp_path, "import functools\nscore = lambda prediction: 1")
@@ -67,8 +67,8 @@ def test_one_row_that_fails_is_counted_with_its_error(tmp_path: Path, line: str,
         f"    global calls\n    calls += 1\n    if calls == 17:\n        {line}\n    return 1.0",
     )
     figure = aggregate_scores(mine)
-    assert (figure["n"], figure["unscored"]["count"], figure["failed"]) == (39, 1, "")
-    row, why = figure["unscored"]["examples"][0]
+    assert (figure.n, figure.unscored.count, figure.failed) == (39, 1, "")
+    row, why = figure.unscored.examples[0]
     assert row == 116
     assert why.startswith(reason)
     assert "Traceback" in log
@@ -95,7 +95,7 @@ def test_one_row_that_fails_is_counted_with_its_error(tmp_path: Path, line: str,
 def test_a_metric_that_fails_says_why(tmp_path: Path, source: str, reason: str) -> None:
     mine, log = run(tmp_path, source)
     assert mine.failed.startswith(reason)
-    assert aggregate_scores(mine)["value"] is None
+    assert aggregate_scores(mine).value is None
     if "raise" in source or "/ 0" in source:
         assert "Traceback" in log
 
@@ -112,7 +112,7 @@ def test_a_function_for_all_rows_gives_a_number_for_each(tmp_path: Path) -> None
     mine, _ = run(
         tmp_path, "import numpy\ndef scores(predictions, references):\n    return numpy.arange(40) / 39"
     )
-    assert aggregate_scores(mine)["value"] == pytest.approx(0.5)
+    assert aggregate_scores(mine).value == pytest.approx(0.5)
     mine, _ = run(tmp_path, "def scores(predictions):\n    return [1] * 39 + ['x']")
     assert mine.reasons == {39: "TypeError: it gave 'x' (str), not a number"}
 
@@ -123,7 +123,7 @@ def test_a_row_without_a_reference_is_no_row_of_a_metric_that_needs_one(tmp_path
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "mine"}]})
     answers = Answers(np.arange(3), ["a", None, "c"], ["a", "b", None])
     figure = aggregate_scores(measure(config, answers, home)[0])
-    assert (figure["n"], figure["unscored"]["count"]) == (1, 2)
+    assert (figure.n, figure.unscored.count) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,18 @@ from engine.export.parity.exchange import (
     ALPHA,
     LossTest,
     ParityAnswers,
+    ParityQuestions,
+    ParityTexts,
     compare_argmax,
     compute_kl,
     find_top_tokens,
     log_softmax,
 )
 from engine.export.parity.inspection import FileInspection
-from store.core.export_schemas import ParityReport
+from engine.export.parity.reference import ReferenceAnswers
+from store.core.export_schemas import ParityReport, RenderingParity
 from store.export.forms import FORMS, NEAR, ParityLimits, count_rows_to_pass
+from tests.unit.store_samples import row_of
 
 
 def test_the_rest_counts_as_one_token_and_hardly_matters() -> None:
@@ -71,59 +75,57 @@ def report(
     draw = np.random.default_rng(seed)
     lengths = draw.integers(10, 60, rows)
     of_row = gaps if gaps is not None else draw.gamma(1.5, kl / 1.5, rows)
-    export: Any = {
-        "engine": "made up",
-        "rendering": {
-            **{"prompts": rows, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0},
-            "example": None,
-        },
-        "same_ids": [True] * rows,
-        "kl": [(of_row[i] * draw.exponential(1, n)).tolist() for i, n in enumerate(lengths)],
-        "same_best": [(draw.random(n) < right).tolist() for n in lengths],
-        **{"joined_kl": [], "loss_sum": [], "answers": [[1]] * rows, "classes": []},
-        **{"tokens_per_second": 1.0, "rope_base": 10_000.0, "context": 2_048, "zeroed": [], "not_finite": 0},
-        "sure_after": None,
-    }
-    export |= other
-    asked = {"drawn": rows, "rope_base": 10_000.0, "answers": {"ids": []}, "joined": {"ids": []}}
-    own: Any = SimpleNamespace(asked=asked, class_logs=None, answers=[[1]] * rows)
-    answered: ParityAnswers = export
+    export = ParityAnswers(
+        engine="made up",
+        rendering=RenderingParity(
+            prompts=rows, other_bytes=0, other_ids=0, doubled_bos=0, cut=0, example=None
+        ),
+        kl=[(of_row[i] * draw.exponential(1, n)).tolist() for i, n in enumerate(lengths)],
+        same_best=[(draw.random(n) < right).tolist() for n in lengths],
+        joined_kl=[], loss_sum=[], answers=[[1]] * rows, classes=[],
+        tokens_per_second=1.0, rope_base=10_000.0, context=2_048, zeroed=[], not_finite=0, sure_after=None,
+    )  # fmt: skip
+    nothing = ParityTexts(ids=[], places=[])
+    asked = row_of(ParityQuestions, drawn=rows, rope_base=10_000.0, answers=nothing, joined=nothing)
+    own = row_of(ReferenceAnswers, asked=asked, answers=[[1]] * rows)
     seen = FileInspection(causes or [], exact=exact)
-    return parity_report.build_report(own, answered, limits, seen=seen, figures=[], held="", seconds=0.0)
+    return parity_report.build_report(
+        own, replace(export, **other), limits, seen=seen, figures=[], held="", seconds=0.0
+    )
 
 
 def test_within_between_and_beyond_the_limits() -> None:
-    assert report(0.01, 0.98)["status"] == "passed"
-    assert report(0.01, 0.98)["reasons"] == []
+    assert report(0.01, 0.98).status == "passed"
+    assert report(0.01, 0.98).reasons == []
     between = report(0.06, 0.98)
-    assert between["status"] == "warned"
-    assert "0.03 nats a token is usual for this form" in between["reasons"][0]
+    assert between.status == "warned"
+    assert "0.03 nats a token is usual for this form" in between.reasons[0]
     beyond = report(0.3, 0.7)
-    assert beyond["status"] == "failed"
-    assert len(beyond["reasons"]) == 3
-    assert "of 200 prompts are answered quite otherwise, by more than 1.00 nats" in beyond["reasons"][2]
-    assert "the form's limit is 0.12 nats a token" in beyond["reasons"][0]
+    assert beyond.status == "failed"
+    assert len(beyond.reasons) == 3
+    assert "of 200 prompts are answered quite otherwise, by more than 1.00 nats" in beyond.reasons[2]
+    assert "the form's limit is 0.12 nats a token" in beyond.reasons[0]
 
 
 def test_few_rows_are_never_a_pass() -> None:
     few = report(0.01, 1.0, rows=8)
-    assert few["status"] == "untold"
-    assert "can't be told with these rows" in few["reasons"][-2]
-    assert few["reasons"][-1].startswith("None of 8 prompts is answered quite otherwise, and up to 31.2%")
+    assert few.status == "untold"
+    assert "can't be told with these rows" in few.reasons[-2]
+    assert few.reasons[-1].startswith("None of 8 prompts is answered quite otherwise, and up to 31.2%")
     assert count_rows_to_pass() == 149
-    assert report(0.001, 1.0, rows=148)["status"] == "untold"
-    assert report(0.001, 1.0, rows=149)["status"] == "passed"
+    assert report(0.001, 1.0, rows=148).status == "untold"
+    assert report(0.001, 1.0, rows=149).status == "passed"
     fewer = report(0.01, 0.98, rows=3)
-    assert fewer["status"] == "untold"
-    assert "3 rows are too few" in fewer["reasons"][0]
-    assert report(0.0, 1.0, rows=400, limits=FORMS["merged"].limits)["status"] == "passed"
+    assert fewer.status == "untold"
+    assert "3 rows are too few" in fewer.reasons[0]
+    assert report(0.0, 1.0, rows=400, limits=FORMS["merged"].limits).status == "passed"
 
 
 def test_a_prompt_of_which_no_divergence_can_be_told_is_answered_otherwise() -> None:
     for gap in (np.nan, np.inf):
         broken = report(0.0, 1.0, gaps=np.r_[gap, np.zeros(199)])
-        assert broken["status"] != "passed"
-        assert broken["reasons"][-1].startswith("1 of 200 prompts are answered quite otherwise"), gap
+        assert broken.status != "passed"
+        assert broken.reasons[-1].startswith("1 of 200 prompts are answered quite otherwise"), gap
 
 
 @pytest.mark.parametrize(("broken", "status"), [(0, "untold"), (3, "warned"), (10, "failed")])
@@ -133,7 +135,7 @@ def test_more_prompts_answered_otherwise_than_few_are_a_failure_where_that_is_su
     """Of 100: that 3 are is no proof that more than 2% of all are. The mean can't be told from its limits."""
     lenient = ParityLimits((1.0, 2.0), NEAR.argmax, "")
     gaps = np.r_[np.full(broken, 20.0), np.zeros(100 - broken)]
-    assert report(0.0, 1.0, rows=100, gaps=gaps, limits=lenient)["status"] == status
+    assert report(0.0, 1.0, rows=100, gaps=gaps, limits=lenient).status == status
 
 
 @pytest.mark.parametrize("prompts", [16, 64, 200])
@@ -143,7 +145,7 @@ def test_an_export_that_destroys_some_prompts_hardly_ever_passes(prompts: int) -
     for seed in range(100):
         drawn = draw_parity(np.random.default_rng(seed), prompts, 0.02)
         made = report(0.0, 1.0, rows=prompts, gaps=drawn.gaps)
-        statuses.append(made["status"])
+        statuses.append(made.status)
     assert statuses.count("passed") <= 5
 
 
@@ -152,8 +154,8 @@ def test_an_export_at_its_limit_rarely_passes_or_fails(form: str) -> None:
     """At the very limit the whole interval lies on the good side in at most one of forty checks."""
     passes, fails = FORMS[form].limits.kl
     limits = ParityLimits((passes, fails), (0.0, -1.0), "")
-    at_pass = [report(passes, 1.0, rows=60, seed=i, limits=limits)["status"] for i in range(60)]
-    at_fail = [report(fails, 1.0, rows=60, seed=i, limits=limits)["status"] for i in range(60)]
+    at_pass = [report(passes, 1.0, rows=60, seed=i, limits=limits).status for i in range(60)]
+    at_fail = [report(fails, 1.0, rows=60, seed=i, limits=limits).status for i in range(60)]
     assert at_pass.count("passed") <= 6
     assert at_fail.count("failed") <= 6
 
@@ -162,14 +164,14 @@ def test_a_cause_in_the_files_fails_what_answers_the_same() -> None:
     judged_report = report(
         0.001, 1.0, causes=["config.json: rms_norm_eps is 0.001 in the export, 1e-06 in the model."]
     )
-    assert (judged_report["status"], len(judged_report["reasons"])) == ("failed", 1)
+    assert (judged_report.status, len(judged_report.reasons)) == ("failed", 1)
 
 
 def test_what_is_the_model_byte_by_byte_passes_by_few_rows_that_say_the_same() -> None:
-    assert report(0.0, 1.0, rows=20, exact=True)["status"] == "passed"
-    assert report(0.0, 1.0, rows=20)["status"] == "untold"
-    assert report(0.01, 0.98, rows=20, exact=True)["status"] == "untold"  # sums alone don't differ by that
-    assert report(0.0, 1.0, rows=20, exact=True, rope_base=500.0)["status"] == "failed"
+    assert report(0.0, 1.0, rows=20, exact=True).status == "passed"
+    assert report(0.0, 1.0, rows=20).status == "untold"
+    assert report(0.01, 0.98, rows=20, exact=True).status == "untold"  # sums alone don't differ by that
+    assert report(0.0, 1.0, rows=20, exact=True, rope_base=500.0).status == "failed"
 
 
 def draws(kl: float, rng: np.random.Generator) -> list[list[float]]:
@@ -194,16 +196,13 @@ def test_what_has_surely_failed_is_asked_few_rows() -> None:
         asked = next(i for i, row in enumerate(draws(0.4, np.random.default_rng(seed))) if bet.bet(row))
         assert asked < 60
     few = report(0.3, 0.7, rows=40, sure_after=20)
-    assert (few["status"], few["prompts"]) == ("failed", 20)
-    assert few["reasons"][0].startswith("After 20 rows it was sure (at 99.5%)")
+    assert (few.status, few.prompts) == ("failed", 20)
+    assert few.reasons[0].startswith("After 20 rows it was sure (at 99.5%)")
 
 
 def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> None:
-    asked: Any = {
-        "prompt_ids": [[1, 2]],
-        "answers": {"ids": [[1, 2, 5, 6, 7, 0]], "places": [[2, 3, 4, 5]]},
-        **{"positions": None, "max_new_tokens": 4},
-    }
+    answers = ParityTexts(ids=[[1, 2, 5, 6, 7, 0]], places=[[2, 3, 4, 5]])
+    asked = row_of(ParityQuestions, prompt_ids=[[1, 2]], answers=answers, max_new_tokens=4)
 
     def answer(favourites: list[int] | None, end: int = 0) -> tuple[list[int], bool]:
         tokens, is_open = find_answer_prefix(asked, 0, favourites, lambda token: token == end)
@@ -215,19 +214,19 @@ def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> Non
     assert answer([5, 0, 7, 0]) == ([5, 0], False)
     assert answer([5, 6, 7, 0], end=6) == ([5, 6], False)  # the export ends elsewhere
     assert answer(None) == ([], True)
-    asked["answers"]["ids"] = [[2, 5, 6, 7, 0]]  # a prompt that was cut
+    answers.ids = [[2, 5, 6, 7, 0]]  # a prompt that was cut
     assert answer([5, 6, 7, 0]) == ([], True)
-    asked["answers"]["ids"], asked["positions"] = [[1, 2, 5, 6, 7, 0]], 8
+    answers.ids, asked.positions = [[1, 2, 5, 6, 7, 0]], 8
     assert answer([5, 8, 7, 0]) == ([], True)  # it would be cut once tokens are put behind it
 
 
 def test_what_is_plainly_wrong_is_named() -> None:
-    assert "500 in the export" in report(0.01, 0.98, rope_base=500.0)["reasons"][0]
-    assert report(0.01, 0.98, zeroed=["a.weight", "b.weight"])["reasons"][0] == (
+    assert "500 in the export" in report(0.01, 0.98, rope_base=500.0).reasons[0]
+    assert report(0.01, 0.98, zeroed=["a.weight", "b.weight"]).reasons[0] == (
         "The matrix a.weight and 1 more is nothing but zeros."
     )
     nothing = report(0.01, 0.98, not_finite=3)
-    assert (nothing["status"], nothing["reasons"][0]) == (
+    assert (nothing.status, nothing.reasons[0]) == (
         "failed",
         "The export gives no numbers at 3 places.",
     )

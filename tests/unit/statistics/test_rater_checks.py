@@ -23,14 +23,22 @@ from engine.rating.analysis.rater_checks import (
     is_surely_below,
 )
 from engine.rating.raters_text import describe_all_rater_checks, describe_rater_checks
-from store.core.rating_schemas import GOLD_PASS, AssignedTask, CheckKind, Purpose, Round, RoundItem
+from store.core.rating_schemas import (
+    GOLD_PASS,
+    AssignedTask,
+    CheckKind,
+    Purpose,
+    Round,
+    RoundItem,
+    RoundSystem,
+)
 from tests.unit.store_samples import row_of
 
 ITEM_IDS: dict[str | None, int] = {None: 0, "gold": 1_000, "attention": 2_000, "qualification": 3_000}
 
 
 def round_of(protocol: str = "pairwise", **config: Any) -> Round:
-    systems = [{"name": name, "evaluation_id": None, "run_id": None} for name in ("one", "two")]
+    systems = [row_of(RoundSystem, name=name) for name in ("one", "two")]
     return row_of(Round, protocol=protocol, config=config, systems=systems)
 
 

@@ -41,7 +41,7 @@ from engine.rating.analysis.rates import (
     compute_win_rates,
 )
 from engine.rating.analysis.round_ratings import build_round_ratings
-from store.core.rating_schemas import Round
+from store.core.rating_schemas import Round, RoundSystem
 from tests.unit.store_samples import row_of
 
 
@@ -411,7 +411,8 @@ def test_a_round_takes_weights_of_its_items_and_first_ratings(protocol: str) -> 
          "weight": 2.5, "seconds": None, "skipped": False, "telling": False, **answers[protocol]}
         for purpose in ("first", "repeat", "adjudication")
     ]  # fmt: skip
-    round = row_of(Round, protocol=protocol, systems=[{"name": "m"}, {"name": "n"}], config={})
+    models = [row_of(RoundSystem, name=name) for name in "mn"]
+    round = row_of(Round, protocol=protocol, systems=models, config={})
     ratings = build_round_ratings(round, pa.Table.from_pylist(rows))
     graded = ratings.scores or ratings.passes or ratings.ranks
     if graded is not None:

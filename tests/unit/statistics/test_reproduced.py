@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,22 +17,22 @@ from store.evaluation.verdict_schemas import RunFigure
 
 
 def figure(value: float, low: float | None, high: float | None, key: str = "gain") -> RunFigure:
-    return {
-        "key": key,
-        "title": key,
-        "unit": "nats a token",
-        "value": value,
-        "low": low,
-        "high": high,
-        "n": 100,
-    }
+    return RunFigure(
+        key=key,
+        title=key,
+        unit="nats a token",
+        value=value,
+        low=low,
+        high=high,
+        n=100,
+    )
 
 
 def came(first: RunFigure | None, second: RunFigure | None, pair: Interval | None = None) -> str:
     before, after = [first] if first else [], [second] if second else []
     answer = compare_figures("b.zip", before, after, {"gain": pair} if pair else {}, [])
-    assert answer["figures"][0]["sentence"].startswith("Gain: ")
-    return answer["figures"][0]["came"]
+    assert answer.figures[0].sentence.startswith("Gain: ")
+    return answer.figures[0].came
 
 
 def test_a_figure_comes_back_or_not() -> None:
@@ -56,20 +58,20 @@ def test_of_many_figures_one_has_to_lie_further_outside() -> None:
     pair = {"gain": Interval(0.1, 0.03, 0.17, 500)}  # 0.01 beyond the margin: surely, of one figure
     others = [figure(2.0, 1.9, 2.1, f"other {place}") for place in range(19)]
     alone, among = (
-        compare_figures("b.zip", [first, *more], [second, *more], pair, [])["figures"][0]
+        compare_figures("b.zip", [first, *more], [second, *more], pair, []).figures[0]
         for more in ([], others)
     )
-    assert (alone["came"], among["came"]) == ("outside", "cant_tell")
+    assert (alone.came, among.came) == ("outside", "cant_tell")
     within = {"gain": Interval(0.01, 0.008, 0.012, 500)}  # that one came back needs no such allowance
-    again = compare_figures("b.zip", [first, *others], [second, *others], within, [])["figures"][0]
-    assert again["came"] == "within"
+    again = compare_figures("b.zip", [first, *others], [second, *others], within, []).figures[0]
+    assert again.came == "within"
 
 
 def test_a_figure_without_a_margin_can_not_be_told() -> None:
-    first, second = ({**figure(value, value - 0.1, value + 0.1), "unit": "rewards"} for value in (1.0, 3.0))
-    line = compare_figures("b.zip", [first], [second], {}, [])["figures"][0]  # type: ignore[list-item]
-    assert line["came"] == "cant_tell"
-    assert "nobody has said how much of it would matter" in line["sentence"]
+    first, second = (replace(figure(value, value - 0.1, value + 0.1), unit="rewards") for value in (1.0, 3.0))
+    line = compare_figures("b.zip", [first], [second], {}, []).figures[0]
+    assert line.came == "cant_tell"
+    assert "nobody has said how much of it would matter" in line.sentence
 
 
 @pytest.mark.parametrize(
@@ -82,28 +84,27 @@ def test_it_errs_as_seldom_as_it_promises(rate: Rate) -> None:
 def test_all_the_same_is_said_so() -> None:
     both = [figure(1.0, 0.9, 1.1), figure(2.0, None, None, "loss")]
     assert (
-        compare_figures("b.zip", both, both, {}, [])["sentence"]
-        == "All 2 figures came back exactly the same."
+        compare_figures("b.zip", both, both, {}, []).sentence == "All 2 figures came back exactly the same."
     )
     other = [figure(1.5, 1.4, 1.6), figure(2.0, None, None, "loss")]
-    assert compare_figures("b.zip", both, other, {}, [])["sentence"] == (
+    assert compare_figures("b.zip", both, other, {}, []).sentence == (
         "Of 2 figures: 1 exactly the same, 1 outside."
     )
 
 
 def test_without_a_figure_nothing_came_back() -> None:
     answer = compare_figures("b.zip", [], [], {}, [])
-    assert answer["sentence"] == "There is no figure to hold against the bundle's."
-    assert answer["figures"] == []
+    assert answer.sentence == "There is no figure to hold against the bundle's."
+    assert answer.figures == []
 
 
 def test_numbers_have_the_digits_of_their_interval_and_always_n() -> None:
     first, second = figure(1.0, 0.9, 1.1), figure(0.88, 0.78, 0.98)
-    words = compare_figures("b.zip", [first], [second], {}, [])["figures"][0]["sentence"]
+    words = compare_figures("b.zip", [first], [second], {}, []).figures[0].sentence
     assert "first 1.00 (0.90 to 1.10, n 100), again 0.88 (0.78 to 0.98, n 100) nats" in words
     assert "a change of −0.12 (−0.26 to 0.02); with 100 rows it can't be told" in words
     bare = compare_figures("b.zip", [figure(1.0, None, None)], [figure(0.0031, None, None)], {}, [])
-    assert "first 1.00 (n 100), again 0.0031 (n 100) nats" in bare["figures"][0]["sentence"]
+    assert "first 1.00 (n 100), again 0.0031 (n 100) nats" in bare.figures[0].sentence
 
 
 def losses(seed: int, shift: float = 0.0, ids: int = 60) -> HeldOutRowLosses:

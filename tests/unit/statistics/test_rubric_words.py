@@ -14,7 +14,7 @@ from bench.truths import Rate, observe
 from engine.rating import results_text
 from engine.rating.analysis.rates import CriterionScores, compute_criterion_means, count_fewest_raters
 from engine.rating.analysis.round_ratings import OVERALL, RoundRatings, build_round_ratings
-from store.core.rating_schemas import Round
+from store.core.rating_schemas import Round, RoundSystem
 from tests.unit.store_samples import row_of
 
 SCALES = {"tone": (1, 2), "safety": (1, 10)}
@@ -100,7 +100,7 @@ def test_overall_counts_each_criterion_the_same_and_only_where_it_was_chosen() -
     assert both.overall("all").score.tolist() == [50]  # one without all criteria has none
     anchors = {"tone": ["a", "b"], "safety": [*"abcdefghij"]}
     config = {"criteria": [{"name": name, "anchors": words} for name, words in anchors.items()]}
-    round = row_of(Round, protocol="rubric", systems=[{"name": "m"}], config=config)
+    round = row_of(Round, protocol="rubric", systems=[row_of(RoundSystem, name="m")], config=config)
     rated = pa.Table.from_pylist([
         {"item_id": 0, "person_id": "r", "person_name": "r", "systems": [0], "purpose": "first",
          "scores": '{"tone": 2, "safety": 10}', "seconds": None, "weight": 1.0,

@@ -25,8 +25,8 @@ def test_a_slice_that_is_worse_is_found_with_its_interval() -> None:
     assert [row["different"] for row in slices] == [True, *[row["different"] for row in slices[1:]]]
     worst = slices[0]
     assert (worst["by"], worst["value"], worst["n"]) == ("Label", "c", 50)
-    assert worst["mean"]["low"] < worst["mean"]["value"] < worst["mean"]["high"]
-    assert worst["gap"] == pytest.approx(worst["mean"]["value"] - worst["rest"])
+    assert worst["mean"].low < worst["mean"].value < worst["mean"].high
+    assert worst["gap"] == pytest.approx(worst["mean"].value - worst["rest"])
     assert worst["q"] >= worst["p"]
 
 
@@ -58,9 +58,9 @@ def test_pairs_are_compared_within_each_slice() -> None:
         row["value"]: row
         for row in compute_slice_differences(first, second, build_value_slices("Label", labels))
     }
-    assert slices["a"]["gap"]["value"] == 0.5
+    assert slices["a"]["gap"].value == 0.5
     assert slices["a"]["different"]
-    assert (slices["b"]["gap"]["value"], slices["b"]["p"], slices["b"]["different"]) == (0, 1, False)
+    assert (slices["b"]["gap"].value, slices["b"]["p"], slices["b"]["different"]) == (0, 1, False)
 
 
 def test_lengths_are_cut_into_quarters_and_equal_ones_are_none() -> None:
@@ -89,13 +89,13 @@ def test_few_rows_are_shown_and_not_tested_and_rows_without_a_score_are_left_out
 def test_rows_that_all_agree_are_no_certainty() -> None:
     labels = ["a"] * 6 + ["b"] * 6
     (row, _) = compute_slice_differences(np.ones(12), np.ones(12), build_value_slices("Label", labels))
-    assert row["gap"]["low"] < -0.3 < 0 < 0.3 < row["gap"]["high"]  # of six rows
+    assert row["gap"].low < -0.3 < 0 < 0.3 < row["gap"].high  # of six rows
     (other, _) = compute_slice_differences(
         np.full(12, 7.5), np.full(12, 5.0), build_value_slices("Label", labels)
     )
-    assert (other["gap"]["value"], other["gap"]["low"], other["gap"]["high"]) == (2.5, None, None)
+    assert (other["gap"].value, other["gap"].low, other["gap"].high) == (2.5, None, None)
     (mean, _) = compute_slice_scores(np.full(12, 7.5), build_value_slices("Label", labels))
-    assert (mean["mean"]["value"], mean["mean"]["low"]) == (7.5, None)
+    assert (mean["mean"].value, mean["mean"].low) == (7.5, None)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from engine.rating.analysis.krippendorff_alpha import (
 )
 from engine.rating.analysis.labels import compute_label_set_statistics
 from engine.rating.analysis.spans import compute_span_matches, compute_span_statistics
-from store.core.rating_schemas import AssignedTask, Round, RoundItem
+from store.core.rating_schemas import AssignedTask, Round, RoundItem, RoundSystem
 from tests.unit.store_samples import row_of
 
 LABELS = ["price", "tone", "delivery"]
@@ -172,7 +172,8 @@ def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None
 
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) -> None:
-    round = row_of(Round, config={"subject": "answer"}, systems=[{"name": "m"}], protocol="spans")
+    models = [row_of(RoundSystem, name="m")]
+    round = row_of(Round, config={"subject": "answer"}, systems=models, protocol="spans")
     items = [
         row_of(RoundItem, item_id=item, answers=["Ada flew"], prompt=[], weight=1.0) for item in range(count)
     ]

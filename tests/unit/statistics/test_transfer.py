@@ -42,19 +42,19 @@ def test_a_cell_is_the_gain_over_the_base_models_loss() -> None:
     base, tuned = sides(0.2)
     cell = compare(base, tuned)
     before, after = base["loss"].sum(), tuned["loss"].sum()
-    assert cell["relative"]["value"] == pytest.approx(1 - after / before)
-    assert cell["change"]["value"] == pytest.approx((after - before) / base["tokens"].sum())
-    assert cell["relative"]["low"] < cell["relative"]["value"] < cell["relative"]["high"]
+    assert cell["relative"].value == pytest.approx(1 - after / before)
+    assert cell["change"].value == pytest.approx((after - before) / base["tokens"].sum())
+    assert cell["relative"].low < cell["relative"].value < cell["relative"].high
     assert cell["n"] == 60
-    assert cell["relative"]["p"] < 1e-4
-    assert cell["right"]["value"] == 0
-    assert cell["right"]["low"] < 0 < cell["right"]["high"]  # none of 60 flipped is no certainty
+    assert cell["relative"].p < 1e-4
+    assert cell["right"].value == 0
+    assert cell["right"].low < 0 < cell["right"].high  # none of 60 flipped is no certainty
 
 
 def test_nothing_changed_is_no_effect() -> None:
     base, _ = sides(0)
     cell = compare(base, base)
-    assert (cell["relative"]["value"], cell["relative"]["p"]) == (0, 1)
+    assert (cell["relative"].value, cell["relative"].p) == (0, 1)
     (judged,) = diagnosis.judge_cells([cell])
     assert not judged["sure"]
 
@@ -69,7 +69,7 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
 def test_one_row_tells_nothing() -> None:
     base, tuned = sides(0.5, n=1)
     (cell,) = diagnosis.judge_cells([compare(base, tuned)])
-    assert cell["relative"]["p"] == 1
+    assert cell["relative"].p == 1
     assert not cell["sure"]
 
 
@@ -112,13 +112,13 @@ def test_spearman_says_how_little_it_knows() -> None:
     x = np.arange(24.0)
     noisy = x + np.random.default_rng(0).normal(0, 4, 24)
     correlation = diagnosis.spearman(x, noisy)
-    assert correlation["value"] == pytest.approx(stats.spearmanr(x, noisy).statistic)
-    assert correlation["low"] < correlation["value"] < correlation["high"] <= 1
-    assert correlation["state"] == "sure"
-    assert diagnosis.spearman(x, np.random.default_rng(5).normal(0, 1, 24))["state"] == "unclear"
-    assert diagnosis.spearman(x[:6], noisy[:6])["state"] == "few"
-    assert diagnosis.spearman([1, 2], [2, 1])["value"] is None
-    assert diagnosis.spearman([1, 1, 1, 1], [1, 2, 3, 4])["value"] is None
+    assert correlation.value == pytest.approx(stats.spearmanr(x, noisy).statistic)
+    assert correlation.low < correlation.value < correlation.high <= 1
+    assert correlation.state == "sure"
+    assert diagnosis.spearman(x, np.random.default_rng(5).normal(0, 1, 24)).state == "unclear"
+    assert diagnosis.spearman(x[:6], noisy[:6]).state == "few"
+    assert diagnosis.spearman([1, 2], [2, 1]).value is None
+    assert diagnosis.spearman([1, 1, 1, 1], [1, 2, 3, 4]).value is None
 
 
 def test_backward_transfer_is_the_mean_over_earlier_tasks() -> None:
@@ -128,10 +128,10 @@ def test_backward_transfer_is_the_mean_over_earlier_tasks() -> None:
     same = Task("b", other["loss"], other["loss"], other["loss"])
     transfer = compute_backward_transfer([kept, same])
     lost = -(1 - tuned["loss"].sum() / base["loss"].sum())
-    assert transfer["tasks"][0]["value"] == pytest.approx(lost)
-    assert transfer["value"] == pytest.approx(lost / 2)
-    assert transfer["low"] < transfer["value"] < transfer["high"] < 0
-    assert transfer["n"] == 120
+    assert transfer.tasks[0].value == pytest.approx(lost)
+    assert transfer.value == pytest.approx(lost / 2)
+    assert transfer.low < transfer.value < transfer.high < 0
+    assert transfer.n == 120
     assert "Later training took back" in words.describe_backward_transfer(transfer)
     with pytest.raises(ValueError, match="two tasks"):
         compute_backward_transfer([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from store.runs import runs
 from tests.unit.desk import Desk
 
 ROOT = Path(__file__).parents[3]
-ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
-BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
+ADA: Person = Person(person_id="p-ada", name="Ada", role="member")
+BOB: Person = Person(person_id="p-bob", name="Bob", role="member")
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_nothing_changes_or_removes_a_line() -> None:
 def test_who_launched_changed_and_deleted_what_is_told_with_the_names_of_then(desk: Desk) -> None:
     run_id = desk("launch", by=ADA, dataset="D", name="First")["run_id"]
     desk("edit_run", by=BOB, run=run_id, name="Second", notes="why")
-    desk("cancel", by={**ADA, "name": "Ada L."}, job=run_id)
+    desk("cancel", by=replace(ADA, name="Ada L."), job=run_id)
     desk("resume", by=BOB, job=run_id)
     desk("cancel", by=BOB, job=run_id)
     desk("delete", by=ADA, job=run_id)
@@ -187,8 +188,8 @@ def test_days_count_back_from_now(desk: Desk) -> None:
 def entry(name: str, at: datetime) -> NewActivity:
     return NewActivity(
         done_at=at,
-        person_id=OWNER["person_id"],
-        person_name=OWNER["name"],
+        person_id=OWNER.person_id,
+        person_name=OWNER.name,
         command="rate_as_a_newer_version_does",
         subject_kind="run",
         subject_id="r",

@@ -9,6 +9,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.server.audit_log import build_job_subject
 from engine.server.command import ActivitySubject
 from store.archives import archive_text
 from store.archives.config import ManifestBase, ManifestDocument, ManifestRows
+from store.archives.schemas import BundledRun, OpenedBundle
 from store.core.errors import DataError
 from store.core.home import Home
 from store.core.schemas import Job
@@ -436,9 +438,9 @@ def test_rows_with_a_broken_footer_are_refused(tmp_path: Path) -> None:
 
 
 def test_of_a_bundle_that_was_opened_before_runs_were_looked_for_nothing_is_claimed() -> None:
-    before: Any = {"run": {"name": "First"}}
+    before = row_of(OpenedBundle, run=row_of(BundledRun, name="First"))
     assert archive_text.describe_origin(before) == ""
-    assert "is not in this home" in archive_text.describe_origin(before | {"seal": "K7QF"})
+    assert "is not in this home" in archive_text.describe_origin(replace(before, seal="K7QF"))
 
 
 def test_what_holds_a_run_beside_its_bundle_works_for_the_run() -> None:

@@ -114,8 +114,8 @@ def test_a_parameter_without_a_json_form_is_named(served: Served) -> None:
 def test_the_other_routes(served: Served) -> None:
     home, _, client = served
     assert client.command("echo", {"a": home.path}) == {"got": {"a": str(home.path)}}
-    assert client.ask("inspect", {"a": 1}) == {"name": "inspect", "body": {"a": 1}}
-    assert client.machine()["devices"] == ["cpu"]
+    assert client.ask("inspect", {"a": 1}, dict) == {"name": "inspect", "body": {"a": 1}}
+    assert client.machine().devices == ["cpu"]
     assert client.models() == []
     assert client.health()["home"] == str(home.path)
 

@@ -15,10 +15,10 @@ from store.people import activity, activity_text
 from store.people.activity import ActivityFilter
 from tests.unit.desk import Desk
 
-ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
-BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
-CHIEF: Person = {"person_id": "p-chief", "name": "Chief", "role": "admin"}
-VIEWER: Person = {"person_id": "p-v", "name": "V", "role": "viewer"}
+ADA = Person(person_id="p-ada", name="Ada", role="member")
+BOB: Person = Person(person_id="p-bob", name="Bob", role="member")
+CHIEF: Person = Person(person_id="p-chief", name="Chief", role="admin")
+VIEWER: Person = Person(person_id="p-v", name="V", role="viewer")
 ANNA = [PersonName(person_id="1", name="Ann"), PersonName(person_id="2", name="Ann Lee")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,34 @@ from typer.testing import CliRunner, Result
 
 from engine.job_handlers import keep
 from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.core.figure_schemas import Figure, UnscoredRows
 from store.core.job_folder import JobDir, write_json
+from store.db.records import to_json
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
-from store.evaluation.schemas import RowScore
+from store.evaluation.schemas import EvaluationCounts, EvaluationResult, RowScore
 from store.jobs import job_queue
 from tests.unit.desk import Desk
-from tests.unit.store_samples import serving
+from tests.unit.store_samples import row_of, serving
 from tunebench.cli import cli
-from tunebench.commands.evaluation_conditions import Bound, check_bound, check_not_worse
+from tunebench.commands.evaluation_conditions import (
+    Bound,
+    InterpretedDifference,
+    check_bound,
+    check_not_worse,
+)
 from tunebench.terminal.output import CONDITION, NOT_FOUND, OK, USAGE
 
-FIGURE: dict[str, Any] = {
-    **{"metric": "eval/exact_match", "value": 0.5, "low": 0.2, "high": 0.8, "n": 3, "better": "higher"},
-    **{"unit": "share of rows", "estimator": "mean", "bounds": [0.0, 1.0], "labels": [], "empty": 0},
-    **{"unscored": {"count": 0, "reasons": {}, "examples": []}, "failed": "", "groups": None, "details": {}},
-}
-RESULT: dict[str, Any] = {
-    **{"n": 3, "figures": [FIGURE], "probes": [], "counts": {"rows": 3, "empty": 1}, "reasons": {}},
-    **{"notices": ["A random 3 of 9 rows."], "seconds": {"answers": 1.0}, "peak_memory_gib": 0.5},
-    **{"device": "cpu", "device_name": "x", "dtype": "float32", "versions": {}},
-}
+FIGURE = Figure(
+    metric="eval/exact_match", value=0.5, low=0.2, high=0.8, n=3, rows=3, better="higher", empty=0,
+    unit="share of rows", estimator="mean", bounds=[0.0, 1.0], labels=[], failed="", groups=None, details={},
+    unscored=UnscoredRows(count=0, reasons={}, examples=[]),
+)  # fmt: skip
+RESULT = EvaluationResult(
+    n=3, figures=[FIGURE], probes=[], reasons={}, notices=["A random 3 of 9 rows."], versions={},
+    counts=EvaluationCounts(rows=3, empty=1, no_prompt=0, no_reference=0, no_loss=0, cut=0),
+    seconds={"answers": 1.0}, peak_memory_gib=0.5, device="cpu", device_name="x", dtype="float32",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -182,7 +190,7 @@ def finish(desk: Desk, job_id: str, scores: list[float | None], *, first: int = 
     with desk.database.transaction() as tx:
         job = job_queue.get_job(tx, job_id)
         job_queue.claim(tx, job_id, "cpu", desk.clock())
-        result = RESULT | {"n": n} | more
+        result = json.loads(to_json(replace(RESULT, n=n, **more)))
         job_queue.finish(tx, job_id, "finished", desk.clock(), result=result)
         keep(tx, desk.home, job, result, desk.clock())
 
@@ -200,7 +208,7 @@ def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:
     assert counts == {"owner": 2, "p-ada": 0, "": 2}
     evaluation = evaluations.get(desk.database, "One")
     assert evaluation.figures == [FIGURE]
-    assert evaluation.details["notices"] == RESULT["notices"]
+    assert evaluation.details.notices == RESULT.notices
     assert (evaluation.dataset_name, evaluation.data_fingerprint, evaluation.n) == ("D", "f", 3)
     assert [row.name for row in evaluations.comparable(desk.database, evaluation)] == ["Two"]
     desk("delete", job=first)
@@ -348,14 +356,15 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
 def test_a_bound_is_held_against_the_value(
     figure: dict[str, Any], bound: float, holds: bool, words: str
 ) -> None:
-    condition = check_bound([FIGURE | figure], Bound("exact_match", bound))
+    condition = check_bound([replace(FIGURE, **figure)], Bound("exact_match", bound))
     assert condition.holds is holds
     assert words in condition.sentence
 
 
 def test_only_what_is_surely_worse_fails() -> None:
-    worse = {"metric": "eval/x", "value": -0.5, "low": -0.7, "high": -0.2, "n": 9, "first_is": "worse"}
-    kept = worse | {"metric": "eval/y", "first_is": "can't be told"}
+    ends = {"value": -0.5, "low": -0.7, "high": -0.2, "n": 9}
+    worse = row_of(InterpretedDifference, metric="eval/x", first_is="worse", **ends)
+    kept = replace(worse, metric="eval/y", first_is="can't be told")
     assert not check_not_worse([worse, kept], "Base").holds
     assert (
         check_not_worse([worse, kept], "Base").sentence

@@ -53,7 +53,7 @@ def kept(desk: Desk, job_id: str, **changes: Any) -> ModelExportRow:
     """The job has done its work."""
     job = desk.job(job_id)
     result = export_result(job.config["form"], **changes)
-    (desk.home.path / result["folder"]).mkdir(parents=True, exist_ok=True)
+    (desk.home.path / result.folder).mkdir(parents=True, exist_ok=True)
     job_handlers.write_order(desk.database, desk.home, job)
     with desk.database.transaction() as tx:
         job_handlers.keep(tx, desk.home, job, result, START)
@@ -217,9 +217,9 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     listed = command("model", "exports", "LoRA on D")
     assert listed.exit_code == OK
     assert "gguf-q8_0" in listed.output
-    kl = exports.recent(desk.database)[0].parity["mean_kl"]
+    kl = exports.recent(desk.database)[0].parity.mean_kl
     assert kl
-    assert f"{kl['value']:.3g} ({kl['low']:.3g} to {kl['high']:.3g})" in " ".join(listed.output.split())
+    assert f"{kl.value:.3g} ({kl.low:.3g} to {kl.high:.3g})" in " ".join(listed.output.split())
     assert "gguf-q4_k_m" in command("model", "forms").output
     job_id = exports.recent(desk.database)[0].job_id
     assert command("model", "delete-export", job_id).exit_code == OK
@@ -284,14 +284,14 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
     assert best.form == "gguf-q8_0"
     sentence = export_text.describe_recommendation(rows)
     assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
-    worse = parity_report(figures=[{**parity_report()["figures"][0], **estimate(0.5, 0.1)}])
+    worse = parity_report(figures=[replace(parity_report().figures[0], **vars(estimate(0.5, 0.1)))])
     assert (
         export_text.describe_change(replace(best, parity=worse)) == "perplexity worse by 0.5 (+0.4 to +0.6)"
     )
     lost = export_text.describe_recommendation([replace(best, parity=worse)])
     assert lost.startswith("What passed has surely worse figures; GGUF Q8_0: perplexity worse by 0.5")
     assert lost.endswith("Try Merged next.")
-    bare = parity_report(figures=[{**parity_report()["figures"][0], "low": None, "high": None}])
+    bare = parity_report(figures=[replace(parity_report().figures[0], low=None, high=None)])
     blank = export_text.describe_change(replace(best, parity=bare))
     assert blank == "whether perplexity changed can't be told with these rows"
     assert job_queue.get_job(desk.database, best.job_id).kind == exports.KIND

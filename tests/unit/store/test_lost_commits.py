@@ -67,8 +67,8 @@ def test_what_a_cut_log_has_taken_is_known(tmp_path: Path, harm: Harm, commits: 
     database = Database(path, [])
     assert database.lost
     own = 1 if commits == 11 else 0  # of the opening, which kept where the home is
-    assert (database.lost["commits"], database.lost["understood"]) == (commits, commits)
-    assert database.lost["rows"] == {"setting": 4 * (commits - own) + own}
+    assert (database.lost.commits, database.lost.understood) == (commits, commits)
+    assert database.lost.rows == {"setting": 4 * (commits - own) + own}
     assert settings.lost_commits(database) == database.lost
     sentence = describe_loss(database.lost)
     assert sentence.startswith(f"The store lacks the last {commits} commits that were made, from 20")
@@ -101,7 +101,7 @@ def test_an_older_copy_is_told_though_its_commits_were_merged(tmp_path: Path) ->
     shutil.copy(tmp_path / "copy", path)
     database = Database(path, [])
     assert database.lost
-    assert (database.lost["commits"], database.lost["understood"]) == (4, 0)
+    assert (database.lost.commits, database.lost.understood) == (4, 0)
     assert describe_loss(database.lost) == (
         "The store lacks the last 4 commits that were made; what they changed is not known."
     )
@@ -121,7 +121,7 @@ def test_a_log_that_does_not_add_up_is_named_with_the_way_on(tmp_path: Path) -> 
     wal(path).unlink()
     database = Database(path, [])
     assert database.lost
-    assert database.lost["commits"] == 11
+    assert database.lost.commits == 11
     database.close()
 
 

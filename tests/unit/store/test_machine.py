@@ -40,15 +40,15 @@ def test_models_are_described_from_their_headers(tmp_path: Path) -> None:
     (tmp_path / "garbage").mkdir()
     (tmp_path / "garbage" / "config.json").write_text("{")
     (tmp_path / "garbage" / "model.safetensors").write_bytes(b"\xff" * 64)
-    models = {model["name"]: model for model in list_models(tmp_path)}
-    assert {name: model["ready"] for name, model in models.items()} == {
+    models = {model.name: model for model in list_models(tmp_path)}
+    assert {name: model.ready for name, model in models.items()} == {
         **{"cut": False, "empty": False, "garbage": False, "sharded": False, "untokenized": False},
         "whole": True,
     }
     whole = models["whole"]
-    assert (whole["parameters"], whole["architecture"]) == (10, "LlamaForCausalLM")
-    assert whole["bytes"] == sum(file.stat().st_size for file in (tmp_path / "whole").iterdir())
-    assert (models["cut"]["parameters"], models["empty"]["parameters"]) == (None, None)
+    assert (whole.parameters, whole.architecture) == (10, "LlamaForCausalLM")
+    assert whole.bytes == sum(file.stat().st_size for file in (tmp_path / "whole").iterdir())
+    assert (models["cut"].parameters, models["empty"].parameters) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_gpu_that_does_not_report_everything_is_shown_with_gaps(monkeypatch: p
         monkeypatch.setattr(machine.pynvml, name, no)
     monkeypatch.setattr(machine.pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA A100")
     (gpu,) = machine.read_gpus()
-    assert (gpu["index"], gpu["name"], gpu["memory_used_gib"], gpu["temperature_c"]) == (
+    assert (gpu.index, gpu.name, gpu.memory_used_gib, gpu.temperature_c) == (
         0,
         "NVIDIA A100",
         None,

@@ -12,30 +12,34 @@ from typer.testing import CliRunner, Result
 from engine.job_handlers import write_order
 from pages.comparison.tradeoff_points import convert_to_cost
 from store.core.errors import ConfigError
+from store.core.figure_schemas import Estimate
 from store.core.job_folder import read_json
+from store.db.records import to_json
+from store.evaluation.forgetting_schemas import ChoiceForgetting, TextForgetting
 from store.jobs import job_queue
 from store.runs import run_outcomes, runs
 from store.training.train_config import TrainConfig
 from tests.unit.desk import Desk
-from tests.unit.store_samples import serving
+from tests.unit.store_samples import row_of, serving
 from tunebench.cli import cli
 from tunebench.terminal.output import NOT_FOUND, OK, USAGE
 
 
-def measured(*alphas: float) -> list[dict[str, Any]]:
-    """Points of an interpolation that gains all along, and loses a tenth of that on prose."""
+def measured(*alphas: float) -> dict[str, Any]:
+    """The stored result of an interpolation that gains all along, and loses a tenth of that on prose."""
 
-    def figure(value: float) -> dict[str, Any]:
-        return {"value": value, "low": round(value - 0.1, 9), "high": round(value + 0.1, 9), "n": 50}
+    def figure(value: float) -> Estimate:
+        return Estimate(value=value, low=round(value - 0.1, 9), high=round(value + 0.1, 9), n=50)
 
-    return [
+    points = [
         {
-            **{"alpha": a, "gain": figure(a), "text": {"change": figure(a / 10)}},
+            **{"alpha": a, "gain": figure(a), "text": row_of(TextForgetting, change=figure(a / 10))},
             **{"choices": None, "kl": None, "seconds": 30.0 if 0 < a < 1 else None},
-            "named": [{"probe": "data/Intents", "change": figure(-a / 4)}],
+            "named": [row_of(ChoiceForgetting, probe="data/Intents", change=figure(-a / 4))],
         }
         for a in alphas
     ]
+    return json.loads(to_json({"points": points}))
 
 
 def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Desk) -> None:
@@ -53,21 +57,21 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     ]
     with desk.database.transaction() as tx:
         job_queue.claim(tx, job.job_id, "cpu", desk.now)
-        job_queue.finish(tx, job.job_id, "finished", desk.now, result={"points": measured(0, 0.5, 1)})
+        job_queue.finish(tx, job.job_id, "finished", desk.now, result=measured(0, 0.5, 1))
     points = run_outcomes.measured_shares(desk.database, run_id)
     assert [(point.run_id, point.alpha, point.seconds) for point in points] == [
         (run_id, 0.0, None),
         (run_id, 0.5, 30.0),
         (run_id, 1.0, None),
     ]
-    assert points[1].gain == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
-    assert points[1].prose["value"] == 0.05
+    assert points[1].gain == Estimate(value=0.5, low=0.4, high=0.6, n=50)
+    assert points[1].prose.value == 0.05
     assert points[1].kl is None
     assert not run_outcomes.unfinished_interpolations(desk.database, run_id)
     more = desk("interpolate", run=run_id, alphas=[0.25])["job_id"]  # adds to what is known
     with desk.database.transaction() as tx:
         job_queue.claim(tx, more, "cpu", desk.now)
-        job_queue.finish(tx, more, "finished", desk.now, result={"points": measured(0, 0.25, 1)})
+        job_queue.finish(tx, more, "finished", desk.now, result=measured(0, 0.25, 1))
     points = run_outcomes.measured_shares(desk.database)
     assert [(point.alpha, point.job_id) for point in points] == [
         *((0.0, more), (0.25, more), (0.5, job.job_id), (1.0, more))
@@ -136,7 +140,7 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert job.config["alphas"] == [0, 0.25, 0.5, 1]
     with desk.database.transaction() as tx:
         job_queue.claim(tx, job.job_id, "cpu", desk.now)
-        job_queue.finish(tx, job.job_id, "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)})
+        job_queue.finish(tx, job.job_id, "finished", desk.now, result=measured(0, 0.25, 0.5, 1))
     kept = json.loads(command_line("interpolate", run_id, "--save", 0.5, "--no-wait", "--json").stdout)
     assert list(kept) == ["run_id"]  # nothing is scored that was not asked for
     result = command_line("interpolations", "LoRA on D")
@@ -146,9 +150,9 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert "+12.500 (+2.500 to +22.500, n 50) points" in result.stdout
     (point,) = [row for row in run_outcomes.measured_shares(desk.database, run_id) if row.alpha == 0.5]
     (part,) = point.named  # on the screen it has the same sign
-    assert convert_to_cost(part["change"], "data/Intents/accuracy") == {
-        **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}
-    }
+    assert convert_to_cost(part.change, "data/Intents/accuracy") == Estimate(
+        value=12.5, low=pytest.approx(2.5), high=pytest.approx(22.5), n=50
+    )
     assert kept["run_id"] in result.stdout
     assert "α 1 keeps 100% of the best gain" in result.stdout
     document = json.loads(command_line("interpolations", run_id, "--json").stdout)

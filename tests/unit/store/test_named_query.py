@@ -16,6 +16,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from store.core.documents import get_reviver
 from store.core.errors import ConfigError, ForbiddenError, NotFoundError, QueryError
 from store.core.home import Home
 from store.core.job_folder import read_json
@@ -26,13 +27,13 @@ from store.data.filters import Filter
 from store.db import named_query
 from store.db.database import Database
 from store.db.named_query import get_converter, load_queries
-from store.db.query_answers import decode, encode, get_reviver
+from store.db.query_answers import decode, encode
 from store.http.client import Client
 from store.jobs import metric_points
 from store.people import activity
 from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
 
-VIEWER: Person = {"person_id": "v", "name": "V", "role": "viewer"}
+VIEWER = Person(person_id="v", name="V", role="viewer")
 
 
 class Place(NamedTuple):
@@ -270,7 +271,7 @@ def test_one_function_answers_alike_in_the_engine_and_over_http(served: Served) 
     assert exploration.page(client, rows, Filter(), part) == exploration.page(database, rows, Filter(), part)
     assert activity.listed(client) == activity.listed(database)
     assert metric_points.value_at(client, "none", "x", 3) is None
-    assert saved_recipes.recipes(client, OWNER["person_id"]) == []
+    assert saved_recipes.recipes(client, OWNER.person_id) == []
 
 
 def test_a_refusal_comes_back_as_itself(served: Served) -> None:

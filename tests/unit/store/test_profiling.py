@@ -19,6 +19,7 @@ from tests.unit.played import World
 
 AUTOMATIC = [name for name, group in GROUPS.items() if group.automatic]
 MEASURED = {"options": {}, "row_count": 9, "reused_count": 0, "figures": {}, "seconds": 1.0}
+NOTHING_CHANGED = {"kept": 9, "changed": 0, "dropped": 0, "added": 0, "steps": []}
 
 
 def imported(desk: Desk, fingerprint: str = "f", **more: Any) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def test_a_new_version_is_measured_too(desk: Desk) -> None:
     old = desk.add_dataset("Sums", "old")
     config = CleanConfig.parse({"dataset": old, "recipe": {"steps": [{"step": "normalise"}]}})
     job_id = desk("clean", **config.model_dump(exclude_none=True))["job_id"]
-    ended(desk, job_id, imported(desk, "new", fates={"kept": 9}))
+    ended(desk, job_id, imported(desk, "new", fates=NOTHING_CHANGED))
     version = datasets.get_dataset(desk.database, "Sums v2").dataset_id
     assert [(job.config["group"], job.config["dataset"]) for job in profiles(desk)] == [
         (name, version) for name in AUTOMATIC

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
-from store.db.query_answers import get_reviver
+from store.core.documents import get_reviver
 from store.db.records import read_records, to_json
 
 

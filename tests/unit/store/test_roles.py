@@ -22,7 +22,7 @@ from store.core import rights
 from store.core.errors import ForbiddenError, StateError
 from store.core.job_kinds import ASKS
 from store.core.rights import MEANINGS, RIGHTS, check_complete, check_right
-from store.core.schemas import CreatedSession, Role
+from store.core.schemas import CreatedSession, Person, Role
 from store.db.named_query import load_queries
 from store.db.schema import SECRET_TABLES
 from store.documentation import reference_tables
@@ -169,7 +169,7 @@ def test_what_is_not_in_the_table_is_refused(
     assert status(clients["admin"], "POST", "/commands/launch", {}) == 403
     assert status(clients["admin"], "POST", "/queries/jobs.job_queue.queue", {}) == 403
     with pytest.raises(ForbiddenError, match="Nobody may ask"):
-        check_right({"person_id": "a", "name": "A", "role": "admin"}, None)
+        check_right(Person(person_id="a", name="A", role="admin"), None)
 
 
 def test_an_engine_does_not_start_with_a_request_that_has_no_right() -> None:

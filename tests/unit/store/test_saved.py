@@ -20,9 +20,9 @@ from store.runs import runs
 from tests.unit.desk import Desk
 from tests.unit.store_samples import open_store
 
-ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
-BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
-CHIEF: Person = {"person_id": "p-chief", "name": "Chief", "role": "admin"}
+ADA = Person(person_id="p-ada", name="Ada", role="member")
+BOB: Person = Person(person_id="p-bob", name="Bob", role="member")
+CHIEF: Person = Person(person_id="p-chief", name="Chief", role="admin")
 STEPS = [{"step": "fix_encoding"}]
 WHERE = {"search": "x"}
 BEFORE_OWNERS = [name for name, _ in MIGRATIONS].index("0008 activity")
@@ -38,10 +38,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def names(desk: Desk, person: Person) -> list[str]:
     """Of recipes and of slices: the two are kept in the same way."""
-    of_recipes = [row.name for row in saved_recipes.recipes(desk.database, person["person_id"])]
-    assert of_recipes == [
-        row.name for row in saved_recipes.slices(desk.database, "data-D", person["person_id"])
-    ]
+    of_recipes = [row.name for row in saved_recipes.recipes(desk.database, person.person_id)]
+    assert of_recipes == [row.name for row in saved_recipes.slices(desk.database, "data-D", person.person_id)]
     return of_recipes
 
 
@@ -139,7 +137,7 @@ def test_what_was_saved_before_there_were_owners_is_shared_and_kept_by_admins(
     commands = Commands(database, home, lambda name, body: {}).table()
 
     def kept(person: Person) -> list[str]:
-        return [row.name for row in saved_recipes.recipes(database, person["person_id"])]
+        return [row.name for row in saved_recipes.recipes(database, person.person_id)]
 
     assert kept(ADA) == kept(OWNER) == ["Old"]
     assert [row.name for row in saved_recipes.slices(database, "data-D", "p-ada")] == ["Old"]

@@ -3,6 +3,7 @@ when, and what its end brings."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,15 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.server import scheduler
+from store.core.documents import parse_document
 from store.core.job_folder import read_json
 from store.data import datasets
 from store.db.database import Transaction
+from store.db.records import to_json
+from store.evaluation.verdict_schemas import Verdict
 from store.http.machine import GIB
 from store.jobs import job_queue
 from store.jobs.event_ingest import TORN
 from store.runs import runs
 from store.runs.schemas import Prediction
 from tests.unit.played import World
+from tests.unit.store_samples import row_of
 
 
 def test_a_lane_takes_one_job_at_a_time_oldest_first(world: World) -> None:
@@ -201,20 +206,26 @@ def test_a_job_fails_with_the_cause_of_the_one_it_waited_for(world: World, statu
     assert "No such package." in message
 
 
+def stored_verdict(**fields: Any) -> dict[str, Any]:
+    """As a worker writes it."""
+    return json.loads(to_json(row_of(Verdict, **fields)))
+
+
 def test_events_are_taken_to_their_end_before_a_job_ends(world: World) -> None:
     world.add_dataset()
     run_id = world.queue_run()
     world.step()
     world.announce(run_id, 11)
     filler = "x" * 3000
+    verdict = stored_verdict(state="better")
     for step in range(400):  # more than one reading takes
         world.emit(run_id, type="metrics", step=step, values={"train/loss": 1.0}, filler=filler)
-    world.result(run_id, status="finished", result={"verdict": {"gain": {"split": "test"}}})
+    world.result(run_id, status="finished", result={"verdict": verdict})
     world.scheduler.step(world.now)
     assert world.status(run_id) == "finished"
     count = world.database.query("SELECT count(*), count(DISTINCT step) FROM metric").to_pylist()[0]
     assert list(count.values()) == [400, 400]
-    assert runs.get_run(world.database, run_id).verdict == {"gain": {"split": "test"}}
+    assert runs.get_run(world.database, run_id).verdict == parse_document(Verdict, verdict)
 
 
 def test_a_verdict_without_a_gain_is_kept_with_its_samples(world: World) -> None:
@@ -226,7 +237,7 @@ def test_a_verdict_without_a_gain_is_kept_with_its_samples(world: World) -> None
     row = {"row_id": 3, "split": "test", "prompt": "p", "reference": "r", "base": "b", "tuned": "t"}
     pq.write_table(pa.Table.from_pylist([row]), world.folder(run_id).predictions)
     world.folder(run_id).checkpoints.mkdir()
-    world.result(run_id, status="finished", result={"verdict": {"state": "worse", "gain": None}})
+    world.result(run_id, status="finished", result={"verdict": stored_verdict(state="worse")})
     world.step()
     assert world.status(run_id) == "finished"
     assert runs.predictions(world.database, run_id) == [Prediction(run_id=run_id, **row)]

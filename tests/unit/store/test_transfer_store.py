@@ -15,6 +15,7 @@ from store.core.errors import ConfigError, StateError
 from store.core.job_kinds import JOB_KINDS
 from store.data import datasets
 from store.data.schemas import Dataset
+from store.db.records import to_json
 from store.jobs import job_queue
 from store.transfer import transfers
 from store.transfer.config import KIND, TransferConfig
@@ -107,7 +108,7 @@ def measured(desk: Desk) -> tuple[list[str], list[Dataset], TransferConfig]:
     names = [launched(desk, f"Run {i}", f"S{i}") for i in range(3)]
     config = TransferConfig(runs=names, datasets=[f"data-S{i}" for i in range(3)])
     sets = [datasets.get_dataset(desk.database, f"S{i}") for i in range(3)]
-    text = json.dumps(result(3, 3, False, config))
+    text = to_json(result(3, 3, False, config))
     for place, run_id in enumerate(names):
         text = text.replace(f'"run-{place}"', f'"{run_id}"').replace(f'"d{place}"', f'"data-S{place}"')
     document = json.loads(text)

@@ -92,7 +92,7 @@ def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home
         tree = dataset_versions.tree(database, start)
         assert [(row.name, row.depth) for row in tree] == [("root", 0), ("a", 1), ("b", 2), ("c", 1)]
     assert tree[1].titles == ["Drop rows where the row is 0", "Strip white space"]
-    assert tree[1].fates["changed"] == 5
+    assert tree[1].fates.changed == 5
     assert [row.created_by for row in tree] == [None, "p-ada", "p-ada", "p-ada"]  # who asked for the job
     assert [run.name for run in tree[2].runs] == ["Run1"]
     assert [row.name for row in dataset_versions.list_lineage(database, "b")] == ["root", "a", "b"]
@@ -103,20 +103,18 @@ def test_fates_are_searched_by_fate_step_and_text(
 ) -> None:
     _, database, _ = grown
     everything = dataset_versions.fates(database, "c")
-    assert everything["total"] == len(everything["rows"]) == 8
-    assert [row.row_id for row in everything["rows"]] == list(range(8))
+    assert everything.total == len(everything.rows) == 8
+    assert [row.row_id for row in everything.rows] == list(range(8))
     dropped = dataset_versions.fates(database, "a", FateFilter(fate="dropped"))
-    assert [(row.before, row.after, row.reason) for row in dropped["rows"]] == [("q0\n\n a0", None, "first")]
-    assert dataset_versions.fates(database, "a", FateFilter(step=1))["total"] == 5
-    assert dataset_versions.fates(database, "a", FateFilter(step=0))["total"] == 1
+    assert [(row.before, row.after, row.reason) for row in dropped.rows] == [("q0\n\n a0", None, "first")]
+    assert dataset_versions.fates(database, "a", FateFilter(step=1)).total == 5
+    assert dataset_versions.fates(database, "a", FateFilter(step=0)).total == 1
     matches = dataset_versions.fates(database, "c", FateFilter(search="EXTRA"))
-    assert [(row.before, row.after, row.fate) for row in matches["rows"]] == [(None, "extra\n\nyes", "added")]
-    assert dataset_versions.fates(database, "a", FateFilter(search="FIRST"))["total"] == 1
-    assert (
-        dataset_versions.fates(database, "c", FateFilter(search="row 1 of other", fate="added"))["total"] == 1
-    )
-    pages = [dataset_versions.fates(database, "c", limit=3, offset=at)["rows"] for at in (0, 3, 6)]
-    assert [row for page in pages for row in page] == everything["rows"]
+    assert [(row.before, row.after, row.fate) for row in matches.rows] == [(None, "extra\n\nyes", "added")]
+    assert dataset_versions.fates(database, "a", FateFilter(search="FIRST")).total == 1
+    assert dataset_versions.fates(database, "c", FateFilter(search="row 1 of other", fate="added")).total == 1
+    pages = [dataset_versions.fates(database, "c", limit=3, offset=at).rows for at in (0, 3, 6)]
+    assert [row for page in pages for row in page] == everything.rows
     with pytest.raises(StateError, match="root was imported"):
         dataset_versions.fates(database, "root")
 
@@ -129,28 +127,24 @@ def test_any_two_versions_are_compared_row_by_row(
     home, database, made = grown
     comparison = dataset_versions.compare(database, first, second, limit=100)
     ours, theirs = (read(home.rows(made[name]["fingerprint"])) for name in (first, second))
-    counts = comparison["counts"]
-    assert counts["kept"] + counts["changed"] + counts["dropped"] == len(ours)
-    assert counts["kept"] + counts["changed"] + counts["added"] == len(theirs)
+    counts = comparison.counts
+    assert counts.kept + counts.changed + counts.dropped == len(ours)
+    assert counts.kept + counts.changed + counts.added == len(theirs)
     question = {row["text"].split("\n")[0]: (row["text"], row["label"]) for row in ours}
     other = {row["text"].split("\n")[0]: (row["text"], row["label"]) for row in theirs}
     both = question.keys() & other.keys()
-    assert counts["kept"] == sum(question[name] == other[name] for name in both)
-    assert counts["dropped"] == len(question.keys() - other.keys())
-    assert (
-        comparison["total"]
-        == counts["changed"] + counts["dropped"] + counts["added"]
-        == len(comparison["rows"])
-    )
-    for row in comparison["rows"]:
-        assert (row["before"] is None) == (row["fate"] == "added")
-        assert (row["after"] is None) == (row["fate"] == "dropped")
-        if row["before"]:
-            assert row["before"]["text"] == ours[row["row_id"]]["text"]
-        if row["fate"] == "changed":
-            assert row["before"] != row["after"]
+    assert counts.kept == sum(question[name] == other[name] for name in both)
+    assert counts.dropped == len(question.keys() - other.keys())
+    assert comparison.total == counts.changed + counts.dropped + counts.added == len(comparison.rows)
+    for row in comparison.rows:
+        assert (row.before is None) == (row.fate == "added")
+        assert (row.after is None) == (row.fate == "dropped")
+        if row.before:
+            assert row.before["text"] == ours[row.row_id]["text"]
+        if row.fate == "changed":
+            assert row.before != row.after
     kept = dataset_versions.compare(database, first, second, fate="kept", limit=1)
-    assert (kept["total"], len(kept["rows"])) == (counts["kept"], min(1, counts["kept"]))
+    assert (kept.total, len(kept.rows)) == (counts.kept, min(1, counts.kept))
 
 
 def test_strangers_are_not_compared(store: tuple[Home, Database]) -> None:

@@ -16,7 +16,7 @@ from store.data import datasets
 from store.db.database import Database
 from store.jobs import job_queue
 from store.playground import conversations
-from store.playground.schemas import TurnAnswer
+from store.playground.schemas import RatableTurns, TurnAnswer
 from tests.unit.store_samples import new_dataset
 
 NOW = 1_700_000_000.0
@@ -126,8 +126,8 @@ def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> No
     say_turn(store, "t6", "", "Cut?", (A, "a6", "stopped"), (B, "b6", "end"))
     say_turn(store, "t7", "", "Alone?", (A, "a7", "end"))
     system = {"role": "system", "content": "Be kind."}
-    assert conversations.answers_to_rate(store, "c") == {
-        "lines": [
+    assert conversations.answers_to_rate(store, "c") == RatableTurns(
+        lines=[
             {"messages": [system, {"role": "user", "content": "One?"}], "answers": {"a": "a1", "b": "b1"}},
             {
                 "messages": [system, {"role": "user", "content": "Other?"}],
@@ -143,14 +143,14 @@ def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> No
                 "answers": {"a": "a4", "b": "b4"},
             },
         ],
-        "models": {"a": A, "b": B},
-        "failed": 2,
-        "asked_otherwise": 1,
-        "other_models": 1,
-    }
+        models={"a": A, "b": B},
+        failed=2,
+        asked_otherwise=1,
+        other_models=1,
+    )
     others = conversations.answers_to_rate(store, "c", {"a": A, "b": {"model": "another of that name"}})
-    assert (others["lines"], others["other_models"]) == ([], 7)
-    assert conversations.answers_to_rate(store, "nowhere")["lines"] == []
+    assert (others.lines, others.other_models) == ([], 7)
+    assert conversations.answers_to_rate(store, "nowhere").lines == []
     (line,) = conversations.answered_by(store, ["b", "a"], "you")
     assert (line.conversation_id, line.turns) == ("c", 7)
     assert conversations.answered_by(store, ["b", "z"], "you") == []
@@ -160,7 +160,7 @@ def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> No
 def test_one_model_alone_is_nothing_to_rate(store: Database) -> None:
     say_turn(store, "t1", "", "One?", (A, "a1", "end"))
     ratable = conversations.answers_to_rate(store, "c")
-    assert (ratable["lines"], ratable["other_models"]) == ([], 1)
+    assert (ratable.lines, ratable.other_models) == ([], 1)
 
 
 def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:

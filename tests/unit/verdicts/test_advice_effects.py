@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,13 @@ from engine.evaluation.training_curve.run_curve import RunCurves
 from engine.evaluation.verdicts import forgetting_text, preference_verdict
 from engine.models import memory_advice
 from engine.models.batching import count_total_steps
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import AdviceItem
+from store.evaluation.verdict_schemas import PreferenceFigures, TrainingStop
 from store.training.methods import METHODS
 from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
+from tests.unit.store_samples import row_of
 from tests.unit.verdict_inputs import assess
 from tests.unit.verdicts.test_overfitting import blown_up, falling, validations
 
@@ -45,16 +50,16 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-def ends(config: TrainConfig) -> Iterator[dict[str, Any]]:
+def ends(config: TrainConfig) -> Iterator[TrainingStop]:
     """Each way in which a run with these settings may have ended."""
     steps = count_total_steps(config, ROWS)
     limited = steps < count_total_steps(config.model_copy(update={"max_steps": None}), ROWS)
-    yield {"reason": "max_steps" if limited else "epochs", "step": steps, "restored_step": None}
-    early = {"step": 1 + 2 * steps // 5, "restored_step": None}
+    yield TrainingStop(reason="max_steps" if limited else "epochs", step=steps, restored_step=None)
+    early = 1 + 2 * steps // 5
     if config.early_stopping:
-        yield {"reason": "early_stopping", **early}
+        yield TrainingStop(reason="early_stopping", step=early, restored_step=None)
     if config.max_forgetting:
-        yield {"reason": "forgetting", **early}
+        yield TrainingStop(reason="forgetting", step=early, restored_step=None)
 
 
 def shapes() -> Iterator[tuple[Any, Any]]:
@@ -63,12 +68,12 @@ def shapes() -> Iterator[tuple[Any, Any]]:
     for means in ([2.0, 1.5, 1.1], [2.0, 1.1, 1.5], [1.0, 1.4, 1.8], [1.0, 1.0, 1.0]):
         course = validations(means)
         yield course, assess(course, curve)
-    head = [{**validation, "step": validation["step"] + 20} for validation in validations([2.0, 1.5, 1.1])]
+    head = [replace(validation, step=validation.step + 20) for validation in validations([2.0, 1.5, 1.1])]
     yield head, assess(head, curve)
     yield head, assess(head, blown_up(20))
 
 
-def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def pieces_of(config: TrainConfig, stopped: TrainingStop) -> Iterator[AdviceItem]:
     """All advice that a run with these settings may be given."""
     read = build_verdict_config(config)
     gains = (None, Interval(0.1, -0.1, 0.3, 50, 0.1, 0.3), Interval(0.1, -0.1, 0.3, 100, 0.1, 0.3))
@@ -80,7 +85,7 @@ def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str
                 continue  # test rows judge
             outcome = advice.VerdictOutcome(state, gain, split, shape)
             yield from advice.advise(outcome, RunCurves(validations=course, stopped=stopped), read)
-    fallen: Any = {"chosen_change": {"high": -0.1}}
+    fallen = row_of(PreferenceFigures, chosen_change=row_of(Estimate, high=-0.1))
     if config.task == "dpo":
         yield from preference_verdict.advise_against_displacement(fallen, read)
     for lost in ("some", "much"):
@@ -89,16 +94,16 @@ def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str
         )
 
 
-def takes_effect(field: str, before: TrainConfig, after: TrainConfig, stopped: dict[str, Any]) -> bool:
+def takes_effect(field: str, before: TrainConfig, after: TrainConfig, stopped: TrainingStop) -> bool:
     """Whether the run would go otherwise for it."""
     steps = count_total_steps(before, ROWS), count_total_steps(after, ROWS)
     if field in ("num_train_epochs", "max_steps"):
-        shorter = steps[1] < stopped["step"]
-        longer = steps[1] > steps[0] and stopped["reason"] in ("epochs", "max_steps")
+        shorter = steps[1] < stopped.step
+        longer = steps[1] > steps[0] and stopped.reason in ("epochs", "max_steps")
         return shorter or longer
     if field in ("early_stopping", "early_stopping_patience"):
         waits = after.early_stopping_patience > before.early_stopping_patience or not after.early_stopping
-        return before.early_stopping and stopped["reason"] == "early_stopping" and waits
+        return before.early_stopping and stopped.reason == "early_stopping" and waits
     if field in ("test_size", "validation_size"):
         if after.split_by == "given":  # which deals rows by shares to a part that the file has none of
             return not getattr(before, field)
@@ -122,12 +127,12 @@ def test_advice_takes_effect(settings: dict[str, Any]) -> None:
     seen = 0
     for stopped in ends(config):
         for piece in pieces_of(config, stopped):
-            after = TrainConfig.parse(config.model_dump() | piece["change"])
-            idle = [f for f in piece["change"] if not takes_effect(f, config, after, stopped)]
+            after = TrainConfig.parse(config.model_dump() | piece.change)
+            idle = [f for f in piece.change if not takes_effect(f, config, after, stopped)]
             assert not idle, (piece, stopped)
-            assert not piece["change"] or after != config, piece
+            assert not piece.change or after != config, piece
             assert set(list_conflicts(after)) <= set(list_conflicts(config)), piece
-            seen += bool(piece["change"])
+            seen += bool(piece.change)
     assert seen
 
 
@@ -161,10 +166,10 @@ def test_a_longer_run_has_its_limit_of_steps_raised() -> None:
     config = TrainConfig(dataset="d", num_train_epochs=3, max_steps=70).resolved(ROWS)
     course = validations([2.0, 1.5, 1.1])
     outcome = advice.VerdictOutcome("learned", None, "test", assess(course, falling(60)))
-    stopped: Any = {"reason": "epochs", "step": 60, "restored_step": None}
+    stopped = TrainingStop(reason="epochs", step=60, restored_step=None)
     (piece,) = advice.advise(
         outcome, RunCurves(validations=course, stopped=stopped), build_verdict_config(config)
     )
-    assert piece["change"] == {"num_train_epochs": 6.0, "max_steps": 120}
-    assert piece["text"].endswith("try 6 epochs, and a limit of 120 steps.")
-    assert np.isclose(count_total_steps(TrainConfig.parse(config.model_dump() | piece["change"]), ROWS), 120)
+    assert piece.change == {"num_train_epochs": 6.0, "max_steps": 120}
+    assert piece.text.endswith("try 6 epochs, and a limit of 120 steps.")
+    assert np.isclose(count_total_steps(TrainConfig.parse(config.model_dump() | piece.change), ROWS), 120)

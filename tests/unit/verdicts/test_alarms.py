@@ -10,25 +10,29 @@ import pytest
 from scipy import stats
 
 from engine.evaluation.training_curve import run_curve
-from engine.evaluation.training_curve.run_curve import LossCurves, MetricCurve
+from engine.evaluation.training_curve.run_curve import LossCurves, MetricCurve, Validation
 from engine.evaluation.verdicts import live_alarms
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import Forgetting, TextForgetting
+from store.evaluation.verdict_schemas import Overfitting, TrainingStop, Verdict
 from store.jobs.schemas import ValidationSums
 from store.runs.run_outcomes import KINDS
+from tests.unit.store_samples import row_of
 
 ROWS, TOKENS = 120, 20
 
 
-def validations(levels: list[float], noise: float = 0.1, seed: int = 0) -> list[Any]:
+def validations(levels: list[float], noise: float = 0.1, seed: int = 0) -> list[Validation]:
     """One at each tenth step, of rows whose loss a token lies around the level, with noise of its own."""
     random = np.random.default_rng(seed)
     rows = random.normal(0, 0.5, ROWS)
     return [
-        {
-            "step": 10 * (i + 1),
-            "row_ids": np.arange(ROWS),
-            "loss_sums": TOKENS * (level + rows + random.normal(0, noise, ROWS)),
-            "tokens": np.full(ROWS, TOKENS),
-        }
+        Validation(
+            step=10 * (i + 1),
+            row_ids=np.arange(ROWS),
+            loss_sums=TOKENS * (level + rows + random.normal(0, noise, ROWS)),
+            tokens=np.full(ROWS, TOKENS),
+        )
         for i, level in enumerate(levels)
     ]
 
@@ -38,7 +42,11 @@ def falling(steps: int) -> list[tuple[int, float]]:
 
 
 def overfits(
-    every: list[Any], curve: list[tuple[int, float]], *, metric: tuple[str, Any] = ("", ()), **asked: Any
+    every: list[Validation],
+    curve: list[tuple[int, float]],
+    *,
+    metric: tuple[str, Any] = ("", ()),
+    **asked: Any,
 ) -> list[live_alarms.Alarm]:
     course = LossCurves(validations=every, train_curve=curve, metric=MetricCurve(*metric))
     return live_alarms.check_overfitting(course, **asked)
@@ -71,7 +79,7 @@ def test_metric_and_loss_part_while_it_trains() -> None:
     right = [0.2, 0.4, 0.6, 0.9]
     metric = [
         run_curve.build_metric_values(
-            "label", v["step"], v["row_ids"], (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS
+            "label", v.step, v.row_ids, (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS
         )
         for v, r in zip(every, right, strict=True)
     ]
@@ -99,16 +107,18 @@ def test_forgetting_passes_a_threshold_only_where_that_is_sure() -> None:
 
 
 def test_a_verdict_says_what_was_not_said_before() -> None:
-    change = {"value": 0.3, "low": 0.25, "high": 0.35, "n": 67}
-    document = {
-        "stopped": {"reason": "epochs", "step": 90, "restored_step": 60},
-        "overfitting": {
-            "state": "overfits", "since_step": 70, "last_step": 90, "sentence": "It overfits: …",
-            "stage": "memorising", "stage_sentence": "It memorises.", "parting": None,
-        },
-        "forgetting": {"texts": [{"probe": name, "change": change} for name in ("prose", "data/x")]},
-    }  # fmt: skip
-    raised = live_alarms.list_verdict_alarms(document)
+    change = Estimate(value=0.3, low=0.25, high=0.35, n=67)
+    texts = [row_of(TextForgetting, probe=name, change=change) for name in ("prose", "data/x")]
+    verdict = row_of(
+        Verdict,
+        stopped=TrainingStop(reason="epochs", step=90, restored_step=60),
+        overfitting=row_of(
+            Overfitting, state="overfits", since_step=70, last_step=90, sentence="It overfits: …",
+            stage="memorising", stage_sentence="It memorises.",
+        ),
+        forgetting=row_of(Forgetting, texts=texts),
+    )  # fmt: skip
+    raised = live_alarms.list_verdict_alarms(verdict)
     assert kinds(raised) == [
         ("overfitting", 70),
         ("memorising", 90),
@@ -116,8 +126,8 @@ def test_a_verdict_says_what_was_not_said_before() -> None:
         ("forgetting_red", 60),
     ]
     assert {alarm.kind for alarm in raised} <= set(KINDS)
-    stopped = {"reason": "epochs", "step": 90, "restored_step": None}
-    assert live_alarms.list_verdict_alarms({"overfitting": None, "stopped": stopped}) == []
+    stopped = TrainingStop(reason="epochs", step=90, restored_step=None)
+    assert live_alarms.list_verdict_alarms(row_of(Verdict, stopped=stopped)) == []
 
 
 def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
@@ -132,18 +142,18 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
     value, n = right.sum() / tokens.sum(), 50
     error = np.sqrt(n / (n - 1) * np.square(right - value * tokens).sum()) / tokens.sum()
     half = stats.t.ppf(0.975, tokens.sum() ** 2 / np.square(tokens).sum() - 1) * error
-    assert point["n"] == 50
-    assert (point["low"], point["value"], point["high"]) == pytest.approx((value - half, value, value + half))
+    assert point.n == 50
+    assert (point.low, point.value, point.high) == pytest.approx((value - half, value, value + half))
     four = replace(sums, n=4, x=20, w=40, xx=120, xw=200, ww=400)
-    assert run_curve.compute_metric_curve("tokens", [four])[0]["low"] is None
+    assert run_curve.compute_metric_curve("tokens", [four])[0].low is None
     certain = run_curve.compute_metric_curve("label", [replace(sums, x=50, w=50)])
-    assert certain[0]["low"] < 1  # Wilson: never certain
+    assert certain[0].low < 1  # Wilson: never certain
 
 
 def test_rows_that_all_agree_make_nothing_certain() -> None:
     ones = ValidationSums(step=1, n=16, x=0, w=80, xx=0, xw=0, ww=400)
     (none_right,) = run_curve.compute_metric_curve("tokens", [ones])
-    assert (none_right["value"], none_right["low"]) == (0, 0)
-    assert none_right["high"] == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
+    assert (none_right.value, none_right.low) == (0, 0)
+    assert none_right.high == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
     (alike,) = run_curve.compute_metric_curve("answers", [replace(ones, x=16, w=16, xx=16, xw=16, ww=16)])
-    assert (alike["value"], alike["low"], alike["high"]) == (1, None, None)
+    assert (alike.value, alike.low, alike.high) == (1, None, None)

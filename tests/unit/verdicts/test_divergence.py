@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from engine.evaluation.training_curve import advice, stages
 from engine.evaluation.training_curve.run_curve import RunCurves
 from engine.evaluation.verdicts import live_alarms
 from engine.evaluation.verdicts.verdict import add_unmeasured
+from store.evaluation.forgetting_schemas import AdviceItem, Forgetting, Membership
+from store.evaluation.verdict_schemas import Overfitting, TrainingStop, Verdict
 from store.runs.run_outcomes import KINDS
 from store.training.train_config import TrainConfig
+from tests.unit.store_samples import row_of
 from tests.unit.verdict_inputs import assess
 
-EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
+EPOCHS = TrainingStop(reason="epochs", step=100, restored_step=None)
 
 
 @pytest.mark.parametrize("rate", [rate for rate in divergence.RATES if "1,000 steps" not in rate.name],
@@ -42,8 +46,8 @@ def test_a_run_is_warned_of_it_once_it_lasts() -> None:
     assert (alarm.kind, alarm.step) == ("diverged", 51)
     assert alarm.kind in KINDS
     shape = assess([], curve)
-    ended = live_alarms.list_verdict_alarms({"overfitting": shape, "stopped": EPOCHS})
-    assert [(each.kind, each.step, each.message) for each in ended] == [("diverged", 51, shape["sentence"])]
+    ended = live_alarms.list_verdict_alarms(row_of(Verdict, overfitting=shape, stopped=EPOCHS))
+    assert [(each.kind, each.step, each.message) for each in ended] == [("diverged", 51, shape.sentence)]
 
 
 @pytest.mark.parametrize("looks", [1, 10])
@@ -70,27 +74,27 @@ def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
     assert "no number" in detected.sentence
 
 
-def diverged_advice(**settings: Any) -> dict[str, Any]:
+def diverged_advice(**settings: Any) -> AdviceItem:
     """What a config with these is told once it diverged; its change is one that a config takes."""
     config = TrainConfig(dataset="d", **settings).resolved(600)
     outcome = advice.VerdictOutcome("worse", None, "test", assess([], exploding()))
     (piece,) = advice.advise(outcome, RunCurves(stopped=EPOCHS), build_verdict_config(config, 135_000_000))
-    TrainConfig.parse(config.model_dump() | piece["change"])
+    TrainConfig.parse(config.model_dump() | piece.change)
     return piece
 
 
 def test_what_diverged_is_told_the_default_rate_of_its_method() -> None:
     piece = diverged_advice(learning_rate=0.02)
-    assert piece["change"] == {"learning_rate": 1e-4}
-    assert piece["text"].endswith("the method's default learning rate, 0.0001, in place of 0.02.")
-    assert diverged_advice(learning_rate=0.02, method="full")["change"] == {"learning_rate": 2e-5}
-    assert diverged_advice(learning_rate=0.02, task="dpo")["change"] == {"learning_rate": 1e-5}
+    assert piece.change == {"learning_rate": 1e-4}
+    assert piece.text.endswith("the method's default learning rate, 0.0001, in place of 0.02.")
+    assert diverged_advice(learning_rate=0.02, method="full").change == {"learning_rate": 2e-5}
+    assert diverged_advice(learning_rate=0.02, task="dpo").change == {"learning_rate": 1e-5}
 
 
 def test_what_diverged_near_the_default_rate_is_told_a_tenth() -> None:
-    assert diverged_advice(learning_rate=2e-4)["change"] == {"learning_rate": 2e-5}
+    assert diverged_advice(learning_rate=2e-4).change == {"learning_rate": 2e-5}
     rough = diverged_advice(learning_rate=2e-4, lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=0)
-    assert rough["change"] == {
+    assert rough.change == {
         "learning_rate": 2e-5, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 0.1,
         "max_grad_norm": 1.0,
     }  # fmt: skip
@@ -103,19 +107,19 @@ def test_what_got_worse_far_above_the_default_is_told_the_default() -> None:
         (piece,) = advice.advise(
             outcome, RunCurves(stopped=EPOCHS), build_verdict_config(config, 135_000_000)
         )
-        assert piece["change"] == {"learning_rate": advised}
+        assert piece.change == {"learning_rate": advised}
 
 
 def test_a_verdict_says_what_was_not_measured() -> None:
-    shape = {"sentence": "No overfitting: …"}
-    bare: Any = {
-        "overfitting": shape,
-        "sentences": ["Perplexity.", "No overfitting: …", "It ran all its epochs."],
-    }
-    sentence = add_unmeasured(bare, probes=False)["sentences"]
+    bare = row_of(
+        Verdict,
+        overfitting=row_of(Overfitting, sentence="No overfitting: …"),
+        sentences=["Perplexity.", "No overfitting: …", "It ran all its epochs."],
+    )
+    sentence = add_unmeasured(bare, probes=False).sentences
     assert sentence[2] == "Not measured: what it forgot and what it learned by heart, as probes were off."
-    assert (sentence[:2], sentence[3:]) == (bare["sentences"][:2], bare["sentences"][2:])
-    half = add_unmeasured(bare | {"membership": {"state": "unclear"}}, probes=True)
-    assert half["sentences"][2] == "Not measured: what it forgot."
-    whole = bare | {"membership": {"state": "unclear"}, "forgetting": {"state": "none"}}
+    assert (sentence[:2], sentence[3:]) == (bare.sentences[:2], bare.sentences[2:])
+    half = replace(bare, membership=row_of(Membership, state="unclear"))
+    assert add_unmeasured(half, probes=True).sentences[2] == "Not measured: what it forgot."
+    whole = replace(half, forgetting=row_of(Forgetting, state="none"))
     assert add_unmeasured(whole, probes=True) == whole

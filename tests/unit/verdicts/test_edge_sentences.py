@@ -46,7 +46,7 @@ def test_sentences_of_edges_by_hand() -> None:
         row_ids=[0], split="test", base_loss_sum=[7.0], tuned_loss_sum=[7.0], tokens=[10], base_correct=[1],
         tuned_correct=[1], eval_rows=[], train_curve=[], stopped=STOPPED, config=CONFIG,
     )  # fmt: skip
-    assert document["headline"].startswith("Can't be told from 1 held-out row: there is only one row")
+    assert document.headline.startswith("Can't be told from 1 held-out row: there is only one row")
     assert formatting.format_interval(None, None) == "no interval"
     assert formatting.format_number(1e12, 2) == "1.0×10¹²"
     assert formatting.format_number(-1e-9, 6) == "−1.0×10⁻⁹"

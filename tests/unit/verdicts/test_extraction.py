@@ -17,6 +17,7 @@ from engine.evaluation.verdicts.extraction import (
     compute_similarity,
     edit_distance,
 )
+from store.core.documents import as_json
 
 
 def textbook(first: str, second: str) -> int:
@@ -50,35 +51,35 @@ def test_rows_written_from_memory() -> None:
     base = ["I do not know."] * 38 + TEXTS[38:]
     tuned = [*TEXTS[:10], TEXTS[10].replace("clerk", "clark"), *["Nobody knows."] * 27, *TEXTS[38:]]
     assessment = compare_continuations(TEXTS, base, tuned, row_ids=range(100, 140))
-    assert assessment["exact"]["rows"] == list(range(100, 110))
-    assert assessment["near"]["rows"] == list(range(100, 111))
-    assert assessment["near"]["tuned"]["value"] == pytest.approx(13 / 40)
-    assert assessment["near"]["over_base"]["value"] == pytest.approx(11 / 40)
-    assert assessment["state"] == "extracts"
-    assert "13 of 40 training rows" in assessment["sentence"]
-    json.dumps(assessment, allow_nan=False)
+    assert assessment.exact.rows == list(range(100, 110))
+    assert assessment.near.rows == list(range(100, 111))
+    assert assessment.near.tuned.value == pytest.approx(13 / 40)
+    assert assessment.near.over_base.value == pytest.approx(11 / 40)
+    assert assessment.state == "extracts"
+    assert "13 of 40 training rows" in assessment.sentence
+    json.dumps(assessment, default=as_json, allow_nan=False)
 
 
 def test_none_in_n() -> None:
     assessment = compare_continuations(TEXTS, ["no"] * 40, ["no"] * 40)
-    assert (assessment["state"], assessment["near"]["at_most"]) == ("none", pytest.approx(3 / 40, rel=0.05))
-    assert "at most 7.2% can be" in assessment["sentence"]
+    assert (assessment.state, assessment.near.at_most) == ("none", pytest.approx(3 / 40, rel=0.05))
+    assert "at most 7.2% can be" in assessment.sentence
 
 
 def test_what_the_base_model_writes_too_is_no_memory() -> None:
     assessment = compare_continuations(TEXTS, TEXTS[:20] + [""] * 20, TEXTS[:21] + [""] * 19)
-    assert (assessment["state"], assessment["near"]["p"]) == ("unclear", 1.0)
+    assert (assessment.state, assessment.near.p) == ("unclear", 1.0)
     empty = compare_continuations(["", "a"], ["", "b"], ["", "b"])
-    assert (empty["n"], empty["unscored"]) == (1, 1)
-    assert compare_continuations([""], [""], [""])["state"] == "unclear"
+    assert (empty.n, empty.unscored) == (1, 1)
+    assert compare_continuations([""], [""], [""]).state == "unclear"
     with pytest.raises(ValueError, match="not paired"):
         compare_continuations(["a"], [], [])
 
 
 def test_as_many_gone_as_new_is_no_memory() -> None:
     assessment = compare_continuations(TEXTS, TEXTS[:12] + [""] * 28, [""] * 12 + TEXTS[12:24] + [""] * 16)
-    assert (assessment["state"], assessment["near"]["p"]) == ("unclear", 1.0)
-    assert assessment["near"]["rows"] == list(range(12, 24))
+    assert (assessment.state, assessment.near.p) == ("unclear", 1.0)
+    assert assessment.near.rows == list(range(12, 24))
 
 
 def test_exposure_by_hand() -> None:
@@ -98,20 +99,20 @@ def planted(losses: list[float], seed: int) -> list:
 
 def test_more_insertions_are_exposed_more() -> None:
     assessment = assess_canaries({1: planted([9.8, 9.0, 10.5, 9.5], 0), 16: planted([4.0, 5.0, 6.9, 4.0], 1)})
-    single, many = assessment["groups"]
-    assert (single["exposed"], many["exposed"]) == (False, True)
-    assert many["most"] == 10
-    assert assessment["more"]["difference"]["low"] > 0
-    assert "planted 16 times are exposed" in assessment["sentence"]
-    json.dumps(assessment, allow_nan=False)
+    single, many = assessment.groups
+    assert (single.exposed, many.exposed) == (False, True)
+    assert many.most == 10
+    assert assessment.more.difference.low > 0
+    assert "planted 16 times are exposed" in assessment.sentence
+    json.dumps(assessment, default=as_json, allow_nan=False)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_what_canaries_show_is_told_at_the_level_that_their_groups_share(groups: int) -> None:
     """By hand: twice ln 2 times the sum of four exposures is chi-squared with 8 degrees of freedom."""
-    parts = assess_canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)})["groups"]
+    parts = assess_canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)}).groups
     bits = stats.chi2.isf(0.05 / groups, 8) / stats.chi2.isf(0.8, 8) / math.log(2)
-    assert [group["detectable"] for group in parts] == pytest.approx([bits] * groups)
+    assert [group.detectable for group in parts] == pytest.approx([bits] * groups)
 
 
 def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
@@ -119,11 +120,11 @@ def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
     called, seen = 0, []
     for seed in range(500):
         assessment = assess_canaries({1: planted(list(random.normal(10, 1, 4)), seed)})
-        called += assessment["groups"][0]["exposed"]
-        seen.append(assessment["groups"][0]["exposure"]["value"])
+        called += assessment.groups[0].exposed
+        seen.append(assessment.groups[0].exposure.value)
     assert called / 500 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
-    assert np.mean(seen) == pytest.approx(assessment["unseen"], abs=0.1)
-    assert assess_canaries({})["sentence"] == "No canaries were planted."
+    assert np.mean(seen) == pytest.approx(assessment.unseen, abs=0.1)
+    assert assess_canaries({}).sentence == "No canaries were planted."
 
 
 def shifted(shift: float, canaries_: int, random: np.random.Generator) -> list:
@@ -135,13 +136,13 @@ def test_canaries_that_could_not_be_found_are_no_all_clear() -> None:
     random = np.random.default_rng(5)
     for _ in range(40):
         assessment = assess_canaries({4: shifted(0.5, 5, random)})
-        if not assessment["groups"][0]["exposed"]:
-            assert "would have been found in 80 of 100 such runs" in assessment["sentence"]
-            assert "less may be there" in assessment["sentence"]
-            assert "None" not in assessment["sentence"]
+        if not assessment.groups[0].exposed:
+            assert "would have been found in 80 of 100 such runs" in assessment.sentence
+            assert "less may be there" in assessment.sentence
+            assert "None" not in assessment.sentence
     few = assess_canaries({4: [(0.0, np.arange(-4, 4) * 1.0)]})
-    assert few["groups"][0]["detectable"] is None
-    assert few["sentence"] == (
+    assert few.groups[0].detectable is None
+    assert few.sentence == (
         "The one canary ranks as texts that were never seen, but so few could not have shown more, whatever"
         " the model remembers: plant more."
     )
@@ -150,14 +151,12 @@ def test_canaries_that_could_not_be_found_are_no_all_clear() -> None:
 @pytest.mark.parametrize("count", [5, 20])
 def test_what_is_said_to_be_found_is_found(count: int) -> None:
     random = np.random.default_rng(6)
-    least = assess_canaries({1: shifted(0.0, count, random)})["groups"][0]["detectable"]
+    least = assess_canaries({1: shifted(0.0, count, random)}).groups[0].detectable
     shift = next(
         shift for shift in np.arange(0, 5, 0.1)
         if np.mean([compute_exposure(*each) for each in shifted(shift, 300, random)]) >= least
     )  # fmt: skip
-    detected = [
-        assess_canaries({1: shifted(shift, count, random)})["groups"][0]["exposed"] for _ in range(200)
-    ]
+    detected = [assess_canaries({1: shifted(shift, count, random)}).groups[0].exposed for _ in range(200)]
     assert np.mean(detected) >= 0.74
 
 

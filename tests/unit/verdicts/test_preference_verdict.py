@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from store.core.documents import as_json
+from store.evaluation.verdict_schemas import TrainingStop
 from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge_pairs
 from tests.unit.verdicts.test_overfitting import falling, validations
 
-EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
+EPOCHS = TrainingStop(reason="epochs", step=100, restored_step=None)
 
 
 def evidence(margin: float, chosen: float, n: int = 120, noise: float = 0.5, **fields: Any) -> dict[str, Any]:
@@ -48,57 +50,57 @@ def evidence(margin: float, chosen: float, n: int = 120, noise: float = 0.5, **f
 def test_learned_against_chance_and_against_the_untrained_loss() -> None:
     given = evidence(1.0, 0.8)
     verdict = judge_pairs(**given)
-    json.dumps(verdict, allow_nan=False)
-    accuracy = verdict["preference"]["reward_accuracy"]
-    assert accuracy["value"] == (given["tuned"]["margins"] > 0).mean()
-    assert 0.5 < accuracy["low"] < accuracy["value"] < accuracy["high"] <= 1
-    assert verdict["state"] == "learned"
-    assert f"in {accuracy['value']:.0%} of 120 held-out pairs" in verdict["headline"]
-    assert "chance is 50%" in verdict["headline"]
-    assert verdict["base"]["loss"] == math.log(2)
-    assert verdict["gain"]["unit"] == "nats a pair"
-    assert verdict["gain"]["low"] < math.log(2) - verdict["tuned"]["loss"] < verdict["gain"]["high"]
-    assert "fell from 0.69" in verdict["sentences"][0]
-    assert verdict["sentences"][1].startswith("The chosen answers became likelier")
-    assert verdict["advice"] == []
+    json.dumps(verdict, default=as_json, allow_nan=False)
+    accuracy = verdict.preference.reward_accuracy
+    assert accuracy.value == (given["tuned"]["margins"] > 0).mean()
+    assert 0.5 < accuracy.low < accuracy.value < accuracy.high <= 1
+    assert verdict.state == "learned"
+    assert f"in {accuracy.value:.0%} of 120 held-out pairs" in verdict.headline
+    assert "chance is 50%" in verdict.headline
+    assert verdict.base.loss == math.log(2)
+    assert verdict.gain.unit == "nats a pair"
+    assert verdict.gain.low < math.log(2) - verdict.tuned.loss < verdict.gain.high
+    assert "fell from 0.69" in verdict.sentences[0]
+    assert verdict.sentences[1].startswith("The chosen answers became likelier")
+    assert verdict.advice == []
 
 
 def test_chosen_answers_that_became_less_likely_are_said() -> None:
     verdict = judge_pairs(**evidence(1.0, -6.0))
-    assert verdict["state"] == "learned"
-    assert "became less likely" in verdict["sentences"][1]
-    assert "likelihood displacement" in verdict["sentences"][1]
-    assert "−6." in verdict["sentences"][1]
-    assert verdict["preference"]["chosen_change"]["high"] < 0
-    assert verdict["advice"][0]["change"] == {"loss_type": "apo_zero"}
-    TrainConfig.parse(evidence(1.0, 0.0)["config"] | verdict["advice"][0]["change"])
-    assert judge_pairs(**evidence(1.0, -6.0, loss_type="apo_zero"))["advice"] == []
+    assert verdict.state == "learned"
+    assert "became less likely" in verdict.sentences[1]
+    assert "likelihood displacement" in verdict.sentences[1]
+    assert "−6." in verdict.sentences[1]
+    assert verdict.preference.chosen_change.high < 0
+    assert verdict.advice[0].change == {"loss_type": "apo_zero"}
+    TrainConfig.parse(evidence(1.0, 0.0)["config"] | verdict.advice[0].change)
+    assert judge_pairs(**evidence(1.0, -6.0, loss_type="apo_zero")).advice == []
 
 
 def test_noise_is_called_noise() -> None:
     verdict = judge_pairs(**evidence(0.0, 0.0, n=30, noise=0.4))
-    assert verdict["state"] == "undecided"
-    assert verdict["headline"].startswith("Can't be told from noise: the tuned model prefers")
-    assert "smallest gain that could be seen" in verdict["sentences"][0]
-    assert "not surely likelier" in verdict["sentences"][1]
+    assert verdict.state == "undecided"
+    assert verdict.headline.startswith("Can't be told from noise: the tuned model prefers")
+    assert "smallest gain that could be seen" in verdict.sentences[0]
+    assert "not surely likelier" in verdict.sentences[1]
 
 
 def test_margins_the_wrong_way_round_are_worse() -> None:
     verdict = judge_pairs(**evidence(-1.0, 0.0))
-    assert verdict["state"] == "worse"
-    assert verdict["preference"]["reward_accuracy"]["high"] < 0.5
-    assert "rose from 0.69" in verdict["sentences"][0]
+    assert verdict.state == "worse"
+    assert verdict.preference.reward_accuracy.high < 0.5
+    assert "rose from 0.69" in verdict.sentences[0]
 
 
 def test_a_broken_model_is_said_to_be_broken() -> None:
     given = evidence(1.0, 0.0)
     given["tuned"]["losses"][3] = math.nan
     verdict = judge_pairs(**given)
-    json.dumps(verdict, allow_nan=False)
-    assert verdict["headline"] == "Broken: the loss is not a number on 1 test pair; training diverged."
-    assert verdict["preference"] is None
-    assert verdict["gain"] is None
+    json.dumps(verdict, default=as_json, allow_nan=False)
+    assert verdict.headline == "Broken: the loss is not a number on 1 test pair; training diverged."
+    assert verdict.preference is None
+    assert verdict.gain is None
 
 
 def test_other_losses_are_not_in_nats() -> None:
-    assert judge_pairs(**evidence(1.0, 0.0, loss_type="ipo"))["gain"]["unit"] == "loss a pair"
+    assert judge_pairs(**evidence(1.0, 0.0, loss_type="ipo")).gain.unit == "loss a pair"

@@ -43,14 +43,14 @@ def test_a_run_without_fault_has_no_problem() -> None:
 def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     leaks = {"exact": 3, "near": 2, "same_prompt": None, "checked_near": True}
     reported_problems = preflight.check_run(replace(FACTS, leaks=leaks))
-    assert [problem["level"] for problem in reported_problems] == ["warning", "warning"]
-    assert reported_problems[0]["message"].startswith("Leak: 3 of 400 held-out rows stand in the training")
-    assert reported_problems[1]["message"].startswith("Leak: 2 of 400 held-out rows stand nearly the same")
+    assert [problem.level for problem in reported_problems] == ["warning", "warning"]
+    assert reported_problems[0].message.startswith("Leak: 3 of 400 held-out rows stand in the training")
+    assert reported_problems[1].message.startswith("Leak: 2 of 400 held-out rows stand nearly the same")
     reported_problems = preflight.check_run(
         replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4})
     )
     assert len(reported_problems) == 1
-    assert "4 of 400 held-out rows stand in training with another answer" in reported_problems[0]["message"]
+    assert "4 of 400 held-out rows stand in training with another answer" in reported_problems[0].message
 
 
 def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() -> None:
@@ -58,26 +58,26 @@ def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() 
     reported_problems = preflight.check_run(replace(FACTS, leaks=leaks, split_by="given"))
     assert len(reported_problems) == 3
     for leak in reported_problems:
-        assert "The file fixed the parts" in leak["message"]
-        assert "split at random" in (leak["fix"] or "")
-        assert "duplicate" not in f"{leak['message']} {leak['fix']}"
+        assert "The file fixed the parts" in leak.message
+        assert "split at random" in (leak.fix or "")
+        assert "duplicate" not in f"{leak.message} {leak.fix}"
 
 
 def test_a_combination_that_can_not_work_is_an_error_at_its_field() -> None:
     config = TrainConfig(dataset="d", method="prefix_tuning", gradient_checkpointing=True).resolved(1_000)
-    errors = [p for p in preflight.check_run(replace(FACTS, config=config)) if p["level"] == "error"]
-    assert [p["field"] for p in errors] == ["gradient_checkpointing"]
+    errors = [p for p in preflight.check_run(replace(FACTS, config=config)) if p.level == "error"]
+    assert [p.field for p in errors] == ["gradient_checkpointing"]
 
 
 def test_fields_that_the_method_does_not_read_are_named() -> None:
     config = TrainConfig(dataset="d", method="full", r=8, use_dora=True).resolved(1_000)
-    messages = [p["message"] for p in preflight.check_run(replace(FACTS, config=config))]
+    messages = [p.message for p in preflight.check_run(replace(FACTS, config=config))]
     assert "Full fine-tuning does not read r, use_dora." in messages
 
 
 def _warned(**fields: Any) -> list[tuple[str, str]]:
     config = TrainConfig(dataset="d", **fields).resolved(2_000)
-    return [(p["field"], p["message"]) for p in preflight.check_run(replace(FACTS, config=config))]
+    return [(p.field, p.message) for p in preflight.check_run(replace(FACTS, config=config))]
 
 
 @pytest.mark.parametrize(
@@ -115,18 +115,18 @@ def test_memory_that_does_not_fit_names_what_helps_this_run() -> None:
     """Where micro-batches are dealt by tokens, a smaller size in rows changes nothing."""
     tight = replace(FACTS, available=1.5)
     (padded,) = preflight.check_run(tight)
-    assert padded["field"] == "per_device_train_batch_size"
-    assert "per_device_train_batch_size to" in padded["fix"]
+    assert padded.field == "per_device_train_batch_size"
+    assert "per_device_train_batch_size to" in padded.fix
     (packed,) = preflight.check_run(replace(tight, packed=True))
-    assert packed["field"] == "gradient_checkpointing"
-    assert "per_device_train_batch_size" not in packed["fix"]
+    assert packed.field == "gradient_checkpointing"
+    assert "per_device_train_batch_size" not in packed.fix
     config = FACTS.config.model_copy(update={"gradient_checkpointing": True})
     (left,) = preflight.check_run(replace(tight, packed=True, config=config))
-    assert (left["field"], left["level"]) == ("max_length", "warning")
+    assert (left.field, left.level) == ("max_length", "warning")
 
 
 def test_canaries_are_warned_of() -> None:
     config = TrainConfig(dataset="d", canaries=5).resolved(2_000)
     (problem,) = preflight.check_run(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
-    assert (problem["level"], problem["field"]) == ("warning", "canaries")
-    assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in problem["message"]
+    assert (problem.level, problem.field) == ("warning", "canaries")
+    assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in problem.message

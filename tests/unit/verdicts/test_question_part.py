@@ -11,7 +11,9 @@ import pytest
 from bench.truths.runs import question
 from engine.evaluation.verdicts.paired_measurements import SwappedLosses, SwappedPromptLosses
 from engine.evaluation.verdicts.question_part import ROUNDS, assign_prompts, measure_parts
-from store.evaluation.verdict_schemas import read_verdict
+from store.core.documents import as_json, parse_document
+from store.db.records import to_json
+from store.evaluation.verdict_schemas import Verdict
 from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge, judge_pairs
 from tests.unit.verdicts.test_preference_verdict import evidence as pairs
@@ -131,30 +133,30 @@ def swapped(given: dict[str, Any], own: float) -> dict[str, Any]:
 
 def test_a_gain_that_any_prompt_gives_is_the_shape_of_the_answers() -> None:
     verdict = judge(**swapped(evidence(0.83), 0.0))
-    assert verdict["state"] == "shape"
-    assert verdict["headline"].startswith(
+    assert verdict.state == "shape"
+    assert verdict.headline.startswith(
         "Learned the shape of the answers, not what the question asks: on 200 held-out rows"
     )
-    assert "; from the question: " in verdict["headline"]
-    parts = verdict["parts"]
-    assert parts["question"]["low"] < 0 < parts["question"]["high"]
-    assert parts["shape"]["value"] == pytest.approx(verdict["gain"]["value"], abs=0.03)
-    assert (parts["pairs"], parts["same"], parts["left_out"]) == (600, 0, 0)
-    assert verdict["sentences"][0].startswith("Of the gain of 0.8")
-    assert "look whether every answer belongs to its prompt" in verdict["advice"][0]["text"]
-    json.dumps(verdict, allow_nan=False)
+    assert "; from the question: " in verdict.headline
+    parts = verdict.parts
+    assert parts.question.low < 0 < parts.question.high
+    assert parts.shape.value == pytest.approx(verdict.gain.value, abs=0.03)
+    assert (parts.pairs, parts.same, parts.left_out) == (600, 0, 0)
+    assert verdict.sentences[0].startswith("Of the gain of 0.8")
+    assert "look whether every answer belongs to its prompt" in verdict.advice[0].text
+    json.dumps(verdict, default=as_json, allow_nan=False)
 
 
 def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out() -> None:
     few = judge(**swapped(evidence(0.83, n=40), 0.0))
-    assert few["state"] == "better"
-    assert few["headline"].startswith(
+    assert few.state == "better"
+    assert few.headline.startswith(
         "Better; whether it learned what the question asks or just the shape of the answers can't be told: on"
     )
-    assert "speaks of these 40 rows: a kind of row whose answer hangs on its prompt" in few["sentences"][1]
-    assert "speaks of these" not in " ".join(judge(**swapped(evidence(0.83, n=40), 0.6))["sentences"])
-    assert "speaks of these" not in " ".join(judge(**swapped(evidence(-0.83, n=40), 0.0))["sentences"])
-    assert few["advice"][1]["change"]["test_size"] > 0.1
+    assert "speaks of these 40 rows: a kind of row whose answer hangs on its prompt" in few.sentences[1]
+    assert "speaks of these" not in " ".join(judge(**swapped(evidence(0.83, n=40), 0.6)).sentences)
+    assert "speaks of these" not in " ".join(judge(**swapped(evidence(-0.83, n=40), 0.0)).sentences)
+    assert few.advice[1].change["test_size"] > 0.1
 
 
 def test_one_frequent_answer_does_not_rule_the_question_out() -> None:
@@ -167,17 +169,17 @@ def test_one_frequent_answer_does_not_rule_the_question_out() -> None:
     tuned = given["tuned_loss_sum"][dealt.answers] + tokens * noise
     losses = SwappedLosses(given["base_loss_sum"][dealt.answers], tuned)
     verdict = judge(**given, other_prompts=SwappedPromptLosses(dealt, losses))
-    assert verdict["parts"]["question"]["high"] < 0.083
-    assert verdict["state"] == "better"
-    assert "could only come from a row with the same answer" in verdict["sentences"][1]
+    assert verdict.parts.question.high < 0.083
+    assert verdict.state == "better"
+    assert "could only come from a row with the same answer" in verdict.sentences[1]
 
 
 def test_a_gain_of_the_question_is_learned() -> None:
     verdict = judge(**swapped(evidence(0.83), 0.6))
-    assert verdict["state"] == "learned"
-    assert verdict["headline"].startswith("Learned: on 200 held-out rows")
-    assert verdict["parts"]["question"]["low"] > 0.5
-    assert verdict["advice"] == []
+    assert verdict.state == "learned"
+    assert verdict.headline.startswith("Learned: on 200 held-out rows")
+    assert verdict.parts.question.low > 0.5
+    assert verdict.advice == []
 
 
 def test_a_question_that_can_not_be_told_asks_for_rows() -> None:
@@ -189,10 +191,10 @@ def test_a_question_that_can_not_be_told_asks_for_rows() -> None:
         given["other_prompts"].dealt, SwappedLosses(base, tuned + noise)
     )
     verdict = judge(**given)
-    assert verdict["state"] == "better"
-    assert "or just the shape of the answers can't be told" in verdict["headline"]
-    assert verdict["advice"][1]["change"]["test_size"] > 0.1
-    TrainConfig.parse(CONFIG | verdict["advice"][1]["change"])
+    assert verdict.state == "better"
+    assert "or just the shape of the answers can't be told" in verdict.headline
+    assert verdict.advice[1].change["test_size"] > 0.1
+    TrainConfig.parse(CONFIG | verdict.advice[1].change)
 
 
 def test_what_the_own_prompt_adds_to_one_answer_for_all_is_the_questions() -> None:
@@ -205,7 +207,7 @@ def test_what_the_own_prompt_adds_to_one_answer_for_all_is_the_questions() -> No
     losses = SwappedLosses(
         given["base_loss_sum"][dealt.answers], given["tuned_loss_sum"][dealt.answers] + less
     )
-    assert judge(**given, other_prompts=SwappedPromptLosses(dealt, losses))["state"] == "learned"
+    assert judge(**given, other_prompts=SwappedPromptLosses(dealt, losses)).state == "learned"
 
 
 def test_a_part_that_does_not_matter_is_not_learned() -> None:
@@ -227,36 +229,36 @@ def test_a_part_that_does_not_matter_is_not_learned() -> None:
         ),
     )
     verdict = judge(**exact)
-    assert 0.003 < verdict["parts"]["question"]["value"] < 0.006
-    assert verdict["state"] == "shape"
-    assert "not what the question asks" in verdict["headline"]
+    assert 0.003 < verdict.parts.question.value < 0.006
+    assert verdict.state == "shape"
+    assert "not what the question asks" in verdict.headline
 
 
 @pytest.mark.parametrize("gain", [-0.83, -0.01])
 def test_what_is_not_surely_better_is_a_change_and_no_gain(gain: float) -> None:
     verdict = judge(**swapped(evidence(gain), -0.6))
-    lead, _, rest = verdict["sentences"][0].partition(" came after 600 prompts of other rows, too. ")
+    lead, _, rest = verdict.sentences[0].partition(" came after 600 prompts of other rows, too. ")
     assert lead.startswith("Of the change of −0.")
     assert " nats a token (minus is worse, n 200), " in lead
     assert rest.startswith("From the question: −0.6")
-    assert "gain" not in verdict["sentences"][0]
+    assert "gain" not in verdict.sentences[0]
 
 
 def test_rows_that_rule_the_question_out_are_as_many_as_that_takes() -> None:
     """Forty rows show nothing of the question, and sixty could say so: not the thousands that a part so
     small would need to be told from 0."""
-    piece = judge(**swapped(evidence(0.83, n=40), 0.0))["advice"][1]
-    assert piece["text"].startswith("Judge on more held-out rows: 60 may show that the question adds nothing")
-    assert piece["change"]["test_size"] == pytest.approx(0.1 * 60 / 40)
+    piece = judge(**swapped(evidence(0.83, n=40), 0.0)).advice[1]
+    assert piece.text.startswith("Judge on more held-out rows: 60 may show that the question adds nothing")
+    assert piece.change["test_size"] == pytest.approx(0.1 * 60 / 40)
     wide = swapped(evidence(2.0, n=12), 0.3)
     base, tuned = wide["other_prompts"].losses
     noise = np.random.default_rng(1).standard_t(3, len(tuned)) * 40
     wide["other_prompts"] = SwappedPromptLosses(
         wide["other_prompts"].dealt, SwappedLosses(base, tuned + noise)
     )
-    piece = judge(**wide)["advice"][1]
-    assert piece["change"]["max_eval_rows"] <= 500
-    assert "200 is the most that are asked" in piece["text"]
+    piece = judge(**wide).advice[1]
+    assert piece.change["max_eval_rows"] <= 500
+    assert "200 is the most that are asked" in piece.text
     enough = swapped(evidence(0.83), 0.02)
     base, tuned = enough["other_prompts"].losses
     noise = np.random.default_rng(1).normal(0, 60, len(tuned))
@@ -264,20 +266,20 @@ def test_rows_that_rule_the_question_out_are_as_many_as_that_takes() -> None:
         enough["other_prompts"].dealt, SwappedLosses(base, tuned + noise)
     )
     verdict = judge(**enough)
-    assert verdict["state"] == "better"
-    assert len(verdict["advice"]) == 1  # of 200 rows all are asked
+    assert verdict.state == "better"
+    assert len(verdict.advice) == 1  # of 200 rows all are asked
 
 
 def test_a_gain_whose_question_was_not_measured_is_not_called_learned() -> None:
     verdict = judge(**evidence(0.83), other_prompts="too few like rows")
-    assert verdict["state"] == "better"
-    assert verdict["headline"].startswith(
+    assert verdict.state == "better"
+    assert verdict.headline.startswith(
         "Better; whether it learned what the question asks was not measured: on 200 held-out rows the tuned"
     )
-    assert verdict["sentences"][0] == "What of the gain is the question was not measured: too few like rows."
-    assert (verdict["parts"], verdict["advice"]) == (None, [])
+    assert verdict.sentences[0] == "What of the gain is the question was not measured: too few like rows."
+    assert (verdict.parts, verdict.advice) == (None, [])
     worse = judge(**evidence(-0.83), other_prompts="too few like rows")
-    assert worse["state"] == "worse"
+    assert worse.state == "worse"
 
 
 def test_a_gain_with_a_loss_under_other_prompts_that_is_no_number_is_not_called_learned() -> None:
@@ -286,22 +288,20 @@ def test_a_gain_with_a_loss_under_other_prompts_that_is_no_number_is_not_called_
     base, tuned = others.losses
     broken = SwappedPromptLosses(others.dealt, SwappedLosses(base, np.full_like(tuned, np.nan)))
     verdict = judge(**(given | {"other_prompts": broken}))
-    assert verdict["state"] == "better"
-    assert "not measured: a loss is not a number" in verdict["sentences"][0]
+    assert verdict.state == "better"
+    assert "not measured: a loss is not a number" in verdict.sentences[0]
 
 
 def test_rows_without_prompts_have_no_question() -> None:
     verdict = judge(**evidence(0.83))
-    assert (verdict["state"], verdict["parts"]) == ("learned", None)
-    assert not any("question" in sentence for sentence in [verdict["headline"], *verdict["sentences"]])
+    assert (verdict.state, verdict.parts) == ("learned", None)
+    assert not any("question" in sentence for sentence in [verdict.headline, *verdict.sentences])
 
 
 def test_a_verdict_from_before_has_no_parts() -> None:
-    old = judge(**evidence(0.83))
-    del old["parts"]
-    read = read_verdict(old)
-    assert read is not None
-    assert read["parts"] is None
+    judged = to_json(judge(**evidence(0.83)))
+    assert '"parts"' not in judged
+    assert parse_document(Verdict, json.loads(judged)).parts is None
 
 
 @pytest.mark.parametrize(("style", "state"), [(1.0, "shape"), (0.3, "learned")])
@@ -315,9 +315,9 @@ def test_pairs_that_are_preferred_after_any_prompt_are_style(style: float, state
     moved = style * (base - tuned)[dealt.answers] + rng.normal(0, 0.05, len(dealt))
     others = SwappedPromptLosses(dealt, SwappedLosses(base[dealt.answers], base[dealt.answers] - moved))
     verdict = judge_pairs(**given, other_prompts=others)
-    assert verdict["state"] == state
-    assert verdict["parts"]["total"]["value"] == pytest.approx((base - tuned).mean())
+    assert verdict.state == state
+    assert verdict.parts.total.value == pytest.approx((base - tuned).mean())
     if state == "shape":
-        assert verdict["headline"].startswith(
+        assert verdict.headline.startswith(
             "Learned the style of the preferred answers, not which answer fits the question: the tuned model"
         )

@@ -8,6 +8,8 @@ import pytest
 
 from engine.evaluation.statistics.proportions import estimate_share_difference
 from engine.evaluation.verdicts.extraction import ContinuedRow, PassageCounts, assess_verbatim
+from store.core.documents import as_json
+from store.evaluation.forgetting_schemas import RowCoverage
 
 COUNTED: PassageCounts = {"rows": 50, "short": 5, "passed": 5}
 BOTH = {"train": COUNTED, "held_out": COUNTED}
@@ -26,37 +28,37 @@ def rows(tuned: int, count: int = 40, base: int = 0) -> list[ContinuedRow]:
 
 def test_rows_written_from_memory() -> None:
     assessment = assess_verbatim(rows(12), rows(0), BOTH, 10)
-    assert assessment["state"] == "extracts"
-    assert "12 of 40 training rows" in assessment["sentence"]
-    assert "of 40 held-out rows 0 do" in assessment["sentence"]
-    assert assessment["beyond"]["low"] > 0
-    assert assessment["asked"]["train"] == {"rows": 50, "short": 5, "passed": 5, "n": 40}
-    assert assessment["same"]["train"]["tuned"]["value"] == pytest.approx((12 + 28 * 0.1) / 40)
-    json.dumps(assessment, allow_nan=False)
+    assert assessment.state == "extracts"
+    assert "12 of 40 training rows" in assessment.sentence
+    assert "of 40 held-out rows 0 do" in assessment.sentence
+    assert assessment.beyond.low > 0
+    assert assessment.asked["train"] == RowCoverage(rows=50, short=5, passed=5, n=40)
+    assert assessment.same["train"].tuned.value == pytest.approx((12 + 28 * 0.1) / 40)
+    json.dumps(assessment, default=as_json, allow_nan=False)
 
 
 def test_answers_that_held_out_rows_have_too_can_be_guessed() -> None:
     assessment = assess_verbatim(rows(12), rows(11), BOTH, 10)
-    assert assessment["state"] == "unclear"
-    assert "of 40 held-out rows 11 do too" in assessment["sentence"]
+    assert assessment.state == "unclear"
+    assert "of 40 held-out rows 11 do too" in assessment.sentence
 
 
 def test_what_the_base_model_writes_is_no_memory() -> None:
-    assert assess_verbatim(rows(12, base=12), rows(0), BOTH, 10)["state"] == "unclear"
-    assert assess_verbatim(rows(0), rows(0), BOTH, 10)["state"] == "none"
+    assert assess_verbatim(rows(12, base=12), rows(0), BOTH, 10).state == "unclear"
+    assert assess_verbatim(rows(0), rows(0), BOTH, 10).state == "none"
 
 
 def test_short_answers_are_said() -> None:
     assessment = assess_verbatim(
         [], [], {"train": {"rows": 50, "short": 50, "passed": 0}, "held_out": COUNTED}, 10
     )
-    assert assessment["state"] == "unclear"
-    assert "of 50 rows that were looked at none leaves 10 tokens" in assessment["sentence"]
+    assert assessment.state == "unclear"
+    assert "of 50 rows that were looked at none leaves 10 tokens" in assessment.sentence
 
 
 def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
     assessment = assess_verbatim(rows(12), [], BOTH, 10)
-    assert (assessment["state"], assessment["control"], assessment["beyond"]) == ("extracts", None, None)
+    assert (assessment.state, assessment.control, assessment.beyond) == ("extracts", None, None)
 
 
 @pytest.mark.parametrize(
