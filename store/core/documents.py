@@ -121,10 +121,14 @@ def _build_reviver(hint: Any) -> Convert | None:
 
 
 def _revive_one_of(hint: Any, kinds: Sequence[Any]) -> Convert:
-    """The first kind of document that finds what it needs in the JSON."""
+    """The kind of document that finds most of what it needs in the JSON: one that adds fields to another
+    goes before it, in whatever order the type names them."""
     if not all(dataclasses.is_dataclass(kind) or is_typeddict(kind) for kind in kinds):
         raise TypeError(f"{hint} can't be told from its JSON")
     needs = [(_list_needed(kind), get_reviver(kind)) for kind in kinds]
+    needs.sort(key=lambda need: -len(need[0]))
+    if any(names == later for place, (names, _) in enumerate(needs) for later, _ in needs[place + 1 :]):
+        raise TypeError(f"{hint} can't be told from its JSON: two need the same fields")
 
     def revive(value: Any) -> Any:
         if not isinstance(value, Mapping):
