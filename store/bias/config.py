@@ -63,7 +63,7 @@ class BiasContinuations(Config):
     classifier: SubjectSource = Field(
         min_length=1,
         max_length=500,
-        description="With a classification head: a run, NAME@3, a folder, hub id",
+        description="Your classifier that judges: a run, NAME@3, a folder, hub id",
     )
     labels: list[Label] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
     file: RowFile | None = Field(None, description="Openings of your own; the built-in ones if left out")
@@ -111,7 +111,9 @@ class BiasConfig(Config):
     model: ModelSource = Field(
         "", max_length=500, description="By name, folder, hub id or NAME@3, instead of a run"
     )
-    against: ModelSource = Field("", max_length=500, description="What the model is held against")
+    against: ModelSource = Field(
+        "", max_length=500, description="What the model is held against; a run has its base"
+    )
     builtin: bool = Field(True, description="The built-in pairs")
     files: list[BiasFile] = Field(
         default_factory=list, max_length=MAX_FILES, description="Items like CrowS-Pairs, WinoBias or BBQ"

@@ -326,7 +326,7 @@ class ImportRound(RowFile):
     first: Line = Field(
         "", max_length=80, description="The model of the first answer, where no column says it"
     )
-    second: Line = Field("", max_length=80)
+    second: Line = Field("", max_length=80, description="The model of the second answer, likewise")
 
     @model_validator(mode="after")
     def _fits_the_form(self) -> Self:

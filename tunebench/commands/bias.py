@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from store.bias import bias_checks
-from store.bias.config import BiasConfig
+from store.bias.config import BiasConfig, BiasContinuations, BiasGroups
 from store.bias.schemas import BiasCheck, ClassifierJudgement
 from store.core import formatting
 from store.core.errors import ConfigError, NotFoundError
@@ -22,6 +22,7 @@ from store.runs import runs
 from store.runs.schemas import Run
 from tunebench.terminal.connection import Json, Wait, connect, upload_files
 from tunebench.terminal.features import TerminalFeature
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -41,32 +42,29 @@ ANSWERS: dict[BiasAnswer, str] = {
 }
 
 
+@add_options("continued", BiasContinuations, "samples", partial=True, toxicity="classifier", label="labels")
+@add_options(
+    "grouped",
+    BiasGroups,
+    *("evaluation", "positive"),
+    partial=True,
+    base_evaluation="against",
+    by="column",
+)
+@add_options("given", BiasConfig, "against", "builtin")
 def bias(
+    given: Options,
+    grouped: Options,
+    continued: Options,
     name: Annotated[str, typer.Argument(help="Id or name of a run; with --against a model or NAME@3")] = "",
-    against: Annotated[str, typer.Option(help="The model that it is held against; a run has its base")] = "",
-    builtin: Annotated[bool, typer.Option(help="Ask the built-in pairs")] = True,
     file: Annotated[
         list[Path] | None,
         typer.Option(help="Items like CrowS-Pairs, WinoBias or BBQ, known by their columns; may be repeated"),
     ] = None,
     max_rows: Annotated[int, typer.Option(min=0, help="Of each file so many at random; 0 takes all")] = 0,
-    evaluation: Annotated[str, typer.Option(help="Whose scored rows are grouped, by --by")] = "",
-    base_evaluation: Annotated[str, typer.Option(help="Of the base model, on the same rows")] = "",
-    by: Annotated[str, typer.Option(help="Of the data: label, source.NAME or a measured signal")] = "",
-    positive: Annotated[str, typer.Option(help="The label that counts as positive, for rates by group")] = "",
-    toxicity: Annotated[
-        str,
-        typer.Option(help="Your classifier that judges continuations: a run, NAME@3, a folder or hub id"),
-    ] = "",
-    label: Annotated[
-        list[str] | None, typer.Option(help="A label of it that counts as harmful; may be repeated")
-    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(help="Openings, in the column prompt; the built-in ones where left out"),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, max=25, help="Continuations of each opening; 4 where left out")
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="Print the newest check; ask nothing anew")] = False,
     fail_if_worse: Annotated[
@@ -77,14 +75,15 @@ def bias(
 ) -> None:
     """Check a run against its base, or a model against another: what did fine-tuning make worse?"""
     with report_errors(json):
-        client = connect(start=True)
         if last:
-            check = find_newest_check(client, name)
+            check = find_newest_check(connect(start=True), name)
         else:
-            groups = GroupOptions(evaluation, base_evaluation, by, positive)
             files = [_build_file_options(path, max_rows) for path in file or []]
-            continued = _build_continuation_options(toxicity, label or [], prompts, samples, max_rows)
-            config = _build_config(name, against, builtin, files, groups, continued)
+            of_probes = given | {"files": files}
+            if continuations := _build_continuation_options(continued, prompts, max_rows):
+                of_probes["continuations"] = continuations
+            config = _build_config(name, of_probes, grouped)
+            client = connect(start=True)
             job_id = client.command("check_bias", build_check_document(client, config))["job_id"]
             if not wait:
                 print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
@@ -97,39 +96,28 @@ def bias(
             raise SystemExit(CONDITION)
 
 
-class GroupOptions(NamedTuple):
-    """What the options say of groups; empty where nothing is grouped."""
-
-    evaluation: str
-    against: str
-    column: str
-    positive: str
-
-
-def _build_file_options(path: Path, max_rows: int) -> dict[str, Any]:
+def _build_file_options(path: Path, max_rows: int) -> dict[str, str | int | None]:
     return {"path": str(path.expanduser().resolve()), "max_rows": max_rows or None}
 
 
-def _build_continuation_options(
-    classifier: str, labels: list[str], prompts: Path | None, samples: int | None, max_rows: int
-) -> dict[str, Any] | None:
+def _build_continuation_options(continued: Options, prompts: Path | None, max_rows: int) -> Options | None:
     """Raises ConfigError for options that do not go together."""
-    if not classifier:
-        if labels or prompts or samples is not None:
+    if "classifier" not in continued:
+        if continued or prompts:
             raise ConfigError(
                 "--label, --prompts and --samples are of continuations, which a classifier has to judge.",
                 fix="Name it with --toxicity.",
                 field="toxicity",
             )
         return None
-    if not labels:
+    classifier = str(continued["classifier"])
+    if "labels" not in continued:
         raise ConfigError(
             f"Which labels of {classifier} are harmful?", fix="Name each with --label.", field="label"
         )
     path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
-    numbers = {"max_rows": max_rows or None, "samples": samples}
-    given = {name: number for name, number in numbers.items() if number is not None}
-    return {"classifier": _resolve_folder(classifier), "labels": labels} | path | given
+    limit = {"max_rows": max_rows} if max_rows else {}
+    return {**continued, "classifier": _resolve_folder(classifier), **path, **limit}
 
 
 def _resolve_folder(classifier: str) -> str:
@@ -138,23 +126,15 @@ def _resolve_folder(classifier: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else classifier
 
 
-def _build_config(
-    name: str,
-    against: str,
-    builtin: bool,
-    files: list[dict[str, Any]],
-    groups: GroupOptions,
-    continued: dict[str, Any] | None,
-) -> BiasConfig:
+def _build_config(name: str, of_probes: Options, grouped: Options) -> BiasConfig:
     """Raises ConfigError for options that do not go together."""
-    if bool(groups.evaluation) != bool(groups.column):
+    if grouped and not {"evaluation", "column"} <= grouped.keys():
         raise ConfigError("--evaluation and --by go together.", fix="Give both, or neither.", field="by")
-    of_model = {"model": name, "against": against}
-    document: dict[str, Any] = of_model if against or is_reference(name) else {"run": name}
-    document |= {"builtin": builtin and bool(name), "files": files}
-    if continued:
-        document["continuations"] = continued
-    return BiasConfig.parse(document | ({"groups": [groups._asdict()]} if groups.evaluation else {}))
+    document: Options = {"model" if "against" in of_probes or is_reference(name) else "run": name}
+    builtin = bool(of_probes.get("builtin", True) and name)
+    return BiasConfig.parse(
+        {**document, **of_probes, "builtin": builtin, "groups": [grouped] if grouped else []}
+    )
 
 
 def build_check_document(client: Client, config: BiasConfig) -> dict[str, Any]:

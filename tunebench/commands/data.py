@@ -38,6 +38,7 @@ from tunebench.terminal.connection import (
     send_change,
     upload_files,
 )
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     OK,
     print_json,
@@ -51,39 +52,27 @@ from tunebench.terminal.output import (
 SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
 
 
+@add_options(
+    "given",
+    ImportConfig,
+    *("name", "format", "answers", "ignore", "part_column", "instruction", "encoding"),
+    *("split_seed", "validation_size", "test_size"),
+    ignore_file="ignore_files",
+    header="has_header",
+)
 def import_(
+    given: Options,
     files: Annotated[
         list[str], typer.Argument(help="Files of one data set, a folder, or hf://owner/name from the hub")
     ],
-    name: Annotated[str, typer.Option(help="From the file's name where left out")] = "",
-    format: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
     column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
-    answers: Annotated[
-        str | None, typer.Option(help="Multiple choice: text, letter, 'number from 0' or 'number from 1'")
-    ] = None,
     value: Annotated[
         list[str] | None, typer.Option(help="What a deciding value means, such as 1=first or false=bad")
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(help="Leave out a column that may be a mark, an answer or a label, may be repeated"),
-    ] = None,
-    ignore_file: Annotated[
-        list[str] | None, typer.Option(help="A file among several that holds no rows, may be repeated")
-    ] = None,
-    part_column: Annotated[
-        str | None, typer.Option(help="Says which part a row is in; recognised where left out, '' for none")
     ] = None,
     part: Annotated[
         list[str] | None, typer.Option(help="value=train, validation, test or 'leave out', may be repeated")
     ] = None,
-    instruction: Annotated[str, typer.Option(help="Text and label: put before each text")] = "",
-    header: Annotated[bool | None, typer.Option("--header/--no-header", help="CSV and TSV")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
     hub_split: Annotated[str, typer.Option(help="Of a set of the hub: one of its splits, or all")] = "all",
-    split_seed: int = 0,
-    validation_size: float = 0.1,
-    test_size: float = 0.1,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -91,22 +80,11 @@ def import_(
     with report_errors(json):
         config = ImportConfig.parse(
             {
-                "name": name,
+                **given,
                 "source": build_source(files, hub_split),
-                "format": format,
                 "columns": parse_columns(column or []),
-                "answers": answers,
                 "values": parse_pairs("value", "value=meaning", value or []),
-                "ignore": ignore or [],
-                "ignore_files": ignore_file or [],
-                "part_column": part_column,
                 "parts": parse_pairs("part", "value=part", part or []),
-                "instruction": instruction,
-                "has_header": header,
-                "encoding": encoding,
-                "split_seed": split_seed,
-                "validation_size": validation_size,
-                "test_size": test_size,
             }
         )
         client = connect(start=True)

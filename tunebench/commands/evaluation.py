@@ -26,6 +26,7 @@ from store.jobs import job_queue
 from tunebench.commands import evaluation_conditions as conditions
 from tunebench.commands.evaluation_conditions import Bound, ConditionReport, InterpretedDifference
 from tunebench.terminal.connection import Json, Wait, connect, read_document
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -52,36 +53,25 @@ def register(cli: typer.Typer) -> None:
     cli.command("evaluations")(evaluations_)
 
 
+@add_options(
+    "given",
+    EvaluateConfig,
+    *("run", "checkpoint", "model", "dataset", "part", "max_rows", "rows_of", "dtype", "choice_examples"),
+    *("probes", "name"),
+    metric="metrics",
+    task="tasks",
+)
 def evaluate(
+    given: Options,
     file: Annotated[Path | None, typer.Argument(help="An evaluation as YAML, - for standard input")] = None,
-    run: Annotated[str | None, typer.Option(help="Id or name of a run; or else a model")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="tuned, best, newest or base")] = None,
-    model: Annotated[str | None, typer.Option(help="A model by name, folder or hub id")] = None,
-    dataset: Annotated[str | None, typer.Option(help="The run's own where left out")] = None,
-    part: Annotated[str | None, typer.Option(help="train, validation, test or all")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="May be repeated; the task's otherwise")] = None,
-    max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
-    rows_of: Annotated[str | None, typer.Option(help="An evaluation: its very rows, to compare with")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bfloat16 or float32; a run's own otherwise")] = None,
-    choice_examples: Annotated[
-        int | None, typer.Option(help="Of multiple choice: answered training rows before each question")
-    ] = None,
-    probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
-    name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
     fail_under: FailUnder = None,
     fail_if_worse_than: FailIfWorse = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
     """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
-    given: dict[str, object] = {
-        **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
-        **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
-        **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
-    }
     with report_errors(json):
-        config = _build_config(file, given)
+        config = EvaluateConfig.parse(read_document(file) | given)
         bounds = [Bound.parse(text) for text in fail_under or ()]
         if not wait and (bounds or fail_if_worse_than):
             raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
@@ -92,14 +82,6 @@ def evaluate(
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
         _print_result(client, _read_report(client, job_id), bounds, other, json)
-
-
-def _build_config(file: Path | None, given: dict[str, object]) -> EvaluateConfig:
-    """The evaluation of the file, with what is `given` in place of what it says."""
-    document = read_document(file) | {field: value for field, value in given.items() if value is not None}
-    if document.get("max_rows") == 0:
-        document["max_rows"] = None
-    return EvaluateConfig.parse(document)
 
 
 def _read_report(client: Client, job_id: str) -> EvaluationReport:

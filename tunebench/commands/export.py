@@ -20,7 +20,7 @@ from store.core.home import Home
 from store.core.version_folders import is_reference
 from store.export import export_text, exports
 from store.export.config import ModelExport, ModelVerify
-from store.export.forms import FORMS, USUAL_ROWS, count_rows_to_pass
+from store.export.forms import FORMS
 from store.http.client import Client
 from store.jobs import job_queue
 from store.registry.model_versions import get_version
@@ -28,6 +28,7 @@ from store.runs import runs
 from tunebench.commands.registry import model
 from tunebench.terminal.connection import Json, Wait, connect, send_change
 from tunebench.terminal.features import TerminalFeature
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -39,28 +40,19 @@ from tunebench.terminal.output import (
     watch_job,
 )
 
-MaxRows = Annotated[
-    int,
-    typer.Option(
-        help=f"Rows that both answer, at most; a pass needs {count_rows_to_pass()}, unless all is exact"
-    ),
-]
 SIZES = ("id", "model", "form", "MiB", "of 16 bits")
 
 
 @model.command("export")
+@add_options(
+    "given",
+    ModelExport,
+    *("form", "gguf", "checkpoint", "dataset", "part", "max_rows", "reader", "zip", "hub"),
+)
 def export(
+    given: Options,
     subject: Annotated[str, typer.Argument(help="A run by id or name, or a version as NAME@3")],
-    form: Annotated[str, typer.Option(help="`tunebench model forms` lists them")],
-    gguf: Annotated[str, typer.Option(help="Of the form ollama: which GGUF file it is given")] = "gguf-q8_0",
-    checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
-    dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
-    part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
-    max_rows: MaxRows = USUAL_ROWS,
-    reader: Annotated[str, typer.Option(help="usual, or vllm: which engine reads it back")] = "usual",
-    zip: Annotated[bool, typer.Option("--zip", help="Also as one zip file")] = False,
     out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
-    hub: Annotated[str, typer.Option(help="Push it to this repository: owner/name")] = "",
     public: Annotated[bool, typer.Option("--public", help="Of a repository that the push makes")] = False,
     wait: Wait = True,
     json: Json = False,
@@ -70,13 +62,7 @@ def export(
     Exits with 7 where the export doesn't answer as that model, or wasn't pushed as asked.
     """
     with report_errors(json):
-        config = ModelExport.parse(
-            {
-                **{"subject": subject, "form": form, "gguf": gguf, "checkpoint": checkpoint},
-                **{"dataset": dataset, "part": part, "max_rows": max_rows, "reader": reader},
-                **{"zip": zip, "hub": hub, "private": not public},
-            }
-        )
+        config = ModelExport.parse({**given, "subject": subject, "private": not public})
         if out and (out.exists() or not wait):
             why = f"{out} is there already." if out.exists() else "What isn't waited for can't be copied."
             raise ConfigError(why, fix="Give another folder, or leave out away.", field="out")
@@ -92,20 +78,14 @@ def export(
         if out:
             shutil.copytree(Home().path / row.folder, out)
         print_json(row) if json else _print(row)
-    raise SystemExit(CONDITION if row.status == "failed" or (hub and not row.hub) else 0)
+    raise SystemExit(CONDITION if row.status == "failed" or (config.hub and not row.hub) else 0)
 
 
 @model.command("verify")
+@add_options("given", ModelVerify, "form", "checkpoint", "dataset", "part", "max_rows", against="subject")
 def verify(
+    given: Options,
     path: Annotated[str, typer.Argument(help="A folder or GGUF file; or the id of an export that is here")],
-    against: Annotated[str, typer.Option(help="A run by id or name, or a version as NAME@3")],
-    form: Annotated[
-        str, typer.Option(help="Its form, where files shouldn't say; `tunebench model forms`")
-    ] = "",
-    checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
-    dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
-    part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
-    max_rows: MaxRows = USUAL_ROWS,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -117,15 +97,14 @@ def verify(
     with report_errors(json):
         place = Path(path).expanduser()
         named = {"path": str(place.resolve())} if place.exists() or "/" in path else {"export": path}
-        rows = {"checkpoint": checkpoint, "dataset": dataset, "part": part, "max_rows": max_rows}
-        config = ModelVerify.parse({"subject": against, "form": form, **named, **rows})
+        config = ModelVerify.parse(given | named)
         client = connect(start=True)
         job_id = client.command("verify_model", config.document())["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
         if not json:
-            _print_row_advice(max_rows)
+            _print_row_advice(config.max_rows)
         require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
         result = parse_document(ModelVerifyResult, job_queue.get_job(client, job_id).result)
         print_json(result) if json else _print_verification(result)

@@ -35,7 +35,7 @@ from store.http.client import Client
 from store.jobs import job_queue
 from store.rating import ratings, rounds, workload
 from store.rating.config import ImportRound, RoundConfig
-from store.rating.rating_files import RATING_FORMS, format_rating_file
+from store.rating.rating_files import format_rating_file
 from store.rating.schemas import RatingFileSummary
 from store.rating.workload import describe_remaining
 from tunebench.terminal.connection import (
@@ -49,6 +49,7 @@ from tunebench.terminal.connection import (
     upload_files,
 )
 from tunebench.terminal.features import TerminalFeature
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     err,
     out,
@@ -147,12 +148,10 @@ def start(
 
 
 @round_commands.command("import")
+@add_options("given", ImportRound, "name", "form", "ignore", "first", "second")
 def import_(
+    given: Options,
     file: Annotated[Path, typer.Argument(help="Votes, scores or labels: JSON, JSONL, CSV, Parquet")],
-    name: Annotated[str, typer.Option(help="Of the round; from the file's otherwise")] = "",
-    form: Annotated[
-        str | None, typer.Option(help=f"{', '.join(RATING_FORMS)}; recognised where left out")
-    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(help="role=column, such as rater=worker; may be repeated; role= for no column"),
@@ -160,11 +159,6 @@ def import_(
     value: Annotated[
         list[str] | None, typer.Option(help="What a value means, such as X=first, unsure=leave_out or good=3")
     ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Leave out a column that may matter, may be repeated")
-    ] = None,
-    first: Annotated[str, typer.Option(help="Who wrote the first answer, where no column says it")] = "",
-    second: Annotated[str, typer.Option(help="Who wrote the second")] = "",
     preview: Annotated[bool, typer.Option("--preview", help="Only show how the file is read")] = False,
     wait: Wait = True,
     json: Json = False,
@@ -173,14 +167,10 @@ def import_(
     with report_errors(json):
         config = ImportRound.parse(
             {
+                **given,
                 "path": str(file.expanduser().resolve()),
-                "name": name,
-                "form": form,
                 "columns": parse_columns(column or []),
                 "values": parse_pairs("value", "value=meaning", value or []),
-                "ignore": ignore or [],
-                "first": first,
-                "second": second,
             }
         )
         client = connect(start=True)

@@ -21,6 +21,7 @@ from store.registry.gate_checks import GateConfig
 from store.registry.schemas import AliasMove, GateReport
 from tunebench.terminal.connection import Json, Wait, connect, read_document, send_change
 from tunebench.terminal.features import TerminalFeature
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     CONDITION,
     out,
@@ -85,29 +86,22 @@ def _format_count(listed_count: int, total: int) -> str:
 
 
 @model.command()
+@add_options("given", RegisterConfig, "name", "checkpoint", "path", "base", "notes")
 def register(
-    run: Annotated[str | None, typer.Argument(help="Id or name of a run; or else --path")] = None,
-    name: Annotated[str, typer.Option(help="Of the model; it is made where there is none yet")] = "",
-    checkpoint: Annotated[str, typer.Option(help="tuned, best or newest")] = "tuned",
-    path: Annotated[str, typer.Option(help="A folder: a whole model or an adapter, safetensors alone")] = "",
-    base: Annotated[str, typer.Option(help="Of an adapter's folder: the model it belongs to")] = "",
-    notes: Annotated[str, typer.Option(help="What there is to know of it")] = "",
+    given: Options,
+    run: Annotated[str, typer.Argument(help="Id or name of a run; or else --path")] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
     """Copy what a run left, or a folder, as the next version of a model."""
     with report_errors(json):
-        body = {
-            **{"name": name, "run": run or "", "checkpoint": checkpoint, "path": path, "base": base},
-            "notes": notes,
-        }
+        config = RegisterConfig.parse({**given, "run": run})
         client = connect(start=True)
-        config = RegisterConfig.parse(body)
         job_id = client.command("register_model", config.model_dump())["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch_job(lambda: job_queue.get_job(client, job_id), f"Registering {name}")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), f"Registering {config.name}")
         require_finished(job, "The registering was")
         version = model_versions.registered_by(client, job_id)
         if json:

@@ -22,15 +22,16 @@ from store.core.errors import ConfigError, from_dict
 from store.http.client import Client
 from store.jobs import job_queue
 from store.monitoring import logged_requests, monitors
-from store.rating.config import RequestSample
+from store.rating.config import RequestRound, RequestSample
 from store.registry import model_versions
 from store.retraining import improvement_text
 from store.retraining import improvements as stored
-from store.retraining.config import ImproveConfig, ImproveSchedule
+from store.retraining.config import FeedbackRowSource, ImproveConfig, ImproveSchedule
 from store.retraining.schemas import AT_WORK, Improvement
 from tunebench.commands.registry import print_report
 from tunebench.terminal.connection import Json, Wait, connect, send_change
 from tunebench.terminal.features import TerminalFeature
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import (
     CONDITION,
     STOPPED,
@@ -50,7 +51,9 @@ SHORT = 60  # characters of a text
 RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]  # what people do with requests
 
 
+@add_options("of_round", RequestRound, "items", "random_share", "overlap", partial=True, round="name")
 def label_next(
+    of_round: Options,
     endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Requests that are listed")] = 20,
     hours: Annotated[float | None, typer.Option(min=0.1, help="How far back; all where left out")] = None,
@@ -58,31 +61,23 @@ def label_next(
     protocol: Annotated[
         RequestProtocol | None, typer.Option(help="What people do; by what answered where left out")
     ] = None,
-    round_name: Annotated[str, typer.Option("--round", help="Have them rated in a round of this name")] = "",
-    items: Annotated[int, typer.Option(min=1, max=2_000, help="Of the round: requests at most")] = 50,
-    random_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the round: drawn at random, which can judge")
-    ] = 0.3,
-    overlap: Annotated[int, typer.Option(min=1, max=20, help="Of the round: people for each")] = 1,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
     """List the logged requests whose right answer would teach most, and why; with --round, have people rate
     them."""
     with report_errors(json):
-        client = connect(start=bool(round_name))
+        begins_round = "name" in of_round
+        client = connect(start=begins_round)
         chosen = choose_requests(endpoint, hours, alert)
         upcoming = find_next_to_label(client, chosen, protocol, limit)
-        if not round_name:
+        if not begins_round:
             print_json(
                 {"summary": describe_label_queue(upcoming), **upcoming._asdict()}
             ) if json else _print_next(upcoming)
             return
-        body: dict[str, Any] = {
-            **chosen.model_dump(mode="json", exclude_none=True, exclude={"weights"}),
-            **{"name": round_name, "protocol": upcoming.protocol, "items": items, "overlap": overlap},
-            "random_share": random_share,
-        }
+        meant = chosen.model_dump(mode="json", exclude_none=True, exclude={"weights"})
+        body = {**meant, **of_round, "protocol": upcoming.protocol}
         made = client.command("round_of_requests", body)
         if wait:
             require_finished(
@@ -144,15 +139,14 @@ Rounds = Annotated[
     list[str] | None,
     typer.Option("--round", help="A rating round, waited for while it is open; may be repeated"),
 ]
-Alias = Annotated[str, typer.Option(help="Whose version is improved, and whose place is taken")]
-Run = Annotated[str, typer.Option(help="Whose config is launched; that of the version where left out")]
-HeldOut = Annotated[float, typer.Option(help="Share of the new rows that judges")]
-Metric = Annotated[str, typer.Option(help="By which both are measured; that of the task where left out")]
-Margin = Annotated[float, typer.Option(help="How much worse is allowed, on old and new rows")]
-Group = Annotated[str, typer.Option(help="Only feedback on requests of this group")]
+OF_BOTH = ("alias", "run", "held_out", "metric", "margin")  # fields of ImproveSettings
 
 
+@add_options("of_feedback", FeedbackRowSource, "alert", "group", since="start")
+@add_options("given", ImproveConfig, *OF_BOTH, "name")
 def improve(
+    given: Options,
+    of_feedback: Options,
     model: Model,
     feedback: Feedback = None,
     round: Rounds = None,
@@ -162,18 +156,6 @@ def improve(
     where: Annotated[
         str, typer.Option(help="SQL that is true for the rows of --dataset that are meant")
     ] = "",
-    alert: Annotated[str, typer.Option(help="Only feedback on requests behind this alert")] = "",
-    group: Group = "",
-    since: Annotated[
-        datetime | None,
-        typer.Option(help="Only feedback from then on, UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-    ] = None,
-    alias: Alias = "production",
-    run: Run = "",
-    held_out: HeldOut = 0.3,
-    metric: Metric = "",
-    margin: Margin = 0.02,
-    name: Annotated[str, typer.Option(help="Made up where left out")] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -181,14 +163,8 @@ def improve(
     checks are not passed, or too few rows came back so far. It is promoted by `tunebench improvement promote`
     alone."""
     with report_errors(json):
-        of_feedback = {"alert": alert, "group": group, "start": since}
         rows = _build_sources(feedback, round, dataset, where, of_feedback)
-        body = ImproveConfig.parse(
-            {
-                **{"model": model, "alias": alias, "rows": rows, "run": run, "held_out": held_out},
-                **{"metric": metric, "margin": margin, "name": name},
-            }
-        )
+        body = ImproveConfig.parse({**given, "model": model, "rows": rows})
         client = connect(start=True)
         begun = client.command("begin_improvement", body.document())
         if not wait:
@@ -203,12 +179,11 @@ def _build_sources(
     round: list[str] | None,
     dataset: list[str] | None,
     where: str,
-    of_feedback: dict[str, Any],
+    of_feedback: Options,
 ) -> list[dict[str, Any]]:
     """Raises ConfigError for a choice that belongs to a source that was not named."""
-    given = [name for name, value in of_feedback.items() if value]
-    if given and not feedback:
-        field = "since" if given[0] == "start" else given[0]
+    if of_feedback and not feedback:
+        field = next(iter(of_feedback)).replace("start", "since")
         raise ConfigError(f"--{field} chooses feedback.", fix="Give --feedback ENDPOINT too.", field=field)
     if where and not dataset:
         raise ConfigError("--where chooses rows of a data set.", fix="Give --dataset too.", field="where")
@@ -355,17 +330,13 @@ def resume(name: Name, json: Json = False) -> None:
 
 
 @improvement.command()
+@add_options("of_feedback", FeedbackRowSource, "group")
+@add_options("given", ImproveSchedule, "every_hours", "least_rows", *OF_BOTH)
 def schedule(
+    given: Options,
+    of_feedback: Options,
     model: Model,
     feedback: Feedback = None,
-    group: Group = "",
-    every_hours: Annotated[float, typer.Option(help="Between two looks")] = 24,
-    least_rows: Annotated[int, typer.Option(help="New rows since the last improvement, at least")] = 100,
-    alias: Alias = "production",
-    run: Run = "",
-    held_out: HeldOut = 0.3,
-    metric: Metric = "",
-    margin: Margin = 0.02,
     off: Annotated[bool, typer.Option("--off", help="None begins by itself any more")] = False,
     json: Json = False,
 ) -> None:
@@ -374,16 +345,12 @@ def schedule(
         send_change("unschedule_improvement", {"model": model}, f"{model} is on no schedule any more.", json)
         return
     with report_errors(json):
-        rows = _build_sources(feedback, None, None, "", {"group": group})
-        config = ImproveSchedule.parse(
-            {
-                **{"model": model, "alias": alias, "rows": rows, "run": run, "held_out": held_out},
-                **{"metric": metric, "margin": margin, "every_hours": every_hours, "least_rows": least_rows},
-            }
-        )
+        rows = _build_sources(feedback, None, None, "", of_feedback)
+        config = ImproveSchedule.parse({**given, "model": model, "rows": rows})
         connect(start=True).command("schedule_improvement", config.document())
         print_json({}) if json else print_notice(
-            f"Every {every_hours:g} hours it is looked whether there are {least_rows:,} new rows for {model}."
+            f"Every {config.every_hours:g} hours it is looked whether there are {config.least_rows:,} new"
+            f" rows for {model}."
         )
 
 

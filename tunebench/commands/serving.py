@@ -21,6 +21,7 @@ from store.serving.endpoint_text import build_examples, describe_state, list_fir
 from store.serving.schemas import EndpointStatus
 from tunebench.terminal.connection import Json, connect, read_document, send_change
 from tunebench.terminal.features import TerminalFeature
+from tunebench.terminal.options import Options, add_options
 from tunebench.terminal.output import err, print_json, print_notice, print_rows, report_errors
 
 POLL = 0.5
@@ -38,7 +39,9 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(endpoint, name="endpoint")
 
 
+@add_options("given", EndpointSettings, "port", "host", "allow_host")
 def serve(
+    given: Options,
     subjects: Annotated[
         list[str] | None,
         typer.Argument(help="NAME@3, NAME@production, a run, a model, a folder, a GGUF file; several share"),
@@ -47,9 +50,6 @@ def serve(
     config: Annotated[
         Path | None, typer.Option(help="Settings as YAML (docs/serving.md), - for stdin")
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 8600")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; put TLS before any but loopback")] = "",
-    allow_host: Annotated[list[str] | None, typer.Option(help="A name by which it may be asked")] = None,
     candidate: Annotated[str, typer.Option(help="Another version that gets a share of the requests")] = "",
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the candidate")] = 0.1,
     shadow: Annotated[str, typer.Option(help="A version that gets copies; its answers are logged")] = "",
@@ -65,9 +65,7 @@ def serve(
     An endpoint of that name that is there already is started as it is, or changed where subjects are given.
     """
     with report_errors(json):
-        settings = _build_settings(subjects or [], config, candidate, share, shadow, fallback)
-        more = {"port": port, "host": host, "allow_host": allow_host}
-        settings |= {field: value for field, value in more.items() if value}
+        settings = _build_settings(subjects or [], config, candidate, share, shadow, fallback) | given
         chosen = name or suggest_name(settings)
         client = connect(start=True)
         key = _create_or_start(client, chosen, settings)

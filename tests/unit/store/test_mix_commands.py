@@ -64,7 +64,9 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
         (run_id, 0.5, 30.0),
         (run_id, 1.0, None),
     ]
-    assert points[1].gain == Estimate(value=0.5, low=0.4, high=0.6, n=50)
+    gain = points[1].gain
+    assert gain is not None
+    assert (gain.value, gain.low, gain.high, gain.n) == (0.5, 0.4, 0.6, 50)
     assert points[1].prose.value == 0.05
     assert points[1].kl is None
     assert not run_outcomes.unfinished_interpolations(desk.database, run_id)

@@ -1,0 +1,116 @@
+"""Options of a command, drawn from the model of what it asks for: their names, types, defaults and help are
+those of its fields, so that command line, form and file agree.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from typer.models import ArgumentInfo
+
+Command = TypeVar("Command", bound=Callable[..., None])
+Options = dict[str, Any]  # field -> what was given of it; the others keep the model's default
+SCALARS = (bool, int, float)
+MAX_METAVAR = 50  # characters; more choices are listed in the help
+ALL_ROWS = "max_rows"  # a field whose null, which no option can say, is 0 on the command line
+
+
+def add_options(
+    parameter: str, model: type[BaseModel], *fields: str, partial: bool = False, **renamed: str
+) -> Callable[[Command], Command]:
+    """Give a command options for fields of a model in place of its parameter of type Options, which then has
+    those that were given. partial: the model is a part that may be missing, so nothing is required.
+    renamed: option -> field, where they differ."""
+    options = {field: field for field in fields} | renamed
+
+    def decorate(command: Command) -> Command:
+        parameters: list[inspect.Parameter] = []
+        for each in inspect.signature(command, eval_str=True).parameters.values():
+            if each.name != parameter:
+                parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            for option, field in options.items():
+                hint = build_option(option, field, model.model_fields[field])
+                needed = model.model_fields[field].is_required() and not partial
+                default = inspect.Parameter.empty if needed else None
+                parameters.append(
+                    inspect.Parameter(
+                        option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint
+                    )
+                )
+
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            asked = {field: given.pop(option) for option, field in options.items()}
+            chosen = {field: value for field, value in asked.items() if value not in (None, [])}
+            if chosen.get(ALL_ROWS) == 0 and is_nullable(model.model_fields[ALL_ROWS].annotation):
+                chosen[ALL_ROWS] = None
+            command(**{parameter: chosen}, **given)
+
+        parameters.sort(key=lambda each: not is_argument(each.annotation))  # arguments come first
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options  # type: ignore[return-value]
+
+    return decorate
+
+
+def build_option(option: str, field: str, described: FieldInfo) -> Any:
+    """The annotated type of an option for a field of a model. What is given is judged by the model."""
+    kind, repeated, choices = read_kind(described.annotation)
+    flag = f"--{option.replace('_', '-')}"
+    switched = described.get_default() is False
+    help = described.description or ""
+    if field == ALL_ROWS and is_nullable(described.annotation):
+        help = help.replace("all where null", "0 takes all")
+    help = help.replace("null", "left out").replace("Null", "Left out")
+    listed = "|".join(map(str, choices))
+    if len(listed) > MAX_METAVAR:
+        help, listed = f"{help}: {', '.join(map(str, choices))}", ""
+    if repeated:
+        help = f"{help}; may be repeated"
+    if default := format_default(described):
+        help = f"{help}; {default} where left out"
+    declared = typer.Option(
+        flag if kind is bool and switched else f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        help=help,
+        metavar=listed or None,
+        show_default=False,
+    )
+    hint: Any = types.GenericAlias(list, kind) if repeated else kind
+    return Annotated[hint | None, declared]
+
+
+def is_argument(hint: Any) -> bool:
+    """Whether a parameter of a command is no option, but given by its place."""
+    return any(isinstance(part, ArgumentInfo) for part in get_args(hint))
+
+
+def format_default(described: FieldInfo) -> str:
+    """The model's default as `--help` shows it; empty where there is none to show."""
+    default = None if described.is_required() else described.get_default(call_default_factory=True)
+    return "" if default in (None, "", []) or isinstance(default, bool) else str(default)
+
+
+def is_nullable(hint: Any) -> bool:
+    """Whether null is a value of the type."""
+    return type(None) in get_args(hint)
+
+
+def read_kind(hint: Any) -> tuple[type, bool, tuple[Any, ...]]:
+    """What an option of a field takes: a type, whether several, and the values where they are a few."""
+    while get_origin(hint) in (Annotated, Union, types.UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is list:
+        kind, _, choices = read_kind(get_args(hint)[0])
+        return kind, True, choices
+    if get_origin(hint) is Literal:
+        return str, False, get_args(hint)
+    return (hint if hint in SCALARS else str), False, ()
