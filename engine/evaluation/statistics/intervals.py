@@ -173,7 +173,9 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Inte
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    low = centre - half if successes else 0.0  # which it is; rounding would leave 3e-17
+    high = centre + half if successes < n else 1.0
+    return Interval(share, low, high, n)
 
 
 def bca_limits(

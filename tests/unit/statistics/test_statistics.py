@@ -213,6 +213,12 @@ def test_wilson_matches_newcombe(successes: int, n: int, low: float, high: float
         wilson_interval(3, 2)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 12, 500, 4_195])
+def test_a_share_of_none_or_all_has_its_end_exactly(n: int) -> None:
+    assert wilson_interval(0, n).low == 0
+    assert wilson_interval(n, n).high == 1
+
+
 def test_an_interval_that_reaches_nothing_lies_on_no_side_of_it() -> None:
     assert not Interval(0.5, 0.0, 1.0, 9).above
     assert Interval(0.5, 1e-9, 1.0, 9).above
