@@ -51,7 +51,7 @@ ANSWERS: dict[BiasAnswer, str] = {
     base_evaluation="against",
     by="column",
 )
-@add_options("given", BiasConfig, "against", "builtin")
+@add_options("given", BiasConfig, "against", "builtin", partial=True)
 def bias(
     given: Options,
     grouped: Options,

@@ -71,7 +71,10 @@ def evaluate(
 ) -> None:
     """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
     with report_errors(json):
-        config = EvaluateConfig.parse(read_document(file) | given)
+        document = read_document(file) | given
+        if document.get("max_rows") == 0:  # in a file as in the option
+            document["max_rows"] = None
+        config = EvaluateConfig.parse(document)
         bounds = [Bound.parse(text) for text in fail_under or ()]
         if not wait and (bounds or fail_if_worse_than):
             raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")

@@ -142,7 +142,7 @@ Rounds = Annotated[
 OF_BOTH = ("alias", "run", "held_out", "metric", "margin")  # fields of ImproveSettings
 
 
-@add_options("of_feedback", FeedbackRowSource, "alert", "group", since="start")
+@add_options("of_feedback", FeedbackRowSource, "alert", "group", partial=True, since="start")
 @add_options("given", ImproveConfig, *OF_BOTH, "name")
 def improve(
     given: Options,
@@ -330,7 +330,7 @@ def resume(name: Name, json: Json = False) -> None:
 
 
 @improvement.command()
-@add_options("of_feedback", FeedbackRowSource, "group")
+@add_options("of_feedback", FeedbackRowSource, "group", partial=True)
 @add_options("given", ImproveSchedule, "every_hours", "least_rows", *OF_BOTH)
 def schedule(
     given: Options,

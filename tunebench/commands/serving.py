@@ -39,7 +39,7 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(endpoint, name="endpoint")
 
 
-@add_options("given", EndpointSettings, "port", "host", "allow_host")
+@add_options("given", EndpointSettings, "port", "host", "allow_host", partial=True)
 def serve(
     given: Options,
     subjects: Annotated[

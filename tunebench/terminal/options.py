@@ -26,9 +26,10 @@ def add_options(
     parameter: str, model: type[BaseModel], *fields: str, partial: bool = False, **renamed: str
 ) -> Callable[[Command], Command]:
     """Give a command options for fields of a model in place of its parameter of type Options, which then has
-    those that were given. partial: the model is a part that may be missing, so nothing is required.
-    renamed: option -> field, where they differ."""
+    those that were given. partial: the model is a part that may be missing, so nothing is required, and an
+    empty text is nothing. renamed: option -> field, where they differ."""
     options = {field: field for field in fields} | renamed
+    nothing: tuple[Any, ...] = (None, [], "") if partial else (None, [])
 
     def decorate(command: Command) -> Command:
         parameters: list[inspect.Parameter] = []
@@ -49,7 +50,7 @@ def add_options(
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
             asked = {field: given.pop(option) for option, field in options.items()}
-            chosen = {field: value for field, value in asked.items() if value not in (None, [])}
+            chosen = {field: value for field, value in asked.items() if value not in nothing}
             if chosen.get(ALL_ROWS) == 0 and is_nullable(model.model_fields[ALL_ROWS].annotation):
                 chosen[ALL_ROWS] = None
             command(**{parameter: chosen}, **given)

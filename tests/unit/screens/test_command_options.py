@@ -53,6 +53,17 @@ def test_only_what_is_given_is_handed_on() -> None:
     assert invoke("x", "--subject", "a", *words)[2] == [(given, {"label": "d"}, "x")]
 
 
+def test_an_empty_text_is_nothing_of_a_part_and_a_value_of_the_whole() -> None:
+    assert invoke("x", "--subject", "", "--label", "")[2] == [({"subject": ""}, {}, "x")]
+
+
+def test_no_limit_is_0_in_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "evaluation.yaml"
+    file.write_text("max_rows: 0\nmodel: x\ndataset: d\nnum_fewshot: -1\n")
+    result = CliRunner(env={"TUNEBENCH_HOME": str(tmp_path / "home")}).invoke(cli, ["evaluate", str(file)])
+    assert "num_fewshot is -1" in result.output
+
+
 def test_all_rows_are_0_on_the_command_line() -> None:
     assert invoke("x", "--subject", "a", "--max-rows", "0")[2][0][0]["max_rows"] is None
     assert invoke("x", "--subject", "a", "--max-rows", "3")[2][0][0]["max_rows"] == 3
