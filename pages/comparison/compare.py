@@ -45,10 +45,11 @@ def pick_runs() -> list[str]:
             icon=":material/search:",
         )
     search = (typed or "").strip()
-    matching = run_queries.list_newest_runs(search, (), LISTED_RUNS)
+    matching = cached_queries.list_run_choices(search, (), LISTED_RUNS)
     total = cached_queries.count_runs(search, ())
     chosen = list(st.session_state.get(KEY, []))
-    names = {run.run_id: f"#{run.number} {run.name}" for run in [*matching, *_find_existing_runs(chosen)]}
+    names = {run.run_id: f"#{run.number} {run.name}" for run in matching}
+    names |= {run.run_id: f"#{run.number} {run.name}" for run in _find_existing_runs(chosen)}
     with right:
         picked: list[str] = st.multiselect(
             f"Runs to compare, at most {MAX_RUNS}",

@@ -40,7 +40,7 @@ def draw_start() -> None:
 
 def _choose_run() -> Run | None:
     """A run that has ended."""
-    ended = [run for run in run_queries.list_newest_runs("", (), MAX_RUNS) if run.status not in ALIVE]
+    ended = [run for run in cached_queries.list_run_choices("", (), MAX_RUNS) if run.status not in ALIVE]
     if not ended:
         st.caption("No run has ended yet.")
         return None
@@ -50,7 +50,7 @@ def _choose_run() -> Run | None:
     )
     if len(ended) == MAX_RUNS:
         st.caption(f"The newest {MAX_RUNS}; an older one is evaluated from its own page.")
-    return by_id[chosen]
+    return run_queries.find_run(chosen)
 
 
 def _choose_model() -> str | None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.evaluation import evaluation_queries
 from pages.evaluation.form import MODELS
-from pages.shared import cached_queries, run_queries
+from pages.shared import cached_queries
 from pages.shared.cached_queries import LIVE
 from pages.shared.features import list_model_names
 from pages.shared.session import cached, escape_markdown, get_client
@@ -59,8 +59,8 @@ def build_named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
 def list_other_options() -> dict[str, ModelOption]:
     """Runs and models by name, which answer the prompts first."""
     options: dict[str, ModelOption] = {}
-    for run in run_queries.list_newest_runs("", ("finished",), MAX_CHOICES):
-        if run.config.get("task") == "classification":
+    for run in cached_queries.list_run_choices("", ("finished",), MAX_CHOICES):
+        if run.task == "classification":
             continue
         for checkpoint in ("tuned", "base"):
             model = {"run": run.run_id, "checkpoint": checkpoint}

@@ -189,8 +189,8 @@ def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
     """Models by name, and runs that ended."""
     names = [model.name for model in cached_queries.list_models()]
     options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
-    for run in run_queries.list_newest_runs("", ("finished",), MAX_RUNS):
-        if run.config.get("task") != "classification":
+    for run in cached_queries.list_run_choices("", ("finished",), MAX_RUNS):
+        if run.task != "classification":
             options[f"r:{run.run_id}"] = f"The run {run.name}", {"init_from": run.run_id}
     return options
 

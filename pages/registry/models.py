@@ -115,7 +115,7 @@ def _draw_register() -> None:
         base = st.text_input("Base model of an adapter", key="models-base", placeholder="owner/name")
         draw_fields({"path": (path or "").strip(), "base": (base or "").strip()}, "models-folder")
         return
-    finished = cached_queries.list_runs("", ("finished",), 200, 0)
+    finished = cached_queries.list_run_choices("", ("finished",), 200)
     if not finished:
         st.markdown("No run has finished yet.")
         st.page_link("pages/training/launch.py", label="Launch one", icon=":material/rocket_launch:")

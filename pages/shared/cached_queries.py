@@ -21,7 +21,7 @@ from store.jobs import job_queue as job_queries
 from store.people import settings
 from store.runs import run_outcomes as alert_queries
 from store.runs import runs as run_queries
-from store.runs.schemas import Run, RunAlerts
+from store.runs.schemas import Run, RunAlerts, RunChoice
 
 LIVE = 1  # seconds that an answer about something alive is kept
 MINUTE = 60  # and about costs, as the machine may be busy now and free then
@@ -35,6 +35,12 @@ def list_runs(
     return run_queries.list_runs(
         get_client(), search=search, statuses=statuses, created_by=created_by, limit=limit, offset=offset
     )
+
+
+@cached(LIVE, most=64)
+def list_run_choices(search: str, statuses: tuple[str, ...], limit: int) -> list[RunChoice]:
+    """To choose from, newest first."""
+    return run_queries.list_run_choices(get_client(), search=search, statuses=statuses, limit=limit)
 
 
 @cached(LIVE, most=64)

@@ -14,14 +14,14 @@ from typing import Any
 
 import streamlit as st
 
-from pages.shared import cached_queries, display, run_queries
+from pages.shared import cached_queries, display
 from pages.shared import config_fields as fields
 from pages.shared.run_chips import build_cloned_config, draw_parent
 from pages.shared.session import escape_markdown
 from store.core.config import to_yaml
 from store.core.errors import ConfigError
 from store.core.formatting import plural
-from store.runs.schemas import Run
+from store.runs.schemas import RunChoice
 from store.training.methods import FAMILY_TITLES, METHODS
 from store.training.train_config import BUNDLED_MODEL, TASK_TITLES, TrainConfig
 
@@ -103,13 +103,13 @@ def draw_start(notes: dict[str, list[tuple[str, str]]]) -> None:
     fields.draw_notes("init_mode", notes)
 
 
-def _list_runs(model: str) -> dict[str, Run]:
+def _list_runs(model: str) -> dict[str, RunChoice]:
     """Finished runs on the model, newest first, by their id."""
-    finished = run_queries.list_newest_runs("", ("finished",), SHOWN)
+    finished = cached_queries.list_run_choices("", ("finished",), SHOWN)
     return {run.run_id: run for run in finished if run.model == model}
 
 
-def _format_start(run: Run | None, run_id: str) -> str:
+def _format_start(run: RunChoice | None, run_id: str) -> str:
     if not run_id:
         return "The model as it is"
     return f"{run.name} (#{run.number})" if run else run_id

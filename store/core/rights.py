@@ -166,7 +166,9 @@ _CORE_QUERIES: Mapping[Right, Mapping[str, str]] = {
             alerts_by_run count_alerted_runs costs measured_shares mixed_runs unfinished_interpolations
             kept_variants
         """,
-        "runs.runs": "list_runs count_runs status_counts get_run get_runs predictions alerts",
+        "runs.runs": """
+            list_runs list_run_choices count_runs status_counts get_run get_runs predictions alerts
+        """,
     },
     "govern": {"people.settings": "networks"},
 }

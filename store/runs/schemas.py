@@ -140,6 +140,18 @@ class RunFacts(TypedDict, total=False):
 
 
 @dataclass(kw_only=True)
+class RunChoice:
+    """A run to choose from a list: what it is called, and by what it is told apart."""
+
+    run_id: str
+    number: int  # picks its colour, for good
+    name: str
+    model: str
+    task: Task
+    status: JobStatus
+
+
+@dataclass(kw_only=True)
 class Run(JobProgress):
     """A row of the view `run_overview`: run, job, and the summaries of its metrics."""
 

@@ -16,6 +16,7 @@ from store.core.job_folder import JobDir, write_json
 from store.data import datasets
 from store.jobs import job_queue
 from store.runs import runs
+from store.runs.schemas import RunChoice
 from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
 from tests.unit.desk import START, Desk
 
@@ -252,6 +253,11 @@ def test_runs_are_found_by_text_status_and_newest_name(desk: Desk) -> None:
     assert sorted(ids) == ids
     assert [run.run_id for run in runs.list_runs(desk.database)] == ids[::-1]
     assert [run.run_id for run in runs.list_runs(desk.database, search="ALPH")] == ids[:1]
+    choices = runs.list_run_choices(desk.database, search="beta", statuses=["queued"], limit=1)
+    model = runs.get_run(desk.database, ids[2]).model
+    assert choices == [
+        RunChoice(run_id=ids[2], number=3, name="Beta", model=model, task="sft", status="queued")
+    ]
     assert runs.count_runs(desk.database, search="beta", statuses=["queued"]) == 2
     assert runs.list_runs(desk.database, search="100%") == []
     assert runs.status_counts(desk.database) == {"queued": 2, "cancelled": 1}
