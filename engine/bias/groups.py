@@ -316,7 +316,7 @@ def _intersect_rows(
 def _select_rows(
     table: pa.Table, other: pa.Table | None, values: pa.Array, labelled: bool, left_out: Counter[str]
 ) -> np.ndarray:
-    keep = values.is_valid().to_numpy(zero_copy_only=False)
+    keep: np.ndarray = values.is_valid().to_numpy(zero_copy_only=False)
     if empty := int((~keep).sum()):
         left_out[NO_GROUP] += empty
     if labelled:

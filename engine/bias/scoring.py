@@ -239,7 +239,8 @@ def score_decisions(asked: ProbedModel, pairs: Sequence[DecisionPair], on_items:
             options.append([f"{before}{word}" for word in ("Yes", "No")])
     answered = _score_answers(asked, prompts, options, lambda done: on_items(done // 2))
     yes = np.array([scores[0] - scores[1] for scores in answered.scores]).reshape(-1, 2)
-    return yes * np.array([[1.0 if pair.favourable == "Yes" else -1.0] for pair in pairs])
+    signed: np.ndarray = yes * np.array([[1.0 if pair.favourable == "Yes" else -1.0] for pair in pairs])
+    return signed
 
 
 def write_answers(asked: ProbedModel, pairs: Sequence[WritingPair], on_items: OnItems) -> WrittenAnswers:

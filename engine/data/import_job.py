@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.dataset_writer import DatasetWriter
 from engine.data.conversion.reading_plan import (
     ReadingPlan,
@@ -41,6 +40,7 @@ from engine.data.readers.file_rows import (
     FileRow,
     Reader,
     ReadRow,
+    RowSkipped,
     SkippedRow,
     SourceProblem,
     encode_row,

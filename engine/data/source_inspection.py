@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.reading_plan import (
     ReadingPlan,
     SourceHead,
@@ -24,6 +23,7 @@ from engine.data.readers.file_rows import (
     FileRows,
     Reader,
     ReadRow,
+    RowSkipped,
     SkippedRow,
     SourceProblem,
     list_values,

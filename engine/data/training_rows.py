@@ -149,9 +149,10 @@ def make_loader(home: Home, fingerprint: str, kind: str) -> Load:
     column = "text" if kind == "text" else "messages"
 
     def load(row_ids: np.ndarray) -> list[Any]:
-        return dataset_files.load_rows(home, fingerprint, columns=[column], row_ids=row_ids)[
+        values: list[Any] = dataset_files.load_rows(home, fingerprint, columns=[column], row_ids=row_ids)[
             column
         ].to_pylist()
+        return values
 
     return load
 

@@ -125,7 +125,8 @@ def find_long_enough(trained: np.ndarray) -> np.ndarray:
     """Whether answers of so many trained tokens, the closing one among them, are asked for; about, as rows
     may have several answers."""
     answer = trained - 1
-    return answer - np.minimum(PREFIX, answer // SHARE) >= MIN_TOKENS
+    enough: np.ndarray = answer - np.minimum(PREFIX, answer // SHARE) >= MIN_TOKENS
+    return enough
 
 
 def write_passages(

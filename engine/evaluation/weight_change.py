@@ -341,7 +341,8 @@ def _build_row(name: str, base: Floats | None, delta: Floats | None, *, spectrum
 def singular_values(matrix: Floats) -> Floats:
     """Largest first, by the smaller product of the matrix with itself."""
     squares = linalg.eigvalsh(_gram(matrix))[::-1]
-    return np.sqrt(np.maximum(squares, 0))
+    norms: Floats = np.sqrt(np.maximum(squares, 0))
+    return norms
 
 
 def _gram(matrix: Floats) -> Floats:

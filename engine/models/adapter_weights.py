@@ -165,7 +165,8 @@ class SafetensorsFolder:
     def read(self, name: str) -> torch.Tensor:
         """That tensor alone."""
         with safe_open(self.files[name], "pt") as file:
-            return file.get_tensor(name)
+            tensor: torch.Tensor = file.get_tensor(name)
+            return tensor
 
 
 def join_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:

@@ -349,9 +349,11 @@ def compute_class_logits(model: Any, batch: ClassBatch) -> torch.Tensor:
     head = find_head(model)
     if head is None:
         mask = torch.arange(batch.inputs.shape[1], device=batch.inputs.device) < batch.lengths[:, None]
-        return model(input_ids=batch.inputs, attention_mask=mask.long()).logits.float()
+        logits: torch.Tensor = model(input_ids=batch.inputs, attention_mask=mask.long()).logits.float()
+        return logits
     with _read_at(head, batch.last, batch.inputs.shape[1]):
-        return generation.forward_prompted(model, batch.inputs).logits.float()
+        logits = generation.forward_prompted(model, batch.inputs).logits.float()
+    return logits
 
 
 @contextmanager

@@ -365,7 +365,8 @@ def _generate(
         stopping_criteria=StoppingCriteriaList([counter]),
         **(sampling.options if sampling else {"do_sample": False}),
     )
-    return out[:, prompts.ids.shape[1] :]
+    answers: torch.Tensor = out[:, prompts.ids.shape[1] :]
+    return answers
 
 
 def _pad_left(rows: list[list[int]], width: int, device: str | torch.device) -> PaddedPrompts:

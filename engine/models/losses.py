@@ -85,16 +85,19 @@ def compute_picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
     hidden = compute_hidden_states(model, batch)
     if hidden is not None:
-        return model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
+        logits: torch.Tensor = model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
+        return logits
     with limit_output(model, batch.picked):
-        return model(input_ids=batch.inputs, use_cache=False).logits.float()
+        logits = model(input_ids=batch.inputs, use_cache=False).logits.float()
+    return logits
 
 
 def compute_loss_sum(model: Any, batch: TokenBatch) -> torch.Tensor:
     """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
     hidden = compute_plain_head_inputs(model, batch)
     if hidden is not None:
-        return SummedLoss.apply(hidden, model.get_output_embeddings().weight, batch.targets)
+        losses: torch.Tensor = SummedLoss.apply(hidden, model.get_output_embeddings().weight, batch.targets)
+        return losses
     return F.cross_entropy(compute_picked_logits(model, batch), batch.targets, reduction="sum")
 
 

@@ -100,7 +100,10 @@ def count_warmup_steps(config: TrainConfig, steps: int) -> int:
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
     """The learning rate over `steps` optimiser steps."""
-    return get_scheduler(config.lr_scheduler_type, optimizer, count_warmup_steps(config, steps), steps)
+    schedule: LRScheduler = get_scheduler(
+        config.lr_scheduler_type, optimizer, count_warmup_steps(config, steps), steps
+    )
+    return schedule
 
 
 # What a resumed run starts from: tensors as safetensors, the rest as JSON, never pickle.

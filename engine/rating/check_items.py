@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from engine.data.conversion.conversation_turns import RowSkipped, format_value, parse_texts
-from engine.data.readers.file_rows import FileRow, SkippedRow
+from engine.data.conversion.conversation_turns import format_value, parse_texts
+from engine.data.readers.file_rows import FileRow, RowSkipped, SkippedRow
 from engine.data.readers.source_reader import open_file
 from engine.rating.answers import check_answer
 from engine.rating.prompt_sources import build_prompt_turns

@@ -15,8 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.data.conversion.conversation_turns import RowSkipped, format_value, parse_texts, read_turns
-from engine.data.readers.file_rows import FileRow, Reader, SkippedRow
+from engine.data.conversion.conversation_turns import format_value, parse_texts, read_turns
+from engine.data.readers.file_rows import FileRow, Reader, RowSkipped, SkippedRow
 from engine.data.readers.source_reader import open_file
 from engine.rating.answers import MAX_CHARACTERS
 from store.core.config import check_single_line

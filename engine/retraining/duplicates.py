@@ -76,12 +76,14 @@ class OldRows(NamedTuple):
     @property
     def held_elsewhere(self) -> np.ndarray:
         """Which others judge: bool."""
-        return self.parts.astype(str) == ELSEWHERE_TEXTS["judge"]
+        judged: np.ndarray = self.parts.astype(str) == ELSEWHERE_TEXTS["judge"]
+        return judged
 
     @property
     def trained(self) -> np.ndarray:
         """Which rows the run was trained on: bool."""
-        return self.parts.astype(str) == "train"
+        trained: np.ndarray = self.parts.astype(str) == "train"
+        return trained
 
     @property
     def learned(self) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 
 from engine.data.cleaning.added_rows import build_answer_key
 from engine.data.cleaning.working_rows import read_canonical_rows
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.row_conversion import CanonicalRow, make_converter
+from engine.data.readers.file_rows import RowSkipped
 from engine.data.similarity.equality import hash_folded_text, normalise_text
 from engine.data.split.dataset_split import FEW_PROMPTS, SHARED_PROMPT
 from engine.retraining.duplicates import BATCH_ROWS, NewRowComparison, mask_selected_rows

@@ -81,7 +81,8 @@ class _BaseOutputs:
         """In fp32, of the picked tokens."""
         with torch.no_grad():
             if self.hidden is not None:
-                return head(self.hidden[:count]).float()
+                logits: Tensor = head(self.hidden[:count]).float()
+                return logits
         assert self.made is not None
         return self.made
 

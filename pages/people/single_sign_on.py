@@ -58,7 +58,7 @@ class Provider:
         self.name = config.name
         self.address = config.address.rstrip("/")
         self._config, self._key = config, create_secret()
-        self._id_tokens = LastAnswers(MAX_REMEMBERED)
+        self._id_tokens: LastAnswers[str] = LastAnswers(MAX_REMEMBERED)
 
     def secrets(self) -> dict[str, Any]:
         """What Streamlit's routes are given."""

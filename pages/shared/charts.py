@@ -123,7 +123,8 @@ class ChartLine:
 def choose_scatter_type(count: int) -> type[go.Scatter | go.Scattergl]:
     """By WebGL where so many points would make a page slow. Not for fewer: a browser without a graphics card,
     or with too many pages open, refuses WebGL, and the whole chart with it."""
-    return go.Scattergl if count > MAX_SVG_POINTS else go.Scatter
+    trace: type[go.Scatter | go.Scattergl] = go.Scattergl if count > MAX_SVG_POINTS else go.Scatter
+    return trace
 
 
 def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -> None:
@@ -231,12 +232,14 @@ def is_bucketed(table: pa.Table) -> bool:
 
 def get_steps(table: pa.Table) -> np.ndarray:
     """The steps, int64 [rows]."""
-    return table["step"].to_numpy()
+    steps: np.ndarray = table["step"].to_numpy()
+    return steps
 
 
 def get_values(table: pa.Table, column: str) -> np.ndarray:
     """A column as float64 [rows]; null (nothing finite in the bucket) as NaN."""
-    return table[column].to_numpy().astype(np.float64)  # null becomes NaN
+    values: np.ndarray = table[column].to_numpy().astype(np.float64)  # null becomes NaN
+    return values
 
 
 def shorten_name(name: str, length: int = 28) -> str:

@@ -12,10 +12,10 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import streamlit as st
 
@@ -29,6 +29,7 @@ from store.http.client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 RETRY_SECONDS = 1.0
 WHO_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
@@ -48,12 +49,13 @@ def get_current_person() -> Person:
     Raises SignedOutError where the session has ended, EngineUnavailable where nobody ever said whose it is.
     """
     session, who = extract_session(st.context.cookies), _get_session()
+    person: Person | None = None
     try:
         asked_at, person = _get_person_memory().get(who)
+        if time.monotonic() - asked_at < WHO_SECONDS:
+            return person
     except KeyError:
-        asked_at, person = float("-inf"), None
-    if time.monotonic() - asked_at < WHO_SECONDS:
-        return person
+        pass
     try:
         person = get_client().me()
     except EngineUnavailable:
@@ -102,38 +104,38 @@ def is_machine_owner() -> bool:
 
 
 @st.cache_resource(show_spinner=False)
-def _get_person_memory() -> LastAnswers:
+def _get_person_memory() -> LastAnswers[tuple[float, Person]]:
     return LastAnswers(REMEMBERED)
 
 
-class LastAnswers:
+class LastAnswers(Generic[A]):
     """The last answer to each question, the oldest dropped first; safe for several sessions."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._answers: OrderedDict[Any, Any] = OrderedDict()
+        self._answers: OrderedDict[Hashable, A] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, question: Any, answer: Any) -> None:
+    def put(self, question: Hashable, answer: A) -> None:
         with self._lock:
             self._answers[question] = answer
             self._answers.move_to_end(question)
             while len(self._answers) > self._size:
                 self._answers.popitem(last=False)
 
-    def get(self, question: Any) -> Any:
+    def get(self, question: Hashable) -> A:
         """The answer; KeyError where the question was never answered."""
         with self._lock:
             return self._answers[question]
 
-    def take(self, question: Any) -> Any:
+    def take(self, question: Hashable) -> A:
         """The answer, which is forgotten by that; KeyError where there is none."""
         with self._lock:
             return self._answers.pop(question)
 
 
 @st.cache_resource(show_spinner=False)
-def _get_memory() -> LastAnswers:
+def _get_memory() -> LastAnswers[Any]:
     return LastAnswers(REMEMBERED)
 
 
@@ -147,12 +149,12 @@ def fallback_to_last(function: Callable[P, R]) -> Callable[P, R]:
         question = (str(Home().path), *read, args, tuple(sorted(kwargs.items())))
         try:
             answer = function(*args, **kwargs)
-        except EngineUnavailable:
+        except EngineUnavailable as error:
             try:
-                return _get_memory().get(question)
+                remembered: R = _get_memory().get(question)
             except KeyError:
-                pass
-            raise
+                raise error from None
+            return remembered
         _get_memory().put(question, answer)
         return answer
 
@@ -254,7 +256,7 @@ def send_command(command: str, body: dict[str, Any], done: str = "") -> dict[str
     Returns the engine's answer, or None where it refused.
     """
     try:
-        answer = get_client().command(command, body)
+        answer: dict[str, Any] = get_client().command(command, body)
     except TunebenchError as error:
         show_error(error)
         return None

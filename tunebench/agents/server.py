@@ -148,7 +148,7 @@ class AgentServer:
         self._connect = connect
         self._folders: Sequence[Path] = [folder.resolve() for folder in folders]
         boxes = (*TOOL_GROUPS, *load_feature_tools())
-        self.tools = {tool.name: tool for box in boxes for tool in box(connect).tools()}
+        self.tools: dict[str, AgentTool] = {tool.name: tool for box in boxes for tool in box(connect).tools()}
         check_complete("tool", self.tools)
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> CallToolResult:

@@ -50,7 +50,8 @@ class QuestionKeys(NamedTuple):
 
     def of(self, chosen: np.ndarray) -> np.ndarray:
         """The keys of some rows (bool)."""
-        return self.keys[chosen[self.rows]]
+        keys: np.ndarray = self.keys[chosen[self.rows]]
+        return keys
 
     def asking(self, keys: np.ndarray) -> np.ndarray:
         """Which rows ask one of these: bool."""

@@ -23,10 +23,10 @@ from engine.data.cleaning.working_rows import (
     read_canonical_rows,
     replace_texts,
 )
-from engine.data.conversion.conversation_turns import RowSkipped, Turns, check_turns, read_turns
+from engine.data.conversion.conversation_turns import Turns, check_turns, read_turns
 from engine.data.conversion.format_detection import FormatOptions, choose_format
 from engine.data.conversion.row_conversion import CanonicalRow, RowConverter, make_converter
-from engine.data.readers.file_rows import list_column_names
+from engine.data.readers.file_rows import RowSkipped, list_column_names
 from store.core.errors import ConfigError
 from store.data.cleaning import CapLength, Edit, EditRows, MapColumns, Relabel
 from store.data.formats import FORMATS

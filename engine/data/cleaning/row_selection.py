@@ -231,7 +231,8 @@ def _find_first(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
     first = np.full(len(groups), len(groups))
     rows = np.flatnonzero(among)
     np.minimum.at(first, groups[rows], rows)
-    return first[groups]
+    firsts: np.ndarray = first[groups]
+    return firsts
 
 
 def _choose_from_near_duplicates(work: WorkingRows, step: DropDuplicates) -> _Choice:
@@ -299,16 +300,18 @@ def _choose_representatives(groups: np.ndarray, order: np.ndarray | None) -> np.
     starts = np.flatnonzero(np.diff(groups[by], prepend=-1))
     best = np.zeros(len(groups), np.int64)
     best[groups[by[starts]]] = by[starts]
-    return best[groups]
+    bests: np.ndarray = best[groups]
+    return bests
 
 
 def _measure_answer_lengths(batch: pa.RecordBatch) -> np.ndarray:
     """Characters of the last answer, of the text where it is plain."""
     messages = batch["messages"]
-    whole = pc.utf8_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    whole: np.ndarray = pc.utf8_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
     if messages.null_count == len(messages):
         return whole
     counts = messages.value_lengths().fill_null(0).to_numpy()
     ends = np.cumsum(counts) - 1
     contents = pc.utf8_length(messages.flatten().field("content")).to_numpy(zero_copy_only=False)
-    return np.where(counts > 0, contents[np.maximum(ends, 0)], whole)
+    ended: np.ndarray = np.where(counts > 0, contents[np.maximum(ends, 0)], whole)
+    return ended

@@ -24,9 +24,9 @@ from engine.data.cleaning.working_rows import (
     read_canonical_rows,
     replace_texts,
 )
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.row_conversion import CanonicalRow
 from engine.data.readers import file_rows
+from engine.data.readers.file_rows import RowSkipped
 from engine.data.signals.encoding_damage import repair_text
 from engine.data.signals.identifiers import PersonalSpan
 from engine.data.signals.personal_data import FINDERS, find_personal_data

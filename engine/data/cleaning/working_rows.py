@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.conversion.conversation_turns import STORED_ROLES, RowSkipped
+from engine.data.conversion.conversation_turns import STORED_ROLES
 from engine.data.conversion.dataset_writer import build_turn_arrays
 from engine.data.conversion.row_conversion import CanonicalRow
+from engine.data.readers.file_rows import RowSkipped
 from engine.data.similarity.equality import hash_folded_text
 from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
@@ -106,7 +107,7 @@ class WorkingRows:
     @property
     def limited(self) -> bool:
         """Whether only the first rows of the old version are looked at."""
-        return self.parents < self.whole
+        return bool(self.parents < self.whole)
 
     @property
     def total(self) -> int:

@@ -162,9 +162,9 @@ Turns = list[tuple[str, str]]  # (role, content)
 
 def format_value(value: Any, name: str) -> str:
     """A value as text: numbers as they are written, true and false; raises RowSkipped for none or nested."""
-    kind = type(value)
-    if kind is str:
+    if isinstance(value, str):
         return value
+    kind = type(value)
     if value is None or (kind is float and math.isnan(value)):
         raise RowSkipped(f"{name} is missing")
     if kind is bool:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from engine.data.conversion.conversation_turns import (
-    RowSkipped,
     Turns,
     add_tools,
     check_turns,
@@ -20,7 +19,7 @@ from engine.data.conversion.conversation_turns import (
 )
 from engine.data.conversion.judged_answers import REJECTED, decide_side, read_mark
 from engine.data.conversion.multiple_choice import find_answer_index, read_choices
-from engine.data.readers.file_rows import FileRow
+from engine.data.readers.file_rows import FileRow, RowSkipped
 from store.core.errors import ConfigError
 from store.data.formats import FORMATS, MARKED_BAD, AnswerBy, append_choices, has_choices, list_columns
 

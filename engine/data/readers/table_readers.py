@@ -274,7 +274,7 @@ class ParquetReader(Reader):
         )
 
     def position(self) -> float:
-        return self.total * self._done / max(1, self._file.metadata.num_rows)
+        return float(self.total * self._done / max(1, self._file.metadata.num_rows))
 
     def close(self) -> None:
         if self._unpacked:

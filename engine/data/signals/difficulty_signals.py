@@ -144,7 +144,8 @@ def _build_rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
 
 def _read_messages(job: WorkerJob, rows_path: Path, rows: np.ndarray) -> list[Any]:
     table = dataset_files.load_rows(job.home, rows_path.parent.name, columns=["messages"], row_ids=rows)
-    return table["messages"].to_pylist()
+    conversations: list[Any] = table["messages"].to_pylist()
+    return conversations
 
 
 def _load(job: WorkerJob, name: str, device: torch.device) -> tuple[Any, Any, int]:

@@ -77,7 +77,8 @@ def compute(
 
 def _find_singletons(groups: np.ndarray) -> np.ndarray:
     """Which rows share their group with no other; groups are named by one of their rows."""
-    return np.bincount(groups, minlength=len(groups))[groups] == 1
+    alone: np.ndarray = np.bincount(groups, minlength=len(groups))[groups] == 1
+    return alone
 
 
 def _build_group_column(groups: np.ndarray) -> pa.Array:

@@ -49,7 +49,8 @@ def load_row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndar
             _write(unfinished, rows_path, progress)
         _delete_oldest(path.parent)
     os.utime(path)
-    return np.load(path, mmap_mode="r")
+    vectors: np.ndarray = np.load(path, mmap_mode="r")
+    return vectors
 
 
 def _write(path: Path, rows_path: Path, progress: Progress) -> None:
@@ -122,7 +123,8 @@ def embed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     tokens = rows @ _tokenise_words(tokenizer, flat.dictionary.to_pylist(), len(table))
     sums = np.asarray(tokens @ table, np.float32)  # of length 1, the mean and the sum are one
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+    means: np.ndarray = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+    return means
 
 
 def _tokenise_words(tokenizer: Any, words: list[str], vocabulary: int) -> sparse.csr_matrix:

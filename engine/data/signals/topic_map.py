@@ -58,7 +58,8 @@ def cluster(points: np.ndarray) -> np.ndarray:
     order = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
     number = np.empty(k, np.int32)
     number[order] = np.arange(k, dtype=np.int32)
-    return number[labels]
+    numbered: np.ndarray = number[labels]
+    return numbered
 
 
 def name_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:

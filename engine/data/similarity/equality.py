@@ -106,7 +106,8 @@ def merge_groups(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
     number, component_of = connected_components(graph, directed=False)
     smallest = np.full(number, count, dtype=np.int64)
     np.minimum.at(smallest, component_of, np.arange(count))
-    return smallest[component_of]
+    smallest_of: np.ndarray = smallest[component_of]
+    return smallest_of
 
 
 def measure_largest_group(groups: np.ndarray) -> int:

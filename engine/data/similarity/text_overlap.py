@@ -75,7 +75,8 @@ def mix_bits(values: np.ndarray) -> np.ndarray:
     """SplitMix64's last steps (Steele, Lea and Flood 2014): every bit of the input moves every bit."""
     x = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed
 
 
 def normalise_text(text: str) -> str:
@@ -366,7 +367,8 @@ def _find_candidates(
 def _sort_unique(values: np.ndarray) -> np.ndarray:
     """Each value once, ascending: sorted, which is many times as fast here as numpy's hashed `unique`."""
     ordered = np.sort(values)
-    return ordered[np.diff(ordered, prepend=-1) != 0]
+    distinct: np.ndarray = ordered[np.diff(ordered, prepend=-1) != 0]
+    return distinct
 
 
 def _dice(bags: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -137,7 +137,8 @@ def count_occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.nda
 
 def _find_shared_groups(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Which held-out rows have a group (no NaN) that a training row has."""
-    return np.isin(groups[held], groups[train]) & ~np.isnan(groups[held])
+    shared: np.ndarray = np.isin(groups[held], groups[train]) & ~np.isnan(groups[held])
+    return shared
 
 
 def find_shared_rows(
@@ -150,7 +151,8 @@ def find_shared_rows(
         read_digests_and_prompts(home, other, other_ids),
     )
     texts = np.isin(theirs[0], ours[0])
-    return texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
+    shared: np.ndarray = texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
+    return shared
 
 
 def find_repeated_rows(

@@ -203,7 +203,7 @@ def _take_shares(
 def _distribute_shares(rows: np.ndarray, wanted: int) -> np.ndarray:
     """`wanted` rows dealt to strata of `rows` rows by the largest remainder, ints."""
     exact = rows * (wanted / max(1, rows.sum()))
-    given = np.floor(exact).astype(np.int64)
+    given: np.ndarray = np.floor(exact).astype(np.int64)
     rest = np.argsort(given - exact, kind="stable")[: wanted - given.sum()]
     given[rest] += 1
     return given

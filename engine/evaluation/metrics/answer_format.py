@@ -102,7 +102,8 @@ def score_regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> n
     if whole:
         pattern = rf"\A(?:{pattern})\z"
     matches = pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
-    return matches.to_numpy(zero_copy_only=False).astype(np.float64)
+    scores: np.ndarray = matches.to_numpy(zero_copy_only=False).astype(np.float64)
+    return scores
 
 
 def _find_matches(pattern: str, texts: Sequence[str]) -> list[str]:

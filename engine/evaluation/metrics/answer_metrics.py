@@ -217,7 +217,8 @@ def compute_brier_scores(log_probabilities: np.ndarray, truth: np.ndarray, class
     target = np.zeros_like(shares)
     has_class = truth < classes
     target[np.flatnonzero(has_class), truth[has_class]] = 1
-    return np.square(shares - target).sum(axis=1) + np.where(has_class, 0, 1)
+    distances: np.ndarray = np.square(shares - target).sum(axis=1) + np.where(has_class, 0, 1)
+    return distances
 
 
 # Which constraints an answer keeps (`store.core.metric_options` describes them): every check is a
@@ -275,12 +276,14 @@ def compute_constraint_shares(
 def _check_constraint(texts: list[str], constraint: Any) -> np.ndarray:
     """Those kinds that are asked of all texts at once, and the others text by text."""
     if isinstance(constraint, PatternConstraint):
-        return (score_regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
+        kept: np.ndarray = (score_regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
+        return kept
     if isinstance(constraint, LanguageConstraint):
         languages = text_checks.detect_languages([""] * len(texts), texts)
         return np.array([code == constraint.language for code, _ in languages], bool)
     if constraint.kind == "json":
-        return score_valid_json(texts) == 1
+        valid: np.ndarray = score_valid_json(texts) == 1
+        return valid
     return np.array([_meets_constraint(text, constraint) for text in texts], bool)
 
 

@@ -309,7 +309,7 @@ class TaskProbe:
         return f"{harness.PREFIX}{self.task}"
 
     def __len__(self) -> int:
-        return self.items.num_rows
+        return int(self.items.num_rows)
 
     @property
     def tokens(self) -> int:

@@ -56,12 +56,14 @@ class ChoiceScores:
     @property
     def correct(self) -> np.ndarray:
         """1 where the right option was chosen, else 0."""
-        return (self.chosen == self.right).astype(np.int64)
+        scores: np.ndarray = (self.chosen == self.right).astype(np.int64)
+        return scores
 
     @property
     def correct_per_byte(self) -> np.ndarray:
         """As `correct`, of the choice by byte."""
-        return (self.chosen_per_byte == self.right).astype(np.int64)
+        scores: np.ndarray = (self.chosen_per_byte == self.right).astype(np.int64)
+        return scores
 
     @property
     def losses(self) -> np.ndarray:

@@ -18,9 +18,10 @@ from transformers.models.auto.auto_factory import _get_model_class
 
 from engine.export import export_subject, format_writers, model_settings
 from engine.export.export_subject import ExportSubject
-from engine.export.tensor_manifest import WrittenWeights, read_weights
+from engine.export.tensor_manifest import read_weights
 from engine.models import loading
 from engine.worker.job import WorkerJob
+from store.core.export_schemas import WrittenWeights
 from store.core.model_folders import CODE_FIELD, NO_CODE
 from store.export.forms import FORMS
 

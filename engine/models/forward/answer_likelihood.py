@@ -143,7 +143,7 @@ def estimate_max_bytes(
         part = 4 * min(losses.HEAD_ENTRIES, text.vocab_size) * (text.hidden_size + rows)
         head = max(head, text.vocab_size * rows * (size + 4) + part)
     # in fp32 a few, with their exponential and a copy
-    return layer + head + text.vocab_size * LOSS_ROWS * 12
+    return float(layer + head + text.vocab_size * LOSS_ROWS * 12)
 
 
 def score_one_by_one(
@@ -201,12 +201,13 @@ def _forward(
     model: Any, rows: Sequence[TreeRow], ids: np.ndarray, positions: np.ndarray, device: torch.device
 ) -> Tensor:
     seen = packed_forward.make_tree_mask([0] * len(rows), [row.visible for row in rows])
-    return model(
+    logits: Tensor = model(
         input_ids=torch.from_numpy(ids).to(device),
         position_ids=torch.from_numpy(positions).to(device),
         attention_mask=make_additive_mask(seen, model.dtype)[:, None].to(device),
         use_cache=False,
     ).logits
+    return logits
 
 
 def _score_in_trees(
@@ -444,4 +445,5 @@ def score_labels(
     sums = score_branches(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
     scores = np.stack(sums)
     scores = scores - scores.max(axis=1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    likelihoods: np.ndarray = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return likelihoods

@@ -122,14 +122,18 @@ class MicroBatchWork:
     def step(self, tokens: float, trained: float, length: float, pieces: float) -> np.ndarray:
         """Training on so many tokens in so many micro-batches: all but calls is in proportion to tokens,
         attention to the length of their rows too."""
-        return self._times(tokens, length, pieces) * self.layers + self._trained(trained, pieces) * self.loss
+        counted: np.ndarray = (
+            self._times(tokens, length, pieces) * self.layers + self._trained(trained, pieces) * self.loss
+        )
+        return counted
 
     def evaluation(self, tokens: float, trained: float, length: float) -> np.ndarray:
         """A pass without gradients over so many tokens."""
         pieces = tokens / self.tokens
-        return (
+        counted: np.ndarray = (
             self._times(tokens, length, pieces) * self.forward + self._trained(trained, pieces) * self.judged
         )
+        return counted
 
     def _times(self, tokens: float, length: float, pieces: float) -> np.ndarray:
         more = tokens / self.tokens

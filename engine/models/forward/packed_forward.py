@@ -59,7 +59,8 @@ def forward_tokens(
     for layer in model_parts.layers[:-1]:
         x = _call_layer(layer, x, layout, None)
     x = _call_layer(model_parts.layers[-1], x, layout, picked)
-    return RmsNorm.apply(x, inner.norm.weight, inner.norm.variance_epsilon)
+    normed: Tensor = RmsNorm.apply(x, inner.norm.weight, inner.norm.variance_epsilon)
+    return normed
 
 
 def _pack_batch(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,7 +96,7 @@ def _call_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) 
     output."""
     module = layer.module
     if module.gradient_checkpointing and module.training and torch.is_grad_enabled():
-        y = module._gradient_checkpointing_func(
+        y: Tensor = module._gradient_checkpointing_func(
             partial(_forward_layer, layer, layout=layout, picked=picked), x
         )
     else:
@@ -121,14 +122,16 @@ def _forward_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | Non
     out, down = layer.all_of("o_proj", "down_proj")
     x = ResidualLinear.apply(out, mixed, x, *out.tensors)
     x, gate, up = _normalise_linears(layer, module.post_attention_layernorm, x, "gate_proj", "up_proj")
-    return ResidualSwiglu.apply(down, gate, up, x, *down.tensors)
+    summed: Tensor = ResidualSwiglu.apply(down, gate, up, x, *down.tensors)
+    return summed
 
 
 def _normalise_linears(layer: Layer, norm: Any, x: Tensor, *names: str) -> tuple[Tensor, ...]:
     """x, and the named linear layers of its normed rows."""
     parts = layer.all_of(*names)
     tensors = [tensor for part in parts for tensor in part.tensors]
-    return NormedLinears.apply(parts, norm.variance_epsilon, x, norm.weight, *tensors)
+    outputs: tuple[Tensor, ...] = NormedLinears.apply(parts, norm.variance_epsilon, x, norm.weight, *tensors)
+    return outputs
 
 
 # Answers to one prompt as a tree, in which what begins alike is there once, and rows of prompt and tree.

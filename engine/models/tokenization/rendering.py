@@ -68,7 +68,8 @@ class TokenRows:
     def trained_counts(self) -> np.ndarray:
         """Trained tokens of each row."""
         sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
-        return sums[self.starts[1:]] - sums[self.starts[:-1]]
+        counts: np.ndarray = sums[self.starts[1:]] - sums[self.starts[:-1]]
+        return counts
 
     @property
     def reason_counts(self) -> dict[str, int]:

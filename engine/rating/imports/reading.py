@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.readers.file_rows import (
     Reader,
     ReadRow,
+    RowSkipped,
     SkippedRow,
     add_paths,
     list_column_names,

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from engine.data.conversion.conversation_turns import (
-    RowSkipped,
     Turns,
     find_turn_keys,
     format_value,
@@ -19,7 +18,7 @@ from engine.data.conversion.conversation_turns import (
     read_turns,
 )
 from engine.data.conversion.judged_answers import format_value_key
-from engine.data.readers.file_rows import FileRow, read_path
+from engine.data.readers.file_rows import FileRow, RowSkipped, read_path
 from engine.rating.imports.column_values import NO, YES, is_present
 from engine.rating.imports.columns import MAX_NAME, parse_number
 from engine.rating.training_rows import FURTHER_TURN, NOTE

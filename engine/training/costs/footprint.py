@@ -83,7 +83,7 @@ class StepFormula:
         """Bytes that the layers keep for backward."""
         if not self.config.gradient_checkpointing:
             return self.layers * self.layer
-        return self.layers * 2 * self.wide * self.tokens * self.text.hidden_size + self.layer
+        return float(self.layers * 2 * self.wide * self.tokens * self.text.hidden_size + self.layer)
 
     @property
     def logits(self) -> float:

@@ -171,9 +171,10 @@ def _compute_meta_attention(
 ) -> torch.Tensor:
     if attn_mask is not None:
         attn_mask = attn_mask.to(META, query.dtype) if attn_mask.dtype == torch.bool else attn_mask
-    return aten._scaled_dot_product_flash_attention_for_cpu(
+    attended: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
     )[0]
+    return attended
 
 
 def _collect_tensors(value: Any) -> list[torch.Tensor]:

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data.cleaning.working_rows import read_canonical_rows, replace_texts
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.format_detection import FormatOptions, choose_format, recognise_format
 from engine.data.conversion.multiple_choice import load_questions
 from engine.data.conversion.row_conversion import make_converter
+from engine.data.readers.file_rows import RowSkipped
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data import dataset_files

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.format_detection import FormatOptions, choose_format, recognise_format
 from engine.data.conversion.row_conversion import CanonicalRow, make_converter
-from engine.data.readers.file_rows import list_column_names
+from engine.data.readers.file_rows import RowSkipped, list_column_names
 from store.core.errors import ConfigError, DataError
 from store.data.formats import FORMATS
 

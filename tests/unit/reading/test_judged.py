@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.format_detection import FormatOptions, choose_format, recognise_format
 from engine.data.conversion.judged_answers import MarkColumns, count_pairs, decide_side, pair_up
+from engine.data.readers.file_rows import RowSkipped
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.config import ImportConfig

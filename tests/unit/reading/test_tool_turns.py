@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.data.conversion.conversation_turns import RowSkipped
 from engine.data.conversion.row_conversion import make_converter
 from engine.data.export_formats import _build_openai
+from engine.data.readers.file_rows import RowSkipped
 from engine.models.tokenization.rendering import render, render_conversation, render_prompt
 from engine.models.tokenization.tokenized_rows import check_masks
 from engine.models.tokenization.tool_turns import prepare_for_template, supports_tools
