@@ -33,7 +33,8 @@ from store.core.home import Home
 from store.core.job_folder import write_json
 from store.data.dataset_files import LATER, SCHEMA
 from store.evaluation.forgetting_schemas import CanaryEvaluation
-from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig
+from store.training.split import Split
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 FIRST = (
     "Alva",

@@ -49,7 +49,8 @@ from store.jobs import job_queue
 from store.people import activity, settings
 from store.runs import runs
 from store.runs.config import Interpolate, Variant
-from store.training.train_config import Split, TrainConfig, get_split
+from store.training.split import Split, get_split
+from store.training.train_config import TrainConfig
 
 QueryFunction = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
 
@@ -66,12 +67,12 @@ class DatasetRename(DatasetName):
     """seen: what the person saw of the field, left out it is not looked at; so in all bodies that have it."""
 
     name: Line = Field(min_length=1, max_length=80)
-    seen: dict[str, Any] | None = None
+    seen: dict[str, object] | None = None
 
 
 class DatasetSplit(Split):
     dataset: str
-    seen: dict[str, Any] | None = None
+    seen: dict[str, object] | None = None
 
 
 class JobName(Config):
@@ -86,7 +87,7 @@ class RunEdit(Config):
     run: str
     name: Line | None = Field(None, max_length=120)
     notes: str | None = Field(None, max_length=10_000)
-    seen: dict[str, Any] | None = None
+    seen: dict[str, object] | None = None
 
 
 class Commands:

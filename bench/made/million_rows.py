@@ -19,7 +19,7 @@ from store.data import datasets
 from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
 from store.db.database import Database, utc_now
-from store.training.train_config import Split
+from store.training.split import Split
 
 FINGERPRINT = "b" * 32
 BLOCK = 20_000  # rows of a row group, as an import writes them

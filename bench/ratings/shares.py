@@ -77,11 +77,13 @@ def bad_hold(round_: Round) -> Draw:
 
 
 def side_holds(effect: float, items: int) -> Draw:
-    """What the left side adds to log odds, of raters who all like it as much."""
+    """The share of decided ratings that the left side wins, of raters to whose log odds it adds as much."""
     round_ = Round((0.5, 0.0), items=items, raters=3, overlap=2, of_item=0.0, side=(effect, 0.0))
+    people = round_.people(np.random.default_rng(0))
+    left, right, _ = people.chances(np.array([0.5, -0.5]), np.array([0, 0]), round_.nu).sum(axis=0)
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(measure_position_effect(round_.draw(rng, round_.people(rng))).effect, effect)
+        return holds(measure_position_effect(round_.draw(rng, people)).share, left / (left + right))
 
     return happens
 

@@ -15,7 +15,7 @@ from store.jobs import job_queue, metric_points
 from store.jobs.schemas import AuxiliaryDataset, JobSpecDetails, LossCurve, RunSpec, RunWithCurves
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import get_split
+from store.training.split import get_split
 
 MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
 

@@ -14,10 +14,11 @@ from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from engine.worker.temporary_folder import use_temporary_folder
 from store.archives.config import ManifestDocument, OpenBundleConfig
 from store.archives.schemas import BaseStatus, BundledRun, OpenedBundle
+from store.core.config import CODE_FIELD
 from store.core.errors import NotFoundError
-from store.core.model_folders import CODE_FIELD
 from store.jobs.schemas import AuxiliaryDataset
-from store.training.train_config import Split, TrainConfig, get_split
+from store.training.split import Split, get_split
+from store.training.train_config import TrainConfig
 
 KEPT = (archive_file.MANIFEST, archive_file.SPLIT, archive_file.LOSSES)
 

@@ -53,7 +53,7 @@ def compute_paired_changes(
     return changes
 
 
-Figures = dict[str, dict[str, Any]]
+Figures = dict[str, dict[str, object]]
 PARTS = ("unit", "value", "low", "high", "n")  # of a figure that say something: its title is words
 MUTABLE_FIELDS = {"name", "notes"}  # may be changed after a run, and change nothing of it
 
@@ -84,7 +84,7 @@ def compare_with_original(
     return archive_file.compare_documents(bundled, _round_trip_json(here))
 
 
-def _drop_names(config: dict[str, Any]) -> dict[str, Any]:
+def _drop_names(config: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in config.items() if name not in MUTABLE_FIELDS}
 
 

@@ -271,7 +271,7 @@ def _compare_split(same: bool | None) -> ComparisonLine:
     return _build_line("Split row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
 
 
-def _compare_settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparisonLine]:
+def _compare_settings(first: dict[str, object], second: dict[str, object]) -> Iterator[ComparisonLine]:
     """One line of all that are the same, and one of each that isn't."""
     names = [name for name in dict.fromkeys([*first, *second]) if name not in RUN_SPECIFIC_FIELDS]
     differing = [name for name in names if first.get(name) != second.get(name)]

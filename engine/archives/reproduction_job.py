@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from engine.archives import archive_file, contents, originals, reproduction
 from engine.evaluation.comparison import run_comparison
@@ -11,10 +10,10 @@ from engine.evaluation.comparison.run_comparison import HeldOutRowLosses
 from engine.worker.job import WorkerJob, build_fixed_phases
 from store.archives.config import ManifestDocument
 from store.archives.schemas import OpenedBundle, OriginalComparison, Reproduction
+from store.core.config import drop_code_field
 from store.core.documents import parse_document, parse_optional_document
 from store.core.errors import DataError, NotFoundError
 from store.core.job_folder import JobDir, read_json
-from store.core.model_folders import drop_code_field
 from store.evaluation.verdict_schemas import RunFigure, Verdict
 from store.jobs.schemas import RunWithCurves
 from store.runs.schemas import RunFacts
@@ -75,7 +74,7 @@ def _compare_with_original(
     return reproduction.compare_with_original(original, repeated, figures, split_same=split_same)
 
 
-def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+def upgrade_config(config: dict[str, object]) -> dict[str, object]:
     """With the fields that came after it, at their defaults, and without one that has gone."""
     fields = TrainConfig.model_fields.items()
     defaults = {name: field.get_default(call_default_factory=True) for name, field in fields}

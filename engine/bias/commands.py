@@ -4,7 +4,6 @@ alone."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from engine.server import registered_versions
 from engine.server.command import ActivitySubject, Command
@@ -46,7 +45,7 @@ class BiasCommands:
     def queue(self, tx: Transaction, config: BiasConfig) -> str:
         """The same, as a part of something else; the job's id."""
         run = self._run(tx, config)
-        changes: dict[str, Any] = {"run": run.run_id if run else ""}
+        changes: dict[str, object] = {"run": run.run_id if run else ""}
         for field in ("model", "against"):
             changes[field] = _pin_version(tx, getattr(config, field), field)
         groups = [_check_groups(tx, asked) for asked in config.groups]

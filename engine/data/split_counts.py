@@ -12,7 +12,7 @@ from store.core.config import Config
 from store.core.errors import ConfigError
 from store.core.row_schemas import FieldIssue, SplitCounts
 from store.data.config import Fingerprint
-from store.training.train_config import Split
+from store.training.split import Split
 
 
 class SplitQuery(Config):

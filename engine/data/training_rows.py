@@ -31,7 +31,8 @@ from store.core.job_folder import JobDir, write_atomically
 from store.core.training_schemas import PreviewClasses
 from store.data import dataset_files
 from store.training.methods import METHODS, SHIFTED
-from store.training.train_config import Split, TrainConfig
+from store.training.split import Split
+from store.training.train_config import TrainConfig
 
 # From a data set and a config to the rows that are trained, validated and judged on, tokenised.
 #

@@ -29,6 +29,7 @@ from engine.evaluation.probes.probe_sets import ProbeMeasurement
 from engine.evaluation.row_selection import read_groups
 from engine.evaluation.statistics.intervals import ratio_interval, wilson_interval
 from engine.evaluation.statistics.metric_estimates import aggregate_scores
+from engine.evaluation.verdicts import paired_measurements
 from engine.models import hardware
 from engine.models.hardware import get_device_name, get_dtype_name, read_versions
 from engine.worker.job import Phase, Phases, WorkerJob
@@ -38,7 +39,7 @@ from store.core.job_folder import write_atomically
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import EvaluationCounts, EvaluationResult, GeneralFigure
 from store.jobs.schemas import JobSpec, OrderDataset
-from store.training.train_config import DEFAULT_SHARE
+from store.training.split import DEFAULT_SHARE
 
 
 def measure_general(
@@ -127,8 +128,8 @@ def phases(order: JobSpec) -> Phases:
         Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or TYPICAL_ROWS) * len(config.tasks)),
         Phase("Scoring: ", ROW_TOKENS * len(metrics) + judged),
         Phase("Working out intervals", ROW_TOKENS * (len(metrics) + len(config.tasks))),
-        Phase(f"Probing: {suite_probes.PROSE}", suite),
-        Phase(f"Probing: {suite_probes.CHOICES}", suite),
+        Phase(f"Probing: {paired_measurements.PROSE}", suite),
+        Phase(f"Probing: {paired_measurements.CHOICES}", suite),
     )
 
 

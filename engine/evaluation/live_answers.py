@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from engine.evaluation.training_curve.run_curve import MetricValues
 from engine.models.generation import GenerationOptions, generate_answers
 from engine.worker.job import WorkerJob
+from store.core import metrics_config
 from store.core.job_folder import write_atomically
 from store.core.metric_table import METRICS
-from store.training import live_metric
 from store.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ TOKEN_COST = 4  # tokens of a validation that a generated token of all rows toge
 
 
 class LiveAnswers:
-    """Of one run; name: a metric of `store.training.live_metric`. weight: its part of the time for
+    """Of one run; name: a metric of `store.core.metrics_config`. weight: its part of the time for
     probes, where other kinds have 1: less unless somebody asked for it."""
 
     def __init__(
         self, job: WorkerJob, config: TrainConfig, tokenizer: Any, asked: Sequence[Prompt], name: str
     ) -> None:
         self.job, self.config, self.tokenizer, self.asked = job, config, tokenizer, list(asked)
-        self.metrics = live_metric.build_metrics(name)
+        self.metrics = metrics_config.build_live_metrics(name)
         (choice,) = self.metrics.metrics
         self.key = choice.key
         listed = METRICS[choice.metric]
-        self.words = listed.title if choice.metric != "own" else name.removeprefix(live_metric.OWN)
+        self.words = listed.title if choice.metric != "own" else name.removeprefix(metrics_config.LIVE_OWN)
         self.weight = 1.0 if config.live_metric else 0.5
         self.failed = False
         self.tables: dict[int, pa.Table] = {}

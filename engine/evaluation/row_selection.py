@@ -28,7 +28,7 @@ from store.data import dataset_files
 from store.data.cleaning_text import describe_filter
 from store.evaluation.config import EvaluateConfig
 from store.jobs.schemas import JobSpec
-from store.training.train_config import Split
+from store.training.split import Split
 
 # Which rows an evaluation is of: of the run's own split, of the data set's, or those of another evaluation.
 #

@@ -170,7 +170,7 @@ def _read_config(folder: Path) -> TrainConfig:
     note = provenance.read_note(folder)
     if note is None:
         return evaluated_model.build_default_config(str(folder))
-    changes: dict[str, Any] = {"model": note["base_model"], "dataset": "none", "method": note["method"]}
+    changes: dict[str, object] = {"model": note["base_model"], "dataset": "none", "method": note["method"]}
     if note["held"] and note["method"] != "qlora":
         changes["load_in_4bit" if note["held"] == "nf4" else "load_in_8bit"] = True
     if _read_labels(folder):

@@ -86,7 +86,7 @@ def _detect_weights(folder: Path) -> str:
     return "merged-f32" if whole else "merged"
 
 
-def _detect_quantised(settings: dict[str, Any]) -> str:
+def _detect_quantised(settings: dict[str, object]) -> str:
     if settings.get("quant_method") == "compressed-tensors":
         groups = settings.get("config_groups")
         inputs = (

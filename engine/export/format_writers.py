@@ -21,10 +21,10 @@ from engine.export.export_subject import WRITTEN_FILE, ExportSubject, ExportTask
 from engine.export.external_tools import COMPRESSOR, LAST_LINES, build_clean_environment
 from engine.models import loading
 from engine.worker.job import WorkerJob
+from store.core.config import NO_CODE
 from store.core.errors import ConfigError
 from store.core.export_schemas import WrittenWeights
 from store.core.job_folder import read_json, write_json
-from store.core.model_folders import NO_CODE
 from store.core.model_schemas import BaseReference
 from store.export.forms import COMPRESSED, GGUF_FORMS
 from store.training.methods import Quantisation

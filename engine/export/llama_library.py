@@ -18,8 +18,8 @@ from transformers import AutoTokenizer
 
 from engine.export.parity.exchange import ParityQuestions, QuestionText, read_separately
 from engine.models.forward import packed_forward
+from store.core.config import NO_CODE
 from store.core.errors import ModelError, StateError
-from store.core.model_folders import NO_CODE
 
 # llama.cpp as a library, in this process: quantisation, and a file's tokens and distributions.
 #

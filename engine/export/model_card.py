@@ -55,7 +55,7 @@ def _find_source(job: WorkerJob, subject: ExportSubject) -> str:
     return loading.resolve_model(subject.config.model, job.home)
 
 
-def parse_front_matter(head: dict[str, Any]) -> BaseCard:
+def parse_front_matter(head: dict[str, object]) -> BaseCard:
     """From the front matter of a card, as far as it is of the hub's form."""
     license_ = _match(LICENSE, head.get("license"))
     other = license_ == "other"

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from engine.models.tokenization.rendering import TokenRows
 from store.training.methods import METHODS
-from store.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from engine.models.tokenization.rendering import TokenRows
+    from store.training.train_config import TrainConfig
 
 # Which rows make up which optimiser step, and how they become tensors.
 #

@@ -15,9 +15,9 @@ import psutil
 
 from engine.worker.job import ONE_PHASE, WorkerJob
 from engine.worker.machine_load import pause_garbage_collection
+from store.core.config import NO_CODE
 from store.core.errors import ModelError
 from store.core.home import Home
-from store.core.model_folders import NO_CODE
 from store.data.schemas import ConvertResult
 from store.training.train_config import BUNDLED_MODEL
 

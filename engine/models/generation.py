@@ -137,7 +137,7 @@ class Sampling:
     seed: int = 0
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """For `generate` of transformers, whatever the model's own defaults are."""
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
 

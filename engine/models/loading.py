@@ -30,9 +30,10 @@ from engine.models.forward.attention import use_if_faster
 from engine.models.provenance import HUB_ID
 from engine.models.tokenization import tokenizer_limits
 from engine.models.tokenization.template_limits import limit_templates
+from store.core.config import CODE_FIELD, CODE_INSTEAD, NO_CODE
 from store.core.errors import ConfigError, ModelError
 from store.core.home import Home
-from store.core.model_folders import CODE_FIELD, CODE_INSTEAD, NO_CODE, TEMPLATES, get_template_text
+from store.core.model_folders import TEMPLATES, get_template_text
 from store.core.version_folders import is_reference, open_sealed_folder
 from store.training import setting_conflicts
 from store.training.methods import Quantisation, is_encoder_type
@@ -48,7 +49,7 @@ HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # of clas
 
 def build_quantisation_options(
     held: Quantisation, device: str, dtype: torch.dtype, *, headed: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Options of `from_pretrained` that load matrices in that form; headed: but for a classification head."""
     if not held:
         return {}

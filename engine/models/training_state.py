@@ -116,7 +116,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: 
 # once a newer one is there, and with them the best weights that it does not name.
 
 Tensors = dict[str, torch.Tensor]
-Numbers = dict[str, Any]  # of an optimiser, named as in its state
+Numbers = dict[str, object]  # of an optimiser, named as in its state
 
 
 class StepDocument(TypedDict):
@@ -124,7 +124,7 @@ class StepDocument(TypedDict):
     rate of each group of parameters."""
 
     optimizer: Numbers
-    schedule: dict[str, Any]
+    schedule: dict[str, object]
     rates: list[float]
 
 

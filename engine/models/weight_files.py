@@ -24,10 +24,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from store.core.config import NO_CODE
 from store.core.errors import ModelError
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
-from store.core.model_folders import HEADED, NO_CODE
+from store.core.model_folders import HEADED
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 INVALID_JSON_ERRORS = (

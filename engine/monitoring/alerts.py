@@ -21,7 +21,7 @@ import httpx
 from engine.monitoring.drift import compute_log_threshold
 from engine.monitoring.endpoint_status import PACE_ADVICE, describe_pace_alarm, find_change_time
 from engine.monitoring.text import ADVICE, describe_alarm
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.monitoring_schemas import AlertKind, MonitorAlert, PaceTest, TestState, WebhookDelivery

@@ -25,7 +25,7 @@ from store.core.job_folder import JobDir, read_json
 from store.core.monitoring_schemas import BaseMeasurement, ServedBase
 from store.core.row_schemas import Message
 from store.data import dataset_files
-from store.training.train_config import Split
+from store.training.split import Split
 
 PARTS = ("test", "validation")  # those that a model hasn't trained on, in the order in which they are taken
 

@@ -30,7 +30,7 @@ from engine.models.token_stream import (
 )
 from engine.models.tokenization.rendering import Messages, render_conversation
 from engine.playground.model_cache import ReadyModel
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.core.errors import ConfigError, ModelError
 from store.core.metric_options import Endpoint
 from store.http.outgoing import create_checked_client
@@ -239,7 +239,7 @@ class RemoteAnswer:
                 yield from self._read(answer)
                 return
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self) -> dict[str, object]:
         asked = self._sampling
         body: dict[str, Any] = {
             "model": self._endpoint.model,
@@ -258,7 +258,7 @@ class RemoteAnswer:
             body["repetition_penalty"] = asked.repetition_penalty
         return {name: value for name, value in (body | self._endpoint.extra).items() if value is not None}
 
-    def _read(self, answer: httpx.Response) -> Iterator[dict[str, Any]]:
+    def _read(self, answer: httpx.Response) -> Iterator[dict[str, object]]:
         size = 0
         for line in answer.iter_lines():
             size += len(line)

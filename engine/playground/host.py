@@ -25,7 +25,7 @@ from engine.playground.answers import LocalAnswer, RemoteAnswer
 from engine.playground.model_cache import ModelCache
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe_error
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.playground.config import ChatModel
 from store.playground.schemas import ChatCommand, ChatEvent, HostEvent
 

@@ -112,7 +112,7 @@ class ModelCache:
 
     def _key(self, choice: ChatModel) -> str:
         """Tells a model from others, and from what a run left before it was resumed."""
-        about: dict[str, Any] = drop_defaults(choice)
+        about: dict[str, object] = drop_defaults(choice)
         if choice.run:
             run = evaluated_model.find_run(self._job, choice.run)
             about["changed"] = max(

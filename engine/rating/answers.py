@@ -39,12 +39,12 @@ def check_answer(
     return cast(RatingAnswer, checks[config.protocol](config, answer, answers_seen))
 
 
-def _check_choice(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_choice(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     able = ["A", "B", *(["tie"] if config.ties else []), *(["both_bad"] if config.both_bad else [])]
     return {"choice": _check_option(answer, "choice", able)}
 
 
-def _check_ranks(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_ranks(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     ranks = answer.get("ranks")
     whole = isinstance(ranks, list) and all(type(rank) is int and 1 <= rank <= answers_seen for rank in ranks)
     if not whole or len(cast(list[int], ranks)) != answers_seen:
@@ -54,7 +54,7 @@ def _check_ranks(config: RoundConfig, answer: Mapping[str, Any], answers_seen: i
     return {"ranks": ranks}
 
 
-def _check_scores(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_scores(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     scores = answer.get("scores")
     points = {criterion.name: criterion.points for criterion in config.criteria}
     if not isinstance(scores, dict) or set(scores) != set(points):
@@ -65,7 +65,7 @@ def _check_scores(config: RoundConfig, answer: Mapping[str, Any], answers_seen: 
     return {"scores": scores}
 
 
-def _check_passed(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_passed(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     passed, reasons = answer.get("passed"), answer.get("reasons", [])
     if not isinstance(passed, bool):
         raise _build_error("passed", passed, "true or false")
@@ -74,14 +74,14 @@ def _check_passed(config: RoundConfig, answer: Mapping[str, Any], answers_seen: 
     return {"passed": passed, "reasons": reasons}
 
 
-def _check_correction(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_correction(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     text = _check_text(answer, "text", MAX_CHARACTERS)
     if not text.strip():
         raise _build_error("text", text, "an answer that is not empty; skip it where there is none")
     return {"text": text}
 
 
-def _check_label(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_label(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     label = answer.get("label", "")
     if label is not None and label not in config.labels:
         raise _build_error(
@@ -91,7 +91,7 @@ def _check_label(config: RoundConfig, answer: Mapping[str, Any], answers_seen: i
     return {"label": label, "note": "" if label else note}
 
 
-def _check_labels(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_labels(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     given = answer.get("labels")
     if not isinstance(given, list) or not all(isinstance(label, str) for label in given):
         raise _build_error("labels", given, "a list of labels, empty where none of them fits")
@@ -136,7 +136,7 @@ def _check_span(config: RoundConfig, field: str, span: object, characters: int) 
     return {"start": start, "end": end, "label": label}
 
 
-def _check_free_text(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+def _check_free_text(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     written = _check_text(answer, "written", MAX_CHARACTERS).strip()
     if not written:
         raise _build_error("written", written, "an answer that is not empty; skip it where there is none")

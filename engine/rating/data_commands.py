@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -156,7 +156,7 @@ def _pick_requests(db: Queryable, body: RequestRound, looked: CandidateSet) -> l
 
 def _list_links(
     body: RequestRound, item_id: int, entry: PickedCandidate, candidate: LabelCandidate
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Each logged answer that an item stands for."""
     for row in candidate.rows:
         yield {

@@ -95,7 +95,7 @@ def build_rating_table(
 
 def _build_answer_columns(round: Round, rated: Sequence[AssignedTask], width: int) -> dict[str, pa.Array]:
     """A column for each field that answers have, in the order in which they come up."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for task in rated:
         row: dict[str, Any] = {}
         for field, value in get_task_answer(task).items():

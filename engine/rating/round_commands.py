@@ -410,7 +410,7 @@ def _prefix_model_errors(place: int) -> Iterator[None]:
         raise
 
 
-def _build_answer_settings(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
+def _build_answer_settings(config: RoundConfig, model: RoundModel) -> dict[str, object]:
     """Which model answers, and how."""
     document: dict[str, Any] = {
         **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),

@@ -125,7 +125,7 @@ def _find_fault(item: RoundItem, chosen: str | None, rejected: str | None) -> st
 
 def _build_preference(
     item: RoundItem, chosen: str, rejected: str, share: float, better: int, votes: Sequence[PairVote]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     asked = [dict(turn) for turn in item.prompt]
     return {
         "chosen": [*asked, {"role": "assistant", "content": chosen}],
@@ -142,7 +142,7 @@ def build_correction_rows(
     tasks: Iterable[AssignedTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
 ) -> RoundRows:
     """Conversations that end with the answer as a person corrected it, each text once."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     reasons, seen = Counter[str](), set()
     for task in tasks:
         answer: Mapping[str, Any] = task.answer or {"skipped": True}
@@ -221,7 +221,7 @@ def build_written_rows(
 ) -> RoundRows:
     """Conversations that end with what a person wrote: to the prompt, or, of a round about answers, to the
     round's question about the answer that was given."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     reasons = Counter[str]()
     for task in tasks:
         answer: Mapping[str, Any] = task.answer or {"skipped": True}

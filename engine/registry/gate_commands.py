@@ -69,7 +69,7 @@ class GateCommands:
         return list(queued)
 
 
-def _resolve_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
+def _resolve_ids(tx: Transaction, gate: GateConfig) -> dict[str, object]:
     document = gate.document()
     for place, check in enumerate(document["checks"]):
         if not check.get("dataset"):
@@ -111,7 +111,7 @@ def _list_missing_evaluations(
 
 
 def _find_evaluations(
-    sides: list[tuple[dict[str, str], Any]], check: dict[str, Any], fingerprint: str, metric: str
+    sides: list[tuple[dict[str, str], Any]], check: dict[str, object], fingerprint: str, metric: str
 ) -> list[Evaluation | None]:
     """The evaluation of each side; None where there is none, or none that was asked as the other's was."""
     other = gate_evidence.find_on_rows(sides[-1][1], check, fingerprint, metric)
@@ -125,7 +125,7 @@ def _find_evaluations(
 
 
 def _list_sides(
-    tx: Transaction, candidate: Candidate, check: dict[str, Any]
+    tx: Transaction, candidate: Candidate, check: dict[str, object]
 ) -> list[tuple[dict[str, str], Any]]:
     """Who is to be measured, as an evaluation names it, and the evaluations of it that there are."""
     version, holder = candidate.version, candidate.holder

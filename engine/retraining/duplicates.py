@@ -33,7 +33,7 @@ from store.core.home import Home
 from store.core.row_schemas import Kind
 from store.data.dataset_files import iterate_batches, open_rows
 from store.jobs.schemas import ComparisonRows
-from store.training.train_config import Split
+from store.training.split import Split
 
 BATCH_ROWS = 10_000
 ELSEWHERE_TEXTS = {

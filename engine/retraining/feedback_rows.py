@@ -160,7 +160,7 @@ def _list_turns(row: CanonicalRow) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in pairs]
 
 
-def _build_fields(word: RowCandidate) -> dict[str, Any]:
+def _build_fields(word: RowCandidate) -> dict[str, object]:
     at = word["asked_at"]
     asked = None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
     return {"request": word["request"], "asked_at": asked, "said": word["kind"]}

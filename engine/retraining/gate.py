@@ -25,7 +25,7 @@ from store.retraining import improvement_text
 from store.retraining.schemas import Improvement, LeakageEstimate
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import get_split
+from store.training.split import get_split
 
 
 class TrainingFields(TypedDict):

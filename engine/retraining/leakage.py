@@ -24,7 +24,7 @@ from store.retraining.config import GatherConfig
 from store.retraining.schemas import AT_WORK, Improvement
 from store.runs import runs
 from store.runs.schemas import Run
-from store.training.train_config import Split
+from store.training.split import Split
 
 ALL_IMPROVEMENTS = 1_000_000  # improvements of a model: none is left out
 

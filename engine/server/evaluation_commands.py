@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from engine.server import registered_versions
 from engine.server.command import CREATED, Command
 from engine.server.job_submission import JobSubmission
@@ -66,7 +64,7 @@ class EvaluationCommands:
         assert owner or config.dataset  # a model by name needs a data set, says the config
         named = config.dataset or (owner.dataset_id if owner else "")
         dataset = datasets.get_dataset(tx, named)
-        changes: dict[str, Any] = {"dataset": dataset.dataset_id, "run": run.run_id if run else ""}
+        changes: dict[str, object] = {"dataset": dataset.dataset_id, "run": run.run_id if run else ""}
         if like:
             _check_same_data(like, dataset)
             changes |= {"rows_of": like.evaluation_id, "part": like.part}

@@ -19,7 +19,7 @@ from store.jobs.schemas import (
     OrderDataset,
 )
 from store.runs import runs
-from store.training.train_config import Split, get_split
+from store.training.split import Split, get_split
 
 
 def build_order(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:

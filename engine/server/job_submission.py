@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from engine.server import registered_versions
 from engine.server.job_results import build_dataset_id
 from engine.server.job_specs import build_named_dataset
+from store.core import metrics_config
 from store.core.config import split_commas
 from store.core.documents import parse_document
 from store.core.errors import ConfigError, NotFoundError
@@ -31,16 +32,9 @@ from store.jobs.schemas import ImportReading, NamedDataset, RunHistory, SplitFie
 from store.runs import runs
 from store.runs.config import Interpolate, Variant, explain_refusal
 from store.runs.schemas import Run, RunFacts
-from store.training import live_metric
 from store.training.run_switches import list_run_switches
-from store.training.train_config import (
-    BUNDLED_MODEL,
-    SAMPLE_DATASET,
-    Split,
-    TrainConfig,
-    build_sample_experiment,
-    get_split,
-)
+from store.training.split import Split, get_split
+from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, build_sample_experiment
 
 # What the engine adds to a question about costs and a worker can't look up: how runs of the past turned out,
 # which data set is to be replayed, which are probes, and how old rows were read.
@@ -203,8 +197,8 @@ class JobSubmission:
         }
         config = config.model_copy(update=earlier)
         config = _fill_split(config, datasets.get_split_fields(dataset))
-        if config.live_metric.startswith(live_metric.OWN):
-            self.check_own_metric(config.live_metric.removeprefix(live_metric.OWN), "live_metric")
+        if config.live_metric.startswith(metrics_config.LIVE_OWN):
+            self.check_own_metric(config.live_metric.removeprefix(metrics_config.LIVE_OWN), "live_metric")
         replay = find_replay_dataset(self.database, config.model_dump())
         if replay:  # by its id, as a data set may get another name while the run waits
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})

@@ -29,7 +29,7 @@ from engine.models.tuning_methods import use_base_model
 from engine.training.validation import TaskMetric, TrainedRowsProbe, TrainingProbes
 from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
-from store.training import live_metric
+from store.core import metrics_config
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
@@ -93,8 +93,10 @@ class ReferenceProbes:
         config, name = self.config, self.config.live_metric
         instructed = config.task == "sft" and self.job.order["dataset"]["kind"] == "chat"
         if not name and instructed and config.completion_only_loss and not self.answers_labels(validation):
-            name = live_metric.DEFAULT
-        if name in (live_metric.AUTOMATIC, live_metric.NONE) or not (config.probes and self.speaks):
+            name = metrics_config.LIVE_DEFAULT
+        if name in (metrics_config.LIVE_AUTOMATIC, metrics_config.LIVE_NONE) or not (
+            config.probes and self.speaks
+        ):
             return None
         seed = int(self.job.order["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, validation, self.load, ROWS, seed)

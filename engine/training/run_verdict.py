@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,6 @@ from engine.data.split import leakage
 from engine.evaluation import derived_prompts, row_questions
 from engine.evaluation import weight_change as weights
 from engine.evaluation.derived_prompts import Continuation, MemoryPassage, SwappedPrompts
-from engine.evaluation.probes.suite_probes import PROSE
 from engine.evaluation.run_evaluation import (
     EvaluationPace,
     ModelEvaluation,
@@ -32,11 +31,10 @@ from engine.evaluation.verdicts import extraction as judged
 from engine.evaluation.verdicts.duplicates import MeasuredTraining, RowLossPair
 from engine.evaluation.verdicts.extraction import NEAR_VERBATIM, compute_similarity
 from engine.evaluation.verdicts.forgetting_tradeoff import ProseCurve
-from engine.evaluation.verdicts.paired_measurements import HeldOut, ModelRows, SwappedPromptLosses
+from engine.evaluation.verdicts.paired_measurements import PROSE, HeldOut, ModelRows, SwappedPromptLosses
 from engine.models import hardware, loading
 from engine.models.losses import RowLosses, compute_row_losses
 from engine.models.tokenization.rendering import Load, TokenRows
-from engine.training.training_loop import TrainingLoop
 from engine.worker.job import WorkerJob
 from store.core.figure_schemas import JudgingSplit
 from store.evaluation.forgetting_schemas import (
@@ -52,6 +50,9 @@ from store.evaluation.forgetting_schemas import (
 from store.evaluation.verdict_schemas import ExtractionRow, TrainingStop, Verdict
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from engine.training.training_loop import TrainingLoop
 
 
 @dataclass(frozen=True)

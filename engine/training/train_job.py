@@ -1,14 +1,56 @@
-"""The train job: a run of whichever task, from its order to its verdict."""
+"""The train job: a run of whichever task, from its order to its verdict, and the runs of the other tasks.
+
+Classification: another head, held against the most frequent class and the untuned causal model. Preference:
+pairs of answers, held against the base model's own view.
+"""
 
 from __future__ import annotations
 
+import gc
+from contextlib import nullcontext
+from copy import copy
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
+from engine.data import training_rows
+from engine.data.training_rows import ClassRows, SplitRows, TokenisedPart, load_class_rows
+from engine.evaluation import classifier_evaluation
+from engine.evaluation.classifier_evaluation import LabelEvaluation, LabelScores
 from engine.evaluation.evaluated_model import LOADING_MESSAGE
-from engine.evaluation.run_evaluation import EVALUATION_MESSAGES
-from engine.models import hardware
-from engine.training.task_runs import RUN_CLASSES
+from engine.evaluation.probes.probe_sets import ProbeMeasurement
+from engine.evaluation.run_evaluation import (
+    EVALUATION_MESSAGES,
+    build_verdict_config,
+    infer_membership,
+    infer_membership_from_losses,
+)
+from engine.evaluation.training_curve.run_curve import RowMemorisation, RunCurves
+from engine.evaluation.verdicts import classifier_verdict, preference_verdict
+from engine.evaluation.verdicts.classifier_verdict import ClassHeldOut
+from engine.evaluation.verdicts.paired_measurements import HeldOutPairs, ModelRows
+from engine.models import hardware, loading
+from engine.models.adapter_weights import InitSources
+from engine.models.batching import count_total_steps
+from engine.models.classification import ClassObjective, init_head, upcast_head
+from engine.models.losses import Objective, RowLosses
+from engine.models.saved_models import starts_at_base
+from engine.models.tokenization.rendering import Load, TokenRows
+from engine.models.tuning_methods import use_base_model
+from engine.training.preference import PairLosses, PreferenceObjective, as_pairs, load_or_compute_references
+from engine.training.reference_probes import ReferenceProbes
+from engine.training.run_verdict import ExtractionRun, RunEvaluation
+from engine.training.training_loop import TrainingLoop
+from engine.training.training_run import TrainingRun
 from engine.worker.job import Phase, WorkerJob, build_fixed_phases
+from engine.worker.progress import RowProgressReporter
+from store.core import formatting
+from store.core.figure_schemas import JudgingSplit
+from store.core.job_folder import read_json, write_json
+from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.runs.schemas import RunResult
 from store.training.train_config import TrainConfig
 
@@ -33,3 +75,228 @@ def run(job: WorkerJob) -> RunResult:
                 config, torch.device(job.device), dealt=run.packed
             ) from error
         raise
+
+
+# A run with a classification head: the train job with other rows, another head, and another verdict.
+#
+# Its reference is no untrained head, which says noise, but always the most frequent class; beside that stands
+# the untuned causal model, asked for the label of the same rows. An encoder can't be asked.
+
+MAX_LABELS = 1_000  # that the facts list
+
+
+class ClassificationRun(TrainingRun):
+    """`prepare` → `build` → training → `judge`, of a head."""
+
+    rows: ClassRows
+
+    def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
+        """Texts with labels, cut to length; counts go into the facts."""
+        job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
+        dealt = training_rows.load_split_rows(job, fingerprint, self.split, config)
+        on_rows = RowProgressReporter(job, 0, "rows", "Tokenising")
+        rows = SplitRows(fingerprint, self.data["kind"], dealt)
+        self.rows = load_class_rows(job.home, config, self.tokenizer, rows, on_rows=on_rows)
+        limit = training_rows.resolve_max_length(config, self.rows.whole["train"], self.positions)
+        parts = self.rows.cut(self.tokenizer, limit)
+        self.report_classes(parts, limit)
+        return parts["train"].rows, parts["validation"].rows, parts["test"].rows
+
+    def report_classes(self, parts: dict[str, TokenisedPart], limit: int) -> None:
+        """Facts and alerts about rows and classes."""
+        train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
+        if self.rows.unlabelled:
+            self.job.alert(f"{formatting.plural(self.rows.unlabelled, 'row')} without a label left out.")
+        if unseen:
+            self.job.alert(
+                f"{sum(unseen.values()):,} held-out rows have a label that no training row has"
+                f" ({', '.join(list(unseen)[:5])}): they count as wrong, and have no loss."
+            )
+        if train.truncated:
+            self.job.alert(
+                f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens.",
+                "info",
+            )
+        self.job.facts(
+            rows={name: len(part.rows) for name, part in parts.items()},
+            tokens_per_epoch=len(train.rows.ids),
+            truncated_rows=train.truncated,
+            untrained_rows=train.untrained,
+            max_length=limit,
+            steps=count_total_steps(self.config, len(train.rows)),
+            data_fingerprint=self.data["fingerprint"],
+            split=self.split.model_dump(),
+            labels=labels.names[:MAX_LABELS],
+            label_rows=labels.counts[:MAX_LABELS].tolist(),
+            label_count=len(labels.names),
+            unlabelled_rows=self.rows.unlabelled,
+            unseen_labels=unseen,
+        )
+
+    def load(self, rows: TokenRows) -> Any:
+        """The model with a new head, its first weights set by the seed."""
+        names, config = self.rows.labels.names, self.config
+        architecture = loading.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
+        if (before := loading.count_labels(self.source)) not in (None, len(names)):
+            self.job.alert(
+                f"{config.model} is a classifier for {before:,} labels; a new head for these {len(names):,}"
+                " takes the place of its own.",
+                "info",
+            )
+        model = loading.load_model(config, self.source, str(self.device), self.dtype, architecture)
+        init_head(model, config.seed)
+        return upcast_head(self.tunable(model, rows))
+
+    def choose_questions(self) -> ReferenceProbes:
+        """With a head in place of its words the model can't be asked."""
+        args = (self.job, self.config, self.tokenizer, self.source, self.positions)
+        return ReferenceProbes(*args, speaks=False)
+
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> ClassObjective:
+        return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
+
+    def save(self, model: Any) -> None:
+        """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""
+        super().save(model)
+        folder = self.job.dir.model
+        whole = copy(model.config)
+        if hasattr(whole, "quantization_config"):  # how the base was held in training is no need of the head
+            del whole.quantization_config
+        whole.save_pretrained(folder)
+        note = read_json(folder / "tunebench.json") or {}
+        write_json(folder / "tunebench.json", note | {"labels": self.rows.labels.names})
+
+    def judge(
+        self, training: TrainingLoop, stopped: TrainingStop, rows: TokenRows, split: JudgingSplit
+    ) -> Verdict:
+        """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
+        objective = self.choose_objective(None, [rows])
+        model = training.release()
+        self.save(model)
+        tuned = LabelScores(rows.row_ids, self.classify(objective, model, rows))
+        before, after = self.seen(objective, model) if self.config.probes else (None, None)
+        del model  # memory holds one model
+        gc.collect()
+        prompted = self.ask_untuned(rows)
+        classifier_evaluation.write_class_predictions(self.job, split, objective.labels, tuned, prompted)
+        base, own = objective.baseline(rows), objective.judged(rows, tuned.logs)
+        held_out = ClassHeldOut(
+            split=split,
+            row_ids=rows.row_ids,
+            tokens=own.tokens,
+            base=ModelRows(base.loss_sum, base.correct),
+            tuned=ModelRows(own.loss_sum, own.correct),
+            classification=classifier_evaluation.build_classification(
+                split, objective.labels, tuned, prompted
+            ),
+        )
+        self.write_losses(split, base, own)
+        probe = training.probing.seen(before, after, stopped.restored_step or 0)
+        course = RunCurves(
+            validations=training.validations.for_verdict(),
+            train_curve=training.state.curve,
+            train_probe=probe or None,
+            metric=training.metric.course(training.validations),
+            stopped=stopped,
+        )
+        membership = infer_membership_from_losses(
+            (before.rows if before else None, base), (after.rows if after else None, own),
+            probe, course.validations,
+        )  # fmt: skip
+        read = build_verdict_config(self.config, training.parameters)
+        return classifier_verdict.judge_classifier(held_out, course, read, RowMemorisation(membership))
+
+    def write_losses(self, split: JudgingSplit, base: RowLosses, tuned: RowLosses) -> None:
+        """`row_losses.parquet` of the job."""
+        losses = {
+            "split": [split] * len(tuned.row_ids),
+            "row_id": tuned.row_ids,
+            "tokens": tuned.tokens,
+            "base_loss": base.loss_sum,
+            "tuned_loss": tuned.loss_sum,
+            "base_correct": base.correct,
+            "tuned_correct": tuned.correct,
+        }
+        pq.write_table(pa.table(losses), self.job.dir.row_losses)
+
+    def seen(self, objective: ClassObjective, model: Any) -> tuple[ProbeMeasurement, ProbeMeasurement]:
+        """Rows that it trained on: as always the most frequent class and as the trained head have them."""
+        probe = self.questions.seen
+        logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
+        return (
+            probe.as_measured(objective.baseline(probe.rows)),
+            probe.as_measured(objective.judged(probe.rows, logs)),
+        )
+
+    def classify(
+        self,
+        objective: ClassObjective,
+        model: Any,
+        rows: TokenRows,
+        message: str = "Classifying held-out rows",
+    ) -> np.ndarray:
+        """Log-probabilities [rows, classes] of the trained head, with progress."""
+
+        tell = RowProgressReporter(self.job, len(rows), "rows", message)
+
+        def on_batch(done: int) -> None:
+            hardware.guard_memory(self.config, self.device)
+            tell(done)
+
+        return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
+
+    def ask_untuned(self, rows: TokenRows) -> LabelScores | None:
+        """The base model as it came, asked for the labels; None where it can't be asked."""
+        if loading.is_encoder(self.architecture):
+            self.job.alert(
+                "The model is an encoder, which can't write: the untuned model was not asked for the labels,"
+                " and the tuned one is held against the most frequent class alone.",
+                "info",
+            )
+            return None
+        questions = LabelEvaluation.of(
+            self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
+        )
+        if questions is None:
+            return None
+        torch.manual_seed(self.config.seed)
+        model = loading.load_model(self.config, self.source, str(self.device), self.dtype)
+        return questions.score(model, "the untuned model")
+
+
+class PreferenceRun(TrainingRun):
+    """`prepare` → `build` → training → `judge`, of pairs."""
+
+    def start(self, rows: TokenRows) -> InitSources:
+        """As of every run, from both answers of the pairs."""
+        return super().start(as_pairs(rows).sequences)
+
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
+        """The loss of pairs; the untouched model is asked for all of them first."""
+        untouched = use_base_model(model) if starts_at_base(self.config) else nullcontext(model)
+        with untouched as reference:
+            return PreferenceObjective(
+                self.config, load_or_compute_references(self.job, self.config, reference, parts)
+            )
+
+    def extraction(self, rows: TokenRows, load: Load) -> None:
+        """Pairs are not asked for."""
+
+    def verdict(self, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
+        """Whether the chosen answers are preferred, and what became of them."""
+        base, tuned, course = run.base, run.tuned, run.course
+        assert isinstance(base.losses, PairLosses)
+        assert isinstance(tuned.losses, PairLosses)
+        return preference_verdict.judge_preference(
+            HeldOutPairs(run.split, base.losses.evidence, tuned.losses.evidence, run.other_prompts),
+            course,
+            build_verdict_config(self.config, run.training.parameters),
+            RowMemorisation(infer_membership(base, tuned, course.train_probe or (), course.validations)),
+        )
+
+
+RUN_CLASSES: dict[str, type[TrainingRun]] = {
+    "sft": TrainingRun,
+    "classification": ClassificationRun,
+    "dpo": PreferenceRun,
+}

@@ -88,7 +88,7 @@ class TrainingState:
                 self.reason = "early_stopping"
         return best
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The state as JSON."""
         return asdict(self)
 

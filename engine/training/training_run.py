@@ -48,7 +48,8 @@ from store.core.model_schemas import ModelOrigin, TrainingSummary
 from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.runs import card_text
 from store.training.methods import METHODS
-from store.training.train_config import Split, TrainConfig
+from store.training.split import Split
+from store.training.train_config import TrainConfig
 
 
 def report_rows(

@@ -27,10 +27,10 @@ from engine.evaluation.probes.probe_sets import (
     ProbeMeasurement,
     select_evenly,
 )
-from engine.evaluation.probes.suite_probes import PROSE
 from engine.evaluation.statistics.intervals import ratio_interval
 from engine.evaluation.training_curve import run_curve
 from engine.evaluation.training_curve.run_curve import MetricCurve, MetricKind, Validation
+from engine.evaluation.verdicts.paired_measurements import PROSE
 from engine.models.losses import Objective, RowLosses
 from engine.models.saved_models import starts_at_base
 from engine.models.tokenization.rendering import TokenRows

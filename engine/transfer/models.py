@@ -45,7 +45,7 @@ from store.core.home import Home
 from store.core.job_folder import read_json, write_json
 from store.data import dataset_files
 from store.jobs.schemas import TransferDatasetSpec
-from store.training.train_config import Split
+from store.training.split import Split
 from store.transfer.config import TransferConfig
 from store.transfer.schemas import OverlappingRows, TransferDataset
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.core.documents import as_json, parse_document
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json

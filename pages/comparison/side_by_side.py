@@ -23,8 +23,8 @@ from pages.shared import charts, display, run_queries
 from pages.shared.charts import PLOT
 from pages.shared.run_results import format_percent
 from pages.shared.session import escape_markdown
+from store.core.config import drop_false_code_field
 from store.core.figure_schemas import Estimate
-from store.core.model_folders import drop_false_code_field
 from store.evaluation.schemas import ClassFigures
 from store.evaluation.verdict_schemas import Verdict
 from store.jobs.schemas import MetricSummary

@@ -34,7 +34,7 @@ from store.data.schemas import (
     VersionComparison,
 )
 from store.data.signals import GROUPS
-from store.training.train_config import Split
+from store.training.split import Split
 
 FULL_PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after

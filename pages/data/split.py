@@ -23,7 +23,8 @@ from store.data.datasets import get_split_fields
 from store.data.filters import Filter
 from store.data.schemas import Dataset
 from store.jobs.schemas import SplitFields
-from store.training.train_config import Split, TrainConfig
+from store.training.split import Split
+from store.training.train_config import TrainConfig
 
 RANDOM = (
     "Equal rows and near duplicates stay on one side. Figures can't be compared with those of others who use"

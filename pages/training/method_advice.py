@@ -37,7 +37,8 @@ from store.training.methods import (
     QUANTISATIONS,
     WHOLE_METHOD,
 )
-from store.training.train_config import TrainConfig, get_split
+from store.training.split import get_split
+from store.training.train_config import TrainConfig
 
 
 class PredictedRun(NamedTuple):

@@ -23,7 +23,8 @@ from store.core.errors import EngineUnavailable, TunebenchError
 from store.core.training_schemas import Preview, PreviewClasses, Problem
 from store.data import datasets
 from store.data.schemas import Dataset
-from store.training.train_config import TrainConfig, get_split
+from store.training.split import get_split
+from store.training.train_config import TrainConfig
 
 LISTED = 4  # classes before the table scrolls
 UNTIMED_REASONS = {

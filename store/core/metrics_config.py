@@ -234,3 +234,44 @@ class MetricsConfig(Config):
                 )
             seen[choice.key] = place
         return value
+
+
+# The metric of answers that a run generates while it trains, as its config names it: a name of the metric
+# table whose rows have a score each and which needs no options, or own/FILE for `metrics/FILE.py` of the home
+# folder, whose higher scores are taken to be better.
+
+LIVE_AUTOMATIC, LIVE_NONE, LIVE_OWN = "", "none", "own/"
+LIVE_DEFAULT = "token_f1"
+LIVE_NEEDS = {"prediction", "reference", "prompt", "label"}
+
+
+def list_live_metrics() -> list[str]:
+    """Those of the table that can be asked for."""
+    return [name for name, metric in METRICS.items() if _is_live_metric(name) and metric.better == "higher"]
+
+
+def _is_live_metric(name: str) -> bool:
+    metric = METRICS[name]
+    by_row = metric.kind == "rows" or name == "accuracy"
+    plain = not any(CHOICES[name].model_fields[option].is_required() for option in list_metric_options(name))
+    return by_row and plain and set(metric.needs) <= LIVE_NEEDS and name != "judge"
+
+
+def check_live_metric(value: str) -> str:
+    """The name. Raises ValueError for one that can't be asked for."""
+    options = list_live_metrics()
+    if value in (LIVE_AUTOMATIC, LIVE_NONE, *options):
+        return value
+    if value.startswith(LIVE_OWN):
+        if not value.removeprefix(LIVE_OWN).isidentifier():
+            raise ValueError("own/ is followed by the name of a file in the home's metrics, without .py")
+        return value
+    near = difflib.get_close_matches(value, options, n=1)
+    there = f"is it {near[0]}?" if near else f"there are {', '.join(options)}, own/FILE and none"
+    raise ValueError(f"no metric {value!r} can be measured while it trains; {there}")
+
+
+def build_live_metrics(value: str) -> MetricsConfig:
+    """The one metric as an evaluation's."""
+    choice = {"metric": "own", "file": value.removeprefix(LIVE_OWN)} if value.startswith(LIVE_OWN) else value
+    return MetricsConfig.parse({"metrics": [choice]})

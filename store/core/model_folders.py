@@ -7,11 +7,10 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, cast
 
-from store.core.errors import ConfigError
 from store.core.job_folder import read_json
 from store.core.model_schemas import GenerationNamed, Model
 
@@ -122,50 +121,6 @@ def _read_document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-# Tunebench runs no code that comes with a model or lies in a repository of a hub: said here, once.
-#
-# Every loader of a library gets `NO_CODE`, as transformers asks on the terminal where nothing is said. Before
-# 0.3 configs had a field for it, which documents and files of users may still have.
-
-CODE_FIELD = "trust_remote_code"
-_NO = ("false", "no", "off", "0", "")  # as YAML files of before have it
-CODE_INSTEAD = (
-    "Convert it to an architecture that transformers has itself (a config.json without auto_map), and save it"
-    " with save_pretrained()."
-)
-
-
-class NoRemoteCodeArguments(TypedDict):
-    """An argument of from_pretrained() and its like."""
-
-    trust_remote_code: bool
-
-
-NO_CODE: NoRemoteCodeArguments = {"trust_remote_code": False}
-
-
-def drop_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without the old field, whatever it said."""
-    return {field: value for field, value in document.items() if field != CODE_FIELD}
-
-
-def drop_false_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without the old field where it is false, which says what holds now."""
-    said_no = str(document.get(CODE_FIELD) or "").strip().lower() in _NO
-    return drop_code_field(document) if said_no else dict(document)
-
-
-def check_no_remote_code(document: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a document asks for code to be run; false says what holds now."""
-    value = document.get(CODE_FIELD)
-    if value is not None and str(value).strip().lower() not in _NO:
-        raise ConfigError(
-            f"Tunebench runs no code that comes with a model: {CODE_FIELD} is {str(value)[:40]!r}.",
-            fix=f"Leave the field out. {CODE_INSTEAD}",
-            field=CODE_FIELD,
-        )
 
 
 _CHATML = (

@@ -17,7 +17,8 @@ from store.data.cleaning import Recipe
 from store.data.filters import Filter
 from store.data.formats import FORMATS, AnswerBy, FormatName, GivenPart
 from store.data.signals import GROUPS
-from store.training.train_config import BUNDLED_MODEL, Split
+from store.training.split import Split
+from store.training.train_config import BUNDLED_MODEL
 
 # What the questions are asked with that a worker answers while someone waits.
 #

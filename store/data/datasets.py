@@ -15,7 +15,7 @@ from store.data.signals import GROUPS
 from store.db.named_query import named_query, register_reference
 from store.db.records import read_records, read_scalar, to_json
 from store.jobs.schemas import DataWork, OrderDataset, SplitFields
-from store.training.train_config import Split
+from store.training.split import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa

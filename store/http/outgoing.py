@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from store.core.addresses import AddressPolicy, split_host_and_port
+from store.core.address_policy import AddressPolicy
+from store.core.addresses import split_host_and_port
 from store.core.errors import ConfigError
 
 _NOT_THERE = (httpx.ConnectError, httpx.ConnectTimeout)  # at this address; the name may have another

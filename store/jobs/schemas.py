@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
+from store.core.errors import ErrorDocument
 from store.core.export_schemas import ExportSpec, VerifySpec
 from store.core.monitoring_schemas import RequestWindow, WatchSpec
 from store.core.rating_schemas import RoundSystem
@@ -20,12 +21,12 @@ from store.core.row_schemas import (
     SourceDocument,
     SplitMethod,
 )
-from store.core.schemas import ErrorDocument, JobStatus
+from store.core.schemas import JobStatus
 from store.core.training_schemas import MeasuredRun
 
 
 class SplitFields(TypedDict):
-    """How rows are dealt to train, validation and test (`store.training.train_config.Split`)."""
+    """How rows are dealt to train, validation and test (`store.training.split.Split`)."""
 
     split_seed: int
     validation_size: float  # share of the rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.core.config import Config
 from store.core.documents import parse_document
 from store.core.schemas import HourPrice, LostCommits

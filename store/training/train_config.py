@@ -1,4 +1,4 @@
-"""What a run may say, on a form, in a YAML file or in a command, and how rows are dealt to its parts.
+"""What a run may say, on a form, in a YAML file or in a command.
 
 A field that depends on others (learning rate on method, epochs on rows) is None until `resolved()`
 fills it; what is stored with a run is always the resolved config. Hyperparameters carry their Hugging
@@ -9,12 +9,12 @@ Biderman et al. 2024 (rates).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
+from store.core import metrics_config
 from store.core.config import (
-    Config,
     Line,
     ModelSource,
     NoRemoteCodeConfig,
@@ -23,8 +23,6 @@ from store.core.config import (
     to_yaml,
 )
 from store.core.row_schemas import SplitMethod
-from store.jobs.schemas import SplitFields
-from store.training import live_metric
 from store.training.methods import METHOD_FIELDS, METHODS, Quantisation, compute_initial_rank
 from store.training.run_switches import add_run_switches
 
@@ -38,61 +36,6 @@ LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zer
 HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
-
-DEFAULT_SHARE = 0.1  # of the rows, of each held-out part
-
-
-class Split(Config):
-    """How rows are dealt to train, validation and test; rows with equal text stay on one side, and near
-    duplicates too once they are known.
-
-    Sizes are shares of the rows. Of 50 rows or more a held-out part whose share was left at a tenth is at
-    least 50 rows, where the other part's share and half the rows for training leave them; of a larger part
-    a run judges itself on `max_eval_rows`. `split_by` group: rows with one value of the column stay together;
-    time: the newest rows are test, then validation; stratified: each value of the column has its share in
-    every part; given: as the file said when it was imported, and of a part that it has no row of the share
-    of the training rows. `store.data.filters` names columns.
-    """
-
-    split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
-    validation_size: float = Field(
-        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that choose the best step"
-    )
-    test_size: float = Field(
-        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that only the verdict sees"
-    )
-    split_by: SplitMethod = Field("random", description="random, group, time, stratified or given")
-    split_column: Line | None = Field(
-        None, validate_default=True, description="label or source.NAME; stratified takes label where left out"
-    )
-
-    @field_validator("split_column")
-    @classmethod
-    def _named_where_needed(cls, value: str | None, validation: ValidationInfo) -> str | None:
-        if validation.data.get("split_by") in ("group", "time") and not value:
-            raise ValueError(f"a split by {validation.data['split_by']} needs a column, such as source.NAME")
-        return value or None
-
-    def fields(self) -> SplitFields:
-        """The document of its fields."""
-        return {
-            "split_seed": self.split_seed,
-            "validation_size": self.validation_size,
-            "test_size": self.test_size,
-            "split_by": self.split_by,
-            "split_column": self.split_column,
-        }
-
-
-def get_split(asked: Mapping[str, Any], own: SplitFields) -> SplitFields:
-    """The fields of Split: what a run asks for, and where it leaves them open those of its data set `own`.
-    A column goes with the way of splitting that it was chosen for."""
-    fields: SplitFields = {**own}
-    chosen = {name: asked[name] for name in Split.model_fields if asked.get(name) is not None}
-    if chosen.get("split_by", own["split_by"]) != own["split_by"]:
-        fields["split_column"] = None
-    return cast(SplitFields, {**fields, **chosen})  # `asked` is of a config, whose fields these are
-
 
 TASK_TITLES: dict[str, str] = {
     "sft": "Instruction tuning (SFT)",
@@ -279,7 +222,7 @@ class TrainConfig(NoRemoteCodeConfig):
     @field_validator("live_metric")
     @classmethod
     def _live_metric(cls, value: str) -> str:
-        return live_metric.check_metric(value)
+        return metrics_config.check_live_metric(value)
 
     @field_validator("target_modules", mode="before")
     @classmethod

@@ -18,7 +18,7 @@ from store.db.named_query import named_query
 from store.db.records import read_records
 from store.jobs.job_queue import make_placeholders
 from store.runs.schemas import Run
-from store.training.train_config import Split
+from store.training.split import Split
 from store.transfer.config import KIND
 from store.transfer.schemas import (
     DatasetDistance,

@@ -237,7 +237,8 @@ def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
         from pages.training.preview import show_leak_fixes
         from store.core.training_schemas import Preview
         from store.data.schemas import Dataset
-        from store.training.train_config import Split, TrainConfig
+        from store.training.split import Split
+        from store.training.train_config import TrainConfig
         from tests.unit.store_samples import row_of
 
         dataset = row_of(Dataset, **{**Split().fields(), "split_by": dealt, "dataset_id": "d"})

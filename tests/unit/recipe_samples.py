@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from engine.data import cleaning_job
 from store.core.home import Home
 from store.data.signals import GROUPS
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.data_job import import_file, make_job, read
 
 ARROW = {"number": pa.float32(), "flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}

@@ -27,7 +27,7 @@ from store.db.named_query import load_queries
 from store.db.records import decode
 from store.db.statements import Statement
 from store.http.server import Handlers, Who, build_app
-from store.training.train_config import Split
+from store.training.split import Split
 
 Row = TypeVar("Row")
 TOKEN = "token-of-the-test"

@@ -51,11 +51,11 @@ def quote(text: str | None) -> QuotedText | None:
     return None if text is None else {"quoted": text, "characters": len(text)}
 
 
-def bound_document(document: object) -> dict[str, Any]:
+def bound_document(document: object) -> dict[str, object]:
     """The document as JSON has it, its texts and lists cut where they are long; what was cut is said in it.
     Raises TooLargeError where that doesn't make it short enough."""
     cut: list[str] = []
-    short: dict[str, Any] = _bound_value(to_json_value(document), "", cut)
+    short: dict[str, object] = _bound_value(to_json_value(document), "", cut)
     if cut:
         more = [f"and {len(cut) - MAX_CUTS:,} more"] if len(cut) > MAX_CUTS else []
         short["cut"] = [*cut[:MAX_CUTS], *more]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class WatchedSettings(TypedDict):
     """What a monitor watches and when it warns, as it is now."""
 
     endpoint: str
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
 
 class AlertAcknowledged(TypedDict):

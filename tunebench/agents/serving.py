@@ -179,7 +179,7 @@ def _build_endpoint_summary(seen: EndpointStatus) -> EndpointSummary:
     }
 
 
-def _post(url: str, body: dict[str, Any], key: str) -> httpx.Response:
+def _post(url: str, body: dict[str, object], key: str) -> httpx.Response:
     """Raises StateError with what the endpoint refuses, EngineUnavailable where it is silent."""
     headers = {"Authorization": f"Bearer {key}"}
     try:  # trust_env off: a proxy of the environment is not for this machine

@@ -27,7 +27,8 @@ from store.core.training_schemas import Advice, Preview, Problem
 from store.data import datasets
 from store.people import settings
 from store.runs import runs
-from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig, get_split
+from store.training.split import Split, get_split
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 from tunebench.agents.tool import ADDS_REMOTE, READS_REMOTE, AgentTool, Connect
 
 CODE_SECONDS = 900

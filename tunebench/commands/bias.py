@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -137,7 +137,7 @@ def _build_config(name: str, of_probes: Options, grouped: Options) -> BiasConfig
     )
 
 
-def build_check_document(client: Client, config: BiasConfig) -> dict[str, Any]:
+def build_check_document(client: Client, config: BiasConfig) -> dict[str, object]:
     """As it is sent: files of a machine that isn't the engine's are uploaded."""
     document = config.document()
     document["files"] = [upload_files(client, file) for file in document["files"]]

@@ -25,7 +25,8 @@ from store.data.schemas import CleanPreview, Dataset, ExportResult
 from store.data.signals import GROUPS
 from store.http.client import Client
 from store.jobs import job_queue
-from store.training.train_config import BUNDLED_MODEL, Split, get_split
+from store.training.split import Split, get_split
+from store.training.train_config import BUNDLED_MODEL
 from tunebench.commands import data_reports
 from tunebench.commands.data_reports import describe_split
 from tunebench.terminal.connection import (

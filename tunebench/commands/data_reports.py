@@ -11,7 +11,7 @@ from store.core.row_schemas import Fates, SignalFigure, SignalOptions
 from store.data.cleaning import FATES
 from store.data.schemas import CleanPreview, Dataset, FateExample, SignalRow, Version
 from store.data.signals import GROUPS, format_band, format_figure, format_four_digits
-from store.training.train_config import Split
+from store.training.split import Split
 from tunebench.terminal.output import out, print_notice, print_rows
 
 EXAMPLE_WIDTH = 100  # characters of a row that an example shows

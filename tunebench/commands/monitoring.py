@@ -53,7 +53,7 @@ from tunebench.terminal.output import (
 )
 
 
-def change_settings(client: Client, endpoint_id: str, changes: dict[str, Any]) -> None:
+def change_settings(client: Client, endpoint_id: str, changes: dict[str, object]) -> None:
     """Fields that are named get their new value, all others stay. null switches off what may be off, such as
     most_errors, and is refused for what may not, such as alpha. Raises ConfigError that names the field."""
     if unknown := sorted(set(changes) - set(MonitorSettings.model_fields)):

@@ -377,7 +377,7 @@ def _write_lines(client: Client, round: RoundSummary, file: Path, limits: dict[s
     return {"file": str(file), "rows": len(made.rows), "left_out": dict(made.left_out), "counted": counted}
 
 
-def _parse_rater(text: str) -> dict[str, Any]:
+def _parse_rater(text: str) -> dict[str, object]:
     """A person, with a quota after "=" where it has one."""
     person, _, quota = text.rpartition("=")
     return {"person": person, "quota": int(quota)} if person and quota.isdigit() else {"person": text}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -180,7 +180,7 @@ def _build_sources(
     dataset: list[str] | None,
     where: str,
     of_feedback: Options,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Raises ConfigError for a choice that belongs to a source that was not named."""
     if of_feedback and not feedback:
         field = next(iter(of_feedback)).replace("start", "since")
@@ -188,7 +188,7 @@ def _build_sources(
     if where and not dataset:
         raise ConfigError("--where chooses rows of a data set.", fix="Give --dataset too.", field="where")
     filtered = {"where": {"expression": where}} if where else {}
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {"source": "feedback", "endpoint": each, **of_feedback} for each in feedback or []
     ]
     rows += [{"source": "round", "round": each} for each in round or []]

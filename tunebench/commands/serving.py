@@ -7,7 +7,7 @@ import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -86,7 +86,7 @@ def serve(
 
 def _build_settings(
     subjects: list[str], config: Path | None, candidate: str, share: float, shadow: str, fallback: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """As `EndpointSettings`, from a file and from what was given."""
     settings = read_document(config)
     beside = [
@@ -114,7 +114,7 @@ def _get_plain_name(subject: object) -> str:
     return Path(str(subject)).name or str(subject)
 
 
-def _create_or_start(client: Client, name: str, settings: dict[str, Any]) -> str | None:
+def _create_or_start(client: Client, name: str, settings: dict[str, object]) -> str | None:
     """Have the endpoint run as it was asked for; its key where it is new."""
     there = next((seen for seen in list_endpoints(client) if seen.name == name), None)
     if there is None:

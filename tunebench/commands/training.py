@@ -28,7 +28,8 @@ from store.people import settings
 from store.runs import run_outcomes, runs
 from store.runs.config import Interpolate, Variant
 from store.runs.schemas import Alert, MeasuredMix, Run
-from store.training.train_config import BUNDLED_MODEL, TrainConfig, get_split
+from store.training.split import get_split
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.output import (
     out,

@@ -36,7 +36,7 @@ def connect(start: bool = False) -> Client:
     return client
 
 
-def upload_files(client: Client, source: Mapping[str, Any]) -> dict[str, Any]:
+def upload_files(client: Client, source: Mapping[str, Any]) -> dict[str, object]:
     """A document with `path` or `paths`, as the client may send it: the owner of the engine's machine names
     paths, for anybody else the files are uploaded. A folder stays as it is, for the engine to refuse."""
     paths = [Path(path) for path in source.get("paths") or [source.get("path")] if path]
@@ -82,7 +82,7 @@ def _parse_pair(field: str, form: str, text: str) -> tuple[str, str]:
     return left, right
 
 
-def read_document(file: Path | None) -> dict[str, Any]:
+def read_document(file: Path | None) -> dict[str, object]:
     """The mapping in the file, in standard input for `-`; empty for None. Raises ConfigError."""
     if file is None:
         return {}

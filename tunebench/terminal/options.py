@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo
 
 Command = TypeVar("Command", bound=Callable[..., None])
-Options = dict[str, Any]  # field -> what was given of it; the others keep the model's default
+Options = dict[str, object]  # field -> what was given of it; the others keep the model's default
 SCALARS = (bool, int, float)
 MAX_METAVAR = 50  # characters; more choices are listed in the help
 ALL_ROWS = "max_rows"  # a field whose null, which no option can say, is 0 on the command line

@@ -32,7 +32,7 @@ from store.core.row_schemas import SplitGrouping
 from store.data.dataset_files import load_rows, open_rows
 from store.data.filters import BASE, SOURCE, build_column_sql
 from store.data.signals import GROUP_OF
-from store.training.train_config import Split
+from store.training.split import Split
 
 
 def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:

@@ -18,7 +18,7 @@ from store.core.errors import ConfigError
 from store.data.filters import BASE, SOURCE, build_column_sql
 from store.data.signals import GROUP_OF, GROUPS
 from store.jobs.schemas import OrderDataset
-from store.training.train_config import DEFAULT_SHARE, Split
+from store.training.split import DEFAULT_SHARE, Split
 
 # Rows to train, validation and test, by a hash of text and seed, so that equal texts stay together.
 #

@@ -120,7 +120,7 @@ def _validate_pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[
 
 
 def _validate_pattern_properties(
-    validator: Any, patterns: dict[str, Any], instance: Any, _: Any
+    validator: Any, patterns: dict[str, object], instance: Any, _: Any
 ) -> Iterator[ValidationError]:
     if isinstance(instance, dict):
         for pattern, schema in patterns.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from store.core.addresses import PUBLIC, AddressPolicy
+from store.core.address_policy import PUBLIC, AddressPolicy
 from store.core.home import Home
 
 if TYPE_CHECKING:  # scipy takes longer than most metrics

@@ -73,7 +73,7 @@ def load_metric(path: Path) -> tuple[str, Any]:
     raise CustomMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
 
 
-def compute_scores(metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+def compute_scores(metric: tuple[str, Any], asked: MetricInput, options: dict[str, object]) -> MetricScores:
     """What the metric, as `load` gave it, says of the rows. Raises OwnMetricError."""
     kind, what = metric
     if kind == "score":
@@ -198,7 +198,7 @@ def _inspect_arguments(
     return taken, [p.name for p in plain if p.name in argument_names and p.default is p.empty]
 
 
-def score_by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+def score_by_module(module: Any, asked: MetricInput, options: dict[str, object]) -> MetricScores:
     """Ask an instance of an evaluate module.
 
     A list of a number for each row gives row scores; a number is a figure

@@ -24,13 +24,13 @@ from store.core.metrics_config import MetricsConfig
 
 TEXT, NUMBER = datasets.Value("string"), datasets.Value("float64")
 COMPARED = {"reference", "label"}  # what a metric needs of a row beside the answer
-INPUTS: dict[str, dict[str, Any]] = {
+INPUTS: dict[str, dict[str, object]] = {
     "losses": dict.fromkeys(("loss_sum", "tokens", "bytes"), NUMBER),
     "calibration": {"predictions": datasets.Sequence(NUMBER), "references": datasets.Value("int64")},
 }
 
 
-def _choose_inputs(family: str) -> dict[str, Any]:
+def _choose_inputs(family: str) -> dict[str, object]:
     if family in INPUTS:
         return INPUTS[family]
     needed = {need for metric in METRICS.values() if metric.family == family for need in metric.needs}
@@ -70,10 +70,10 @@ class MetricFamily(evaluate.Metric):
             features=datasets.Features(_choose_inputs(self.config_name)),
         )
 
-    def _compute(self, **given: Any) -> dict[str, Any]:
+    def _compute(self, **given: Any) -> dict[str, object]:
         answers = _build_answers(self.config_name, {name: given.pop(name) for name in self.features})
         config = MetricsConfig.parse({"metrics": [{"metric": name, **given} for name in self.names]})
-        results: dict[str, Any] = {"n": len(answers)}
+        results: dict[str, object] = {"n": len(answers)}
         for scored in measure(config, answers, Home()):
             if scored.failed:
                 raise ValueError(scored.failed)

@@ -21,7 +21,7 @@ from engine.evaluation.metrics.answer_rows import Answers, MetricInput, MetricSc
 from engine.evaluation.metrics.judge_client import JudgeClient, Messages, Reply
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
 from engine.evaluation.statistics.metric_estimates import RowScores
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.core.home import Home
 from store.core.metric_options import JudgeChoice
 from store.evaluation.schemas import JudgeCalls, JudgeLengthBias, JudgePositionBias, PreferenceDetails
@@ -322,7 +322,7 @@ def _compute_order_effect(forth: np.ndarray, back: np.ndarray) -> JudgePositionB
     return JudgePositionBias(agree=agree, first_shown=first_shown)
 
 
-def read_verdict(text: str) -> dict[str, Any]:
+def read_verdict(text: str) -> dict[str, object]:
     """The last JSON object in the text that is not inside another; empty where there is none."""
     text = text[-MAX_TEXT_LENGTH:]
     decoder, last, place = json.JSONDecoder(), {}, 0

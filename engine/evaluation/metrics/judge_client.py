@@ -26,7 +26,8 @@ from typing import Any
 
 import httpx
 
-from store.core.addresses import AddressPolicy, split_host_and_port
+from store.core.address_policy import AddressPolicy
+from store.core.addresses import split_host_and_port
 from store.core.errors import ConfigError
 from store.core.job_folder import read_json, write_json
 from store.core.metric_options import Endpoint

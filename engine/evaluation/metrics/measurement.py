@@ -27,7 +27,7 @@ from engine.evaluation.metrics.judge import score_grades
 from engine.evaluation.probes.choice_items import pick_options
 from engine.evaluation.statistics.metric_estimates import RowScores, WholeFigure
 from engine.worker.job import JobCancelled
-from store.core.addresses import PUBLIC, AddressPolicy
+from store.core.address_policy import PUBLIC, AddressPolicy
 from store.core.home import Home
 from store.core.metric_table import METRICS
 from store.core.metrics_config import CustomMetricChoice, MetricsConfig

@@ -32,16 +32,13 @@ from engine.evaluation.probes.probe_sets import (
     select_evenly,
 )
 from engine.evaluation.verdicts.forgetting import HARMFUL, HARMLESS
-from engine.evaluation.verdicts.paired_measurements import REQUESTS
+from engine.evaluation.verdicts.paired_measurements import CHOICES, OWN_SAMPLES, PROSE, REQUESTS
 from engine.models.generation import GenerationOptions, generate_answers
 from engine.models.tokenization.rendering import render_conversation
 from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
 from store.core.job_folder import write_atomically
 
-CHOICES = "choices"
-PROSE = "prose"
-OWN_SAMPLES = "own_samples"
 LIGHT_COUNTS = {PROSE: 8, CHOICES: 96}  # items of each that are measured while a run trains
 
 

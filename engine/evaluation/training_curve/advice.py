@@ -32,7 +32,7 @@ MAX_SHARE = 0.5  # of the rows, that a part takes
 FAR_ABOVE_DEFAULT = 3.0  # times the default, from which on a learning rate is not lowered by a share
 WARMUP, GRAD_NORM = 0.1, 1.0  # where they are off
 MAX_NEEDED = 1_000_000  # rows that are counted
-MAX_ROWS = 500  # that a split holds out for validation, and for test (train_config.Split)
+MAX_ROWS = 500  # that a split holds out for validation, and for test (store.training.split.Split)
 
 
 @dataclass(frozen=True)

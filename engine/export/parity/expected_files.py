@@ -21,8 +21,8 @@ from engine.export.export_subject import ExportSubject
 from engine.export.tensor_manifest import read_weights
 from engine.models import loading
 from engine.worker.job import WorkerJob
+from store.core.config import CODE_FIELD, NO_CODE
 from store.core.export_schemas import WrittenWeights
-from store.core.model_folders import CODE_FIELD, NO_CODE
 from store.export.forms import FORMS
 
 

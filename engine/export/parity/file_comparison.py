@@ -346,7 +346,7 @@ def _has_other_layers(config: ModelSettings) -> bool:
     return mixed or bool(config.get("num_nextn_predict_layers") or config.get("kv_lora_rank"))
 
 
-def _compare_tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
+def _compare_tokens(expected: Path, fields: dict[str, object]) -> Iterator[str]:
     settings, document = (
         read_json(expected / f"{name}.json") or {} for name in ("tokenizer_config", "tokenizer")
     )

@@ -18,8 +18,8 @@ import numpy as np
 from engine.export import model_settings
 from engine.export.model_settings import ModelSettings
 from engine.export.parity.exchange import ParityQuestions, QuestionText, read_separately
+from store.core.config import NO_CODE
 from store.core.job_folder import read_json
-from store.core.model_folders import NO_CODE
 
 
 class ExportFiles:

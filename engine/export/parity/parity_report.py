@@ -24,13 +24,13 @@ from engine.evaluation.statistics.intervals import (
 from engine.evaluation.statistics.metric_estimates import RowScores
 from engine.export.parity.exchange import ALPHA, ParityAnswers
 from engine.export.parity.reference import ReferenceAnswers
+from store.core.config import NO_CODE
 from store.core.export_schemas import LongPrompts, ParityReport, ParityStatus, RenderingParity
 from store.core.figure_schemas import Difference, Estimate
 from store.core.formatting import plural
 from store.core.home import Home
 from store.core.metric_table import METRICS, list_default_metrics
 from store.core.metrics_config import MetricsConfig
-from store.core.model_folders import NO_CODE
 from store.export.forms import FEW_OTHER, ParityLimits, count_rows_to_pass
 
 if TYPE_CHECKING:

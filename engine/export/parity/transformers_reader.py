@@ -17,8 +17,8 @@ from engine.models.classification import ClassObjective, Labels, upcast_head
 from engine.models.generation import GenerationOptions, find_end_tokens, generate_continuations
 from engine.models.losses import limit_output
 from engine.models.tokenization.rendering import TokenRows
+from store.core.config import NO_CODE
 from store.core.job_folder import read_json
-from store.core.model_folders import NO_CODE
 
 TIMED_PROMPTS, TIMED_TOKENS = 2, 32
 BATCH = 16
@@ -38,7 +38,7 @@ class TransformersReader(ExportFiles):
         reckon with them."""
         headed = self.asked.labels is not None
         auto: Any = transformers.AutoModelForCausalLM
-        options: dict[str, Any] = {"use_safetensors": True, **NO_CODE}
+        options: dict[str, object] = {"use_safetensors": True, **NO_CODE}
         if headed:
             auto = transformers.AutoModelForSequenceClassification
         dtype, device = getattr(torch, self.asked.dtype), self.asked.device
@@ -52,7 +52,7 @@ class TransformersReader(ExportFiles):
         model = auto.from_pretrained(self.folder, dtype=dtype, **options).to(device)
         return upcast_head(model) if headed else model
 
-    def _adapted(self, auto: Any, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+    def _adapted(self, auto: Any, dtype: torch.dtype, options: dict[str, object]) -> Any:
         from engine.models import saved_models
 
         if (self.folder / "config.json").exists() and self.asked.labels is not None:

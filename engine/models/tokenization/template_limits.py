@@ -276,7 +276,7 @@ def _check_each(values: Iterator[Any]) -> Iterator[Any]:
         yield value
 
 
-def _check_call(own: Any, args: Any, kwargs: dict[str, Any]) -> None:
+def _check_call(own: Any, args: Any, kwargs: dict[str, object]) -> None:
     """Hold what a method or filter may make to the limit: its text as often as its arguments are long."""
     most = max(1, _measure_size(own))
     for value in (*args, *kwargs.values()):

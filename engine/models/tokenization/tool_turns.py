@@ -87,7 +87,7 @@ def parse_calls(content: str) -> tuple[str, list[StoredCall]] | None:
     return (str(answer.get("content") or ""), calls) if fine else None
 
 
-def _parse_object(text: str) -> dict[str, Any] | None:
+def _parse_object(text: str) -> dict[str, object] | None:
     """The JSON object that the text is; None for one that no tokenizer takes: with half a character in it."""
     try:
         value = json.loads(text)

@@ -11,7 +11,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +153,7 @@ def run(job: WorkerJob) -> RoundResult:
     return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
 
 
-def _list_filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
+def _list_filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, object]]:
     """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
     narrowed = [each for each in job.order.get("filters", []) if each]
     filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])

@@ -149,7 +149,7 @@ def _get_text(choice: Mapping[str, Any]) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _get_calls(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _get_calls(choice: Mapping[str, Any]) -> list[dict[str, object]]:
     """Calls that a choice has, or pieces of them."""
     message = choice.get("message") or choice.get("delta")
     calls = message.get("tool_calls") if isinstance(message, dict) else None

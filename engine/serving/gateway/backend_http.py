@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from store.core.addresses import PUBLIC, AddressPolicy
+from store.core.address_policy import PUBLIC, AddressPolicy
 from store.core.errors import ConfigError
 
 HEAD_BYTES = 64 * 1024

@@ -24,11 +24,10 @@ from typing import Literal
 
 from engine.serving.gateway.backend_http import CONNECT_SECONDS, BackendClient, BackendConnectionError
 from engine.serving.gateway.request_bodies import TOKENS, Refusal
-from store.core.addresses import AddressPolicy
+from store.core.address_policy import AddressPolicy
 from store.core.documents import parse_document
-from store.core.errors import ConfigError, ModelError, TunebenchError
+from store.core.errors import ConfigError, ErrorDocument, ModelError, TunebenchError
 from store.core.job_folder import read_json, write_json
-from store.core.schemas import ErrorDocument
 from store.serving.schemas import BackendSpec, BackendState, Capabilities, ServedBackend
 
 _FIRST_GUESS = 1.0  # seconds of an answer, before any was measured

@@ -234,7 +234,7 @@ def _check_memory(source: str) -> None:
 
 def _load_tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
     """That of the base, then each adapter's own; equal ones are held once."""
-    held: dict[str, Any] = {}
+    held: dict[str, object] = {}
     base = loading.load_tokenizer(source)
     held[_hash_tokenizer(Path(source))] = base
     tokenizers = [base]

@@ -276,7 +276,7 @@ class _ArgumentCheck:
     def __init__(self, schemas: Mapping[str, JsonObject]) -> None:
         self._schemas = schemas
         self._checking: ValidationBudget | None = None  # made for an answer that calls
-        self._validators: dict[str, Any] = {}
+        self._validators: dict[str, object] = {}
 
     def fits(self, name: str, arguments: str) -> bool:
         """Whether they do; not, where that can't be checked."""

@@ -41,7 +41,7 @@ from engine.models.training_state import MasterWeights
 from engine.models.tuning_methods import check_layers, count_parameters, list_trainable, make_trainable
 from engine.training.costs import rehearsal
 from engine.worker.machine_load import pause_garbage_collection
-from store.core.model_folders import NO_CODE
+from store.core.config import NO_CODE
 from store.training.methods import METHODS, TAKEN_APART, count_adapted_layers
 from store.training.train_config import TrainConfig
 

@@ -46,9 +46,9 @@ from engine.training.costs.run_costs import ConfigCost, compute_work
 from engine.training.optimizer_step import OptimizerStepper, TrainingRows
 from engine.worker.machine_load import OtherLoad
 from engine.worker.temporary_folder import use_temporary_folder
+from store.core.config import NO_CODE
 from store.core.errors import TunebenchError
 from store.core.job_folder import read_json, write_json
-from store.core.model_folders import NO_CODE
 from store.core.processes import acquire_lock, is_held
 from store.training.train_config import get_speed_settings
 

@@ -21,7 +21,7 @@ from store.core.home import Home
 from store.data import dataset_files
 from store.data.formats import append_choices
 from store.evaluation.config import EvaluateConfig
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.engine.evaluating import evaluation, figure, home_with_rows, measured, trained
 from tests.tiny import write_rows
 

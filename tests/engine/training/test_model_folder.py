@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from engine.models import loading, provenance, saved_models
 from engine.training import train_job, variant_job
-from engine.training.task_runs import RUN_CLASSES
+from engine.training.train_job import RUN_CLASSES
 from engine.worker.job import WorkerJob
 from store.core.errors import ModelError
 from store.core.home import Home

@@ -20,7 +20,8 @@ from store.core.errors import ConfigError, DataError, TunebenchError
 from store.core.home import Home
 from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.jobs.metric_points import Points
-from store.training.train_config import Split, TrainConfig
+from store.training.split import Split
+from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows

@@ -20,7 +20,8 @@ from store.data.schemas import NewDataset
 from store.db.database import Database, Transaction, utc_now
 from store.jobs import job_queue
 from store.runs import runs
-from store.training.train_config import Split, TrainConfig
+from store.training.split import Split
+from store.training.train_config import TrainConfig
 from store.transfer.config import KIND, TransferConfig
 from tests.pages.seeds.made_once import made_once
 from tests.unit.store_samples import new_dataset

@@ -13,7 +13,7 @@ from engine.data.split.dataset_split import assign_rows, assign_rows_unchecked
 from engine.data.split.leakage import find_leaks
 from store.core.errors import ConfigError
 from store.core.home import Home
-from store.training.train_config import Split, get_split
+from store.training.split import Split, get_split
 from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 

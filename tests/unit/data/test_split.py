@@ -20,7 +20,7 @@ from engine.data.split.partition import (
 from store.core.errors import ConfigError, NotFoundError
 from store.core.home import Home
 from store.data.dataset_files import load_rows
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.data_job import ask, import_file
 
 TRAIN, VALIDATION, TEST = range(3)  # codes of the parts

@@ -10,7 +10,7 @@ from engine.data.split.partition import check_split_column
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.data import datasets
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.data_job import import_file
 from tests.unit.desk import Desk
 from tests.unit.recipe_samples import chat, folders, make, measure

@@ -15,7 +15,7 @@ from store.core.documents import parse_document
 from store.core.home import Home
 from store.core.job_folder import JobDir, write_json
 from store.jobs.schemas import JobSpec
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import make
 

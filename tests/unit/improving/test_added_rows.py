@@ -17,7 +17,7 @@ from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.cleaning import Recipe
 from store.data.cleaning_text import describe_step
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.improving.gathered import LABELS, RUN, answered, deal, labelled, text
 from tests.unit.recipe_samples import Cleaned, make, run
 

@@ -14,7 +14,7 @@ from store.core.home import Home
 from store.retraining import improvement_text
 from store.retraining.config import MAX_JUDGED
 from store.retraining.schemas import GatheredRows, ReusedJudgingRows
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make
 

@@ -26,7 +26,7 @@ from engine.monitoring.alerts import (
     raise_alert,
     send_message,
 )
-from store.core.addresses import PUBLIC
+from store.core.address_policy import PUBLIC
 from store.core.errors import ConfigError, ForbiddenError, QueryError, StateError
 from store.monitoring import monitor_alerts
 from tests.unit.monitoring.test_monitoring import OWNER, ask

@@ -24,7 +24,8 @@ from engine.serving.endpoint_folders import build_gateway_config
 from engine.serving.gateway.backend_http import BackendClient, BackendConnectionError
 from engine.serving.gateway.backend_processes import Backend
 from engine.worker.job import WorkerJob
-from store.core.addresses import AddressPolicy, parse_network
+from store.core.address_policy import AddressPolicy
+from store.core.addresses import parse_network
 from store.core.errors import ConfigError, ForbiddenError, TunebenchError
 from store.core.home import Home
 from store.core.metric_options import Endpoint, JudgeChoice

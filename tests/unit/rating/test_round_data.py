@@ -15,7 +15,7 @@ from store.core.errors import StateError
 from store.core.rating_schemas import RoundItem
 from store.data import datasets
 from store.rating import ratings, rounds
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = (person(name, "rater") for name in ("Bob", "Cleo", "Dan"))

@@ -15,7 +15,7 @@ from engine.data.split.partition import assign_given_splits, check_split_column
 from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.config import NAME_LENGTH, ImportConfig, Source, find_free_name, suggest_name
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.data_job import Imported, ask, import_file, make_job, read, write
 
 

@@ -22,7 +22,7 @@ from engine.serving.gateway.call import Attempt, Call
 from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.routing import ModelRoutes, Route, RouteCounts
 from engine.serving.protocol.answers import LogprobTally
-from store.core.addresses import PUBLIC
+from store.core.address_policy import PUBLIC
 from store.core.documents import parse_document
 from store.serving.schemas import Capabilities, ServedModel
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served

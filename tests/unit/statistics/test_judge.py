@@ -22,7 +22,7 @@ from engine.evaluation.metrics.judge_client import MAX_CONSECUTIVE_FAILURES
 from engine.evaluation.metrics.measurement import measure
 from engine.evaluation.statistics.metric_estimates import RowScores, aggregate_scores
 from engine.worker.job import JobCancelled
-from store.core.addresses import PUBLIC
+from store.core.address_policy import PUBLIC
 from store.core.home import Home
 from store.core.metric_options import JudgeChoice
 from store.core.metrics_config import MetricsConfig

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from store.core.addresses import PUBLIC, AddressPolicy, explain_blocked_host, parse_network
+from store.core.address_policy import PUBLIC, AddressPolicy
+from store.core.addresses import explain_blocked_host, parse_network
 from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.job_folder import write_json

@@ -13,7 +13,7 @@ from store.core.home import Home
 from store.data import datasets
 from store.data.schemas import NewDataset
 from store.db.database import Database
-from store.training.train_config import Split
+from store.training.split import Split
 from tests.unit.store_samples import FINGERPRINT, add_job, new_store, write_dataset
 
 TEXTS = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.playground.answers import RemoteAnswer
-from store.core.addresses import PUBLIC
+from store.core.address_policy import PUBLIC
 from store.core.errors import ConfigError, ModelError
 from store.core.metric_options import Endpoint
 from store.playground.config import ChatSampling
