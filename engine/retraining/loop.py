@@ -18,8 +18,9 @@ from engine.registry.version_commands import RegisterCommands
 from engine.retraining.initiation import ImprovementStarter, begin_when_due, check_actor, find_actor
 from engine.retraining.steps import STEPS_BY_STATE, JobFailed, StepContext, notify_webhook
 from engine.server.job_submission import JobSubmission
-from store.core.errors import ErrorDocument, TunebenchError
+from store.core.errors import TunebenchError
 from store.core.processes import is_recent
+from store.core.schemas import ErrorDocument
 from store.db.database import Database
 from store.jobs import job_queue
 from store.retraining import improvements

@@ -15,9 +15,9 @@ from engine.retraining.initiation import check_actor, find_actor
 from engine.server.job_results import build_dataset_id
 from engine.server.job_submission import JobSubmission
 from store.core.documents import parse_document
-from store.core.errors import ErrorDocument, NotFoundError, StateError
+from store.core.errors import NotFoundError, StateError
 from store.core.job_kinds import ALIVE
-from store.core.schemas import Job
+from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
 from store.data.config import NAME_LENGTH, CleanConfig, find_free_name
 from store.db.database import Database, Queryable, Transaction

@@ -19,12 +19,12 @@ from typing import Literal
 from engine.models.memory_advice import ConfigChange, advise_change
 from engine.server.features import is_path_named
 from engine.worker.process import MACHINE_COUNTS, is_restarted, read_kill_count
-from store.core.errors import ConfigError, ErrorDocument
+from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_events, read_json
 from store.core.job_kinds import JOB_KINDS
 from store.core.processes import find_live_process
-from store.core.schemas import Job
+from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
 from store.db.database import Queryable
 from store.jobs.job_queue import to_epoch

@@ -31,12 +31,12 @@ from engine.server.job_outcomes import (
 )
 from engine.server.local_launcher import Launcher, Worker
 from engine.worker.process import describe_error
-from store.core.errors import ErrorDocument, TunebenchError
+from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import MAX_READ, JobDir, read_events, read_json
 from store.core.job_kinds import ACTIVE, JOB_KINDS, PROCESSOR
 from store.core.processes import is_recent
-from store.core.schemas import Job, JobState, WaitingJob
+from store.core.schemas import ErrorDocument, Job, JobState, WaitingJob
 from store.db.database import Database, Queryable, Transaction
 from store.http.machine import GIB
 from store.jobs import job_queue

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.server.local_launcher import Launcher, Worker
-from store.core.errors import ErrorDocument, NotFoundError, TunebenchError, from_dict
+from store.core.errors import NotFoundError, TunebenchError, from_dict
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json, write_json
 from store.core.job_kinds import ASKS
 from store.core.rights import OWNER
-from store.core.schemas import Person
+from store.core.schemas import ErrorDocument, Person
 from store.jobs.job_queue import create_id
 from store.jobs.schemas import JobSpec, Outcome, WorkerRecord
 

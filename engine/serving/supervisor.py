@@ -20,9 +20,10 @@ import psutil
 
 from engine.server.local_launcher import build_worker_environment
 from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config, sync_keys
-from store.core.errors import ErrorDocument, StateError, TunebenchError
+from store.core.errors import StateError, TunebenchError
 from store.core.home import Home
 from store.core.processes import ProcessRecord, is_recent
+from store.core.schemas import ErrorDocument
 from store.db.database import Database
 from store.jobs import job_queue
 from store.serving import endpoints

@@ -19,10 +19,11 @@ from pathlib import Path
 import psutil
 
 from engine.worker.job import JobCancelled, JobProgress, WorkerJob
-from store.core.errors import ErrorDocument, TunebenchError
+from store.core.errors import TunebenchError
 from store.core.job_folder import JobDir, write_json
 from store.core.job_kinds import JOB_KINDS
 from store.core.processes import acquire_lock, get_process_start
+from store.core.schemas import ErrorDocument
 from store.jobs.schemas import OomKillCount, Outcome, WorkerRecord
 
 _GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")

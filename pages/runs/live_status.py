@@ -14,8 +14,8 @@ from pages.shared.job_progress import compute_fraction, describe_activity
 from pages.shared.run_chips import describe_advice
 from pages.shared.session import escape_markdown, has_right, redraw, show_errors, watch_engine
 from store.core import formatting
-from store.core.errors import ErrorDocument
 from store.core.job_kinds import ACTIVE, RUNS
+from store.core.schemas import ErrorDocument
 from store.runs.schemas import Run
 
 LOST_PROCESS_NOTE = (

@@ -22,19 +22,9 @@ with the value, and `fix` what to do about it.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
-
-class ErrorDocument(TypedDict):
-    """What went wrong, as it crosses processes."""
-
-    error: str  # name of the class, or of what happened: OutOfMemory, DiskFull, WorkerLost
-    message: str  # one sentence
-    fix: NotRequired[str]  # what to do about it; empty where nothing is known
-    field: NotRequired[str]  # of the form or config that is at fault; empty for none
-    change: NotRequired[dict[str, Any]]  # what `fix` says, as fields of a config
-    retry_after: NotRequired[int]  # seconds until it is worth another try
-    traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
+from store.core.schemas import ErrorDocument
 
 
 class TunebenchError(Exception):

@@ -5,13 +5,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypedDict
-
-from store.core.errors import ErrorDocument
+from typing import Any, Literal, NotRequired, TypedDict
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
 ]
+
+
+class ErrorDocument(TypedDict):
+    """What went wrong, as it crosses processes (`store.core.errors`)."""
+
+    error: str  # name of the class, or of what happened: OutOfMemory, DiskFull, WorkerLost
+    message: str  # one sentence
+    fix: NotRequired[str]  # what to do about it; empty where nothing is known
+    field: NotRequired[str]  # of the form or config that is at fault; empty for none
+    change: NotRequired[dict[str, Any]]  # what `fix` says, as fields of a config
+    retry_after: NotRequired[int]  # seconds until it is worth another try
+    traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
 
 
 @dataclass(kw_only=True)

@@ -29,7 +29,6 @@ from store.core.documents import Document, as_json, get_reviver, parse_document
 from store.core.errors import (
     EngineSilent,
     EngineUnavailable,
-    ErrorDocument,
     QueryError,
     SignedOutError,
     TunebenchError,
@@ -38,7 +37,7 @@ from store.core.errors import (
 from store.core.home import Home
 from store.core.model_schemas import Model
 from store.core.processes import ProcessRecord, read_record
-from store.core.schemas import Health, JobLog, MachineReading, OwnAccount, Person, Team
+from store.core.schemas import ErrorDocument, Health, JobLog, MachineReading, OwnAccount, Person, Team
 from store.db.named_query import Arguments, Remote
 from store.db.query_answers import decode as decode_answer
 from store.db.records import decode

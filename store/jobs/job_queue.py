@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.core.errors import ErrorDocument, NotFoundError
+from store.core.errors import NotFoundError
 from store.core.features import Lane
 from store.core.job_kinds import ALIVE, JOB_KINDS, check_transition
-from store.core.schemas import Job, JobState, JobStatus, WaitingJob
+from store.core.schemas import ErrorDocument, Job, JobState, JobStatus, WaitingJob
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar, to_json
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.errors import ErrorDocument
 from store.core.export_schemas import ExportSpec, VerifySpec
 from store.core.monitoring_schemas import RequestWindow, WatchSpec
 from store.core.rating_schemas import RoundSystem
@@ -21,7 +20,7 @@ from store.core.row_schemas import (
     SourceDocument,
     SplitMethod,
 )
-from store.core.schemas import JobStatus
+from store.core.schemas import ErrorDocument, JobStatus
 from store.core.training_schemas import MeasuredRun
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.errors import ErrorDocument
 from store.core.row_schemas import Message
+from store.core.schemas import ErrorDocument
 
 # What the playground's stream says, an object a line, and what engine and talking process tell each other.
 #

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
 from store.core.documents import parse_document
-from store.core.errors import ErrorDocument, NotFoundError, StateError
+from store.core.errors import NotFoundError, StateError
 from store.core.model_schemas import ModelVersion
+from store.core.schemas import ErrorDocument
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar, to_json
 from store.retraining.schemas import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.errors import ErrorDocument
 from store.core.row_schemas import Message, RowsResult, SplitMethod
+from store.core.schemas import ErrorDocument
 from store.registry.schemas import GateReport
 
 

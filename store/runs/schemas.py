@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from store.core.errors import ErrorDocument
 from store.core.figure_schemas import Estimate, Gain
 from store.core.model_schemas import BaseReference, TrainingSummary
 from store.core.row_schemas import LeakedRows, PartRows
-from store.core.schemas import JobProgress, JobStatus
+from store.core.schemas import ErrorDocument, JobProgress, JobStatus
 from store.evaluation.forgetting_schemas import ChoiceForgetting, ForgettingState, TextForgetting
 from store.evaluation.verdict_schemas import MeasuredEstimate, TrainingStop, Verdict
 from store.jobs.schemas import SplitFields

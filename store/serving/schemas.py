@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.core.errors import ErrorDocument
+from store.core.schemas import ErrorDocument
 
 
 @dataclass(kw_only=True)

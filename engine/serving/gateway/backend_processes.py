@@ -26,8 +26,9 @@ from engine.serving.gateway.backend_http import CONNECT_SECONDS, BackendClient, 
 from engine.serving.gateway.request_bodies import TOKENS, Refusal
 from store.core.address_policy import AddressPolicy
 from store.core.documents import parse_document
-from store.core.errors import ConfigError, ErrorDocument, ModelError, TunebenchError
+from store.core.errors import ConfigError, ModelError, TunebenchError
 from store.core.job_folder import read_json, write_json
+from store.core.schemas import ErrorDocument
 from store.serving.schemas import BackendSpec, BackendState, Capabilities, ServedBackend
 
 _FIRST_GUESS = 1.0  # seconds of an answer, before any was measured

@@ -25,10 +25,11 @@ from engine.serving.gateway.routing import HourCounts, RoutingTable
 from engine.serving.gateway.shadow_traffic import ShadowQueue
 from store.core.address_policy import AddressPolicy
 from store.core.documents import parse_document, parse_optional_document
-from store.core.errors import ConfigError, ErrorDocument
+from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.job_folder import read_json, write_json
 from store.core.processes import SteadyClock
+from store.core.schemas import ErrorDocument
 from store.serving.schemas import EndpointConfig, EndpointState
 
 log = logging.getLogger(__name__)

@@ -20,10 +20,9 @@ from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.measurement import measure
 from engine.evaluation.statistics.metric_estimates import aggregate_scores
 from store.core.documents import as_json
-from store.core.errors import ErrorDocument
 from store.core.home import Home
 from store.core.job_folder import JobDir
-from store.core.schemas import Job
+from store.core.schemas import ErrorDocument, Job
 from store.data import datasets
 from store.db.database import Database, Transaction, utc_now
 from store.evaluation import evaluations
