@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.started_app import wait_until
+from tests.e2e.started_app import pick_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +20,7 @@ class RatingServer:
     """`tests.e2e.rating_store`, and what its store has."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = pick_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.address, trust_env=False)
         self.start()
