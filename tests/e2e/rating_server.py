@@ -74,16 +74,29 @@ WATCH = """() => {
     }))).observe(root.querySelector(".work"), {childList: true});
 }"""
 EARLY = "Not counted: that press came before"
+# By the page's own clock, which begins once a frame is painted: a busy machine paints late.
+READ = """() => new Promise((done) =>
+    requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 420))))"""
+
+
+def read(page: Page) -> None:
+    """Wait until a press counts for what is on screen now."""
+    page.evaluate(READ)
 
 
 def press(page: Page, *keys: str) -> None:
     """Press keys as somebody who reads first: each once it counts for what is on screen."""
     for key in keys:
-        page.wait_for_timeout(450)
+        read(page)
         page.keyboard.press(key)
-        while page.locator(".notice", has_text=EARLY).count():  # it was painted late, on a busy machine
-            page.wait_for_timeout(450)
+        while page.locator(".notice", has_text=EARLY).count():  # the task came while it was waited
+            read(page)
             page.keyboard.press(key)
+
+
+def build_choices(*letters: str) -> list[dict[str, str]]:
+    """The answers of a pairwise round, one for each letter."""
+    return [{"choice": letter} for letter in letters]
 
 
 def open_round(page: Page, server: RatingServer, round_id: str, also: str = "") -> Locator:
