@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 from collections.abc import Generator, Iterator
 
@@ -13,15 +14,13 @@ from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 from tests.e2e.rating_server import RatingServer
 from tests.e2e.started_app import BROWSER_ARGS, App
 
+# Of jobs that are started here: with the long spin, other work on the machine costs one ten times its time.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 expect.set_options(timeout=30_000)  # what is asserted is that it comes, on whatever machine this is
 
 _names = itertools.count()
 _console: dict[Page, list[str]] = {}  # what each page's scripts failed with
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The sample's whole training run comes first: begun last, one process would wait for it in the end."""
-    items.sort(key=lambda item: item.path.name != "test_sample.py")
 
 
 @pytest.hookimpl(wrapper=True)

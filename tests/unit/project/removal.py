@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from store.core.features import FEATURES
 
 ROOT = Path(__file__).parents[3]
-# Bytecode is copied too: to compile all modules anew takes longer than all else that is done with a copy.
-LEFT = shutil.ignore_patterns("*.pyc.*")  # being written, by whatever else imports them now
 COPIED = (
     "store",
     "engine",
@@ -51,11 +50,29 @@ sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in getattr(
 """
 
 
+# As `make docs`, in one process: to start and import takes most of the time of each.
+WRITE_DOCS = """
+from contextlib import redirect_stdout
+from runpy import run_module
+
+def write(module):
+    run_module(module, run_name="__main__")
+
+for module in ("store.documentation.reference_tables", "store.documentation.configuration_page",
+               "tunebench.agents.tools_text"):
+    write(module)
+printed = {"documents": "store.documentation.schemas_page", "commands": "tunebench.commands_page"}
+for page, module in printed.items():
+    with open(f"docs/{page}.md", "w", encoding="utf-8") as file, redirect_stdout(file):
+        write(module)
+"""
+
+
 def copy_without(features: Iterable[str], folder: Path) -> list[str]:
     """Make the copy in the empty folder. The core's tests in it, as paths within it."""
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=LEFT)
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
     (folder / "sitecustomize.py").write_text(ALONE, "utf-8")
@@ -86,14 +103,7 @@ def _remove(path: Path) -> None:
 
 def write_docs(folder: Path) -> None:
     """Write the generated pages of a copy anew."""
-    run_in(folder, "-m", "store.documentation.reference_tables")
-    run_in(folder, "-m", "store.documentation.configuration_page")
-    run_in(folder, "-m", "tunebench.agents.tools_text")
-    for module, page in (
-        ("store.documentation.schemas_page", "documents"),
-        ("tunebench.commands_page", "commands"),
-    ):
-        (folder / f"docs/{page}.md").write_text(run_in(folder, "-m", module), "utf-8")
+    run_in(folder, "-c", WRITE_DOCS)
 
 
 def run_in(folder: Path, *order: str) -> str:
@@ -133,8 +143,13 @@ def _is_there(folder: Path, module: str) -> bool:
     return place.is_dir() or place.with_suffix(".py").exists()
 
 
-def _list_imports(path: Path) -> Iterator[str]:
+@cache
+def _list_imports(path: Path) -> tuple[str, ...]:
     """Modules that the file imports, wherever in it; of `from a import b` also a.b where that is a module."""
+    return tuple(_read_imports(path))
+
+
+def _read_imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
