@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shutil
 from collections.abc import Generator, Iterator
 
@@ -13,9 +12,6 @@ from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from tests.e2e.rating_server import RatingServer
 from tests.e2e.started_app import BROWSER_ARGS, App
-
-# Of jobs that are started here: with the long spin, other work on the machine costs one ten times its time.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 expect.set_options(timeout=30_000)  # what is asserted is that it comes, on whatever machine this is
 
