@@ -11,14 +11,27 @@ BIN := $(VENV)/bin
 # Two at a time, in the order of the folders: the few long tests of a short file are not left for the end.
 TWO := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test check style types floors dead-code removal docs bench pictures clean
+# Tests start hundreds of processes, and without bytecode each of them compiles the project's modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run test unit-tests engine-tests browser-tests check style types floors dead-code removal docs bench pictures clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
 
+# Browser tests mostly wait, so the others run beside them. Each part is printed whole as it ends, and one that
+# fails keeps none from its end.
 test: check
+	@echo "Running all tests in three parts; each is shown as it ends"
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync browser-tests unit-tests engine-tests
+
+unit-tests: $(VENV)/.test-ready
 	@$(TWO) tests/unit
+
+engine-tests: $(VENV)/.test-ready
 	@$(TWO) tests/engine tests/pages
+
+browser-tests: $(VENV)/.test-ready
 	@$(BIN)/python -m pytest tests/e2e
 
 check: $(VENV)/.test-ready

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Generator, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
+from tests.e2e.rating_server import RatingServer
 from tests.e2e.started_app import BROWSER_ARGS, App
 
 expect.set_options(timeout=30_000)  # what is asserted is that it comes, on whatever machine this is
 
+_names = itertools.count()
 _console: dict[Page, list[str]] = {}  # what each page's scripts failed with
 
 
@@ -45,6 +48,22 @@ def empty_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     started = App(tmp_path_factory.mktemp("home"), sample=False)
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RatingServer]:
+    """The rating desk over a store of the file's own."""
+    started = RatingServer()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def round_id(server: RatingServer) -> Iterator[str]:
+    """A pairwise round of the test's own; the store behaves."""
+    server.set()
+    yield f"pairwise-20-t{next(_names)}"
+    server.set()
 
 
 @pytest.fixture(scope="session")

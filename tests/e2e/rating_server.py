@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.started_app import wait_until
+from tests.e2e.started_app import pick_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +20,7 @@ class RatingServer:
     """`tests.e2e.rating_store`, and what its store has."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = pick_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.address, trust_env=False)
         self.start()
@@ -77,16 +74,29 @@ WATCH = """() => {
     }))).observe(root.querySelector(".work"), {childList: true});
 }"""
 EARLY = "Not counted: that press came before"
+# By the page's own clock, which begins once a frame is painted: a busy machine paints late.
+READ = """() => new Promise((done) =>
+    requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 420))))"""
+
+
+def read(page: Page) -> None:
+    """Wait until a press counts for what is on screen now."""
+    page.evaluate(READ)
 
 
 def press(page: Page, *keys: str) -> None:
     """Press keys as somebody who reads first: each once it counts for what is on screen."""
     for key in keys:
-        page.wait_for_timeout(450)
+        read(page)
         page.keyboard.press(key)
-        while page.locator(".notice", has_text=EARLY).count():  # it was painted late, on a busy machine
-            page.wait_for_timeout(450)
+        while page.locator(".notice", has_text=EARLY).count():  # the task came while it was waited
+            read(page)
             page.keyboard.press(key)
+
+
+def build_choices(*letters: str) -> list[dict[str, str]]:
+    """The answers of a pairwise round, one for each letter."""
+    return [{"choice": letter} for letter in letters]
 
 
 def open_round(page: Page, server: RatingServer, round_id: str, also: str = "") -> Locator:

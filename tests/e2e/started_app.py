@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from store.core.home import Home
 from store.core.processes import get_process_start, write_record
 from store.http.client import Client
 from store.runs import runs
-from tunebench.terminal.processes import find_free_port, find_screens_address
+from tunebench.terminal.processes import find_screens_address
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -37,11 +38,19 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
         time.sleep(0.25)
 
 
+def pick_port() -> int:
+    """A free port that the system gives: the first free one from the usual could be another test's as well,
+    which starts its screens at the same time."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def screens_of(home: Home, descriptors: int | None = None) -> Iterator[str]:
     """The screens alone, before whatever engine serves the home folder; their address. `descriptors`: how
     many they may have open."""
-    port = find_free_port(None)
+    port = pick_port()
     address = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
     command = [sys.executable, "-m", "pages", "--with-parent", "--port", str(port)]
@@ -66,7 +75,8 @@ def _answers(address: str) -> bool:
 
 
 class App:
-    """`tunebench up` as a user starts it; sample: whether a new home gets model and data set."""
+    """`tunebench up` as a user starts it, on a port of its own; sample: whether a new home gets model and
+    data set."""
 
     def __init__(
         self,
@@ -79,7 +89,7 @@ class App:
     ) -> None:
         self.home = home
         self.client = Client(Home(home))
-        at = [] if port is None else ["--port", str(port)]
+        at = ["--port", str(port or pick_port())]
         without = {} if sample else {"TUNEBENCH_NO_SAMPLE": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tunebench.cli", "up", "--no-browser", *at, *options],

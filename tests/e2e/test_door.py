@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from pages.people.access_middleware import build_cookie_name
 from store.core.home import Home
-from tests.e2e.started_app import BROWSER_ARGS, App
+from tests.e2e.started_app import BROWSER_ARGS, App, pick_port
 from tests.loopback import has_ipv6_loopback
 from tunebench.terminal.processes import find_screens_address
 
@@ -27,6 +26,12 @@ HANDSHAKE = {
     **{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
+
+
+@pytest.fixture(scope="module")
+def app(empty_app: App) -> App:
+    """Nothing behind the door needs the sample, which would take the processors meanwhile."""
+    return empty_app
 
 
 @pytest.fixture(scope="module")
@@ -172,10 +177,10 @@ def test_a_link_on_another_site_is_one_click_away(app: App, page: Page, tmp_path
 
 def test_the_address_is_printed_again_and_outlives_a_restart(app: App, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    first = App(home)
+    first = App(home, sample=False)
     first.stop()
     assert not Home(home).screens_file.exists()
-    second = App(home)
+    second = App(home, sample=False)
     try:
         assert second.entrance.partition("?")[2] == first.entrance.partition("?")[2]
         assert find_screens_address(Home(home)) == second.entrance
@@ -185,8 +190,7 @@ def test_the_address_is_printed_again_and_outlives_a_restart(app: App, tmp_path:
 
 @pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no ::1")
 def test_screens_on_an_ipv6_address_are_reached_there_alone(tmp_path: Path, page: Page) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = pick_port()
     app = App(tmp_path / "home", port, sample=False, options=["--host", "::1"])
     try:
         assert app.address == f"http://[::1]:{port}"
@@ -199,9 +203,9 @@ def test_screens_on_an_ipv6_address_are_reached_there_alone(tmp_path: Path, page
 
 
 def test_screens_end_with_the_command_that_started_them(tmp_path: Path) -> None:
-    started = App(tmp_path / "home")
+    port = pick_port()
+    started = App(tmp_path / "home", port, sample=False)
     engine = started.engine()
-    port = int(started.address.rpartition(":")[2])
     screens = [
         child for child in psutil.Process(started.process.pid).children() if "pages" in child.cmdline()
     ]
@@ -213,7 +217,7 @@ def test_screens_end_with_the_command_that_started_them(tmp_path: Path) -> None:
         assert not alive
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
-        again = App(tmp_path / "home")  # the same port, the same engine
+        again = App(tmp_path / "home", port, sample=False)  # the same port, the same engine
         assert again.address == started.address
         assert again.engine_pid() == engine.pid
         again.stop()

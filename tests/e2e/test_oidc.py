@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from store.core.home import Home
 from store.http.client import Client
-from tests.e2e.started_app import App
+from tests.e2e.started_app import App, pick_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -67,8 +66,7 @@ class KeepsSessions:
 def provided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """Screens with a provider, in whose home folder Mia is invited."""
     home = tmp_path_factory.mktemp("home")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = pick_port()
     with run_server_in_thread(user_claims=USERS) as provider:
         provider.app = KeepsSessions(provider.app)
         environment = {

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from store.http.client import Client
-from tests.e2e.started_app import BROWSER_ARGS, wait_until
+from tests.e2e.started_app import BROWSER_ARGS, pick_port, wait_until
 from tests.e2e.team_app import PASSWORD, TeamApp, accept, invite
 
 pytestmark = pytest.mark.timeout(300)
@@ -68,8 +67,7 @@ class Proxied:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.app = TeamApp(folder / "home", ["--allow-host", NAME, "--trusted-proxy", "127.0.0.1"])
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = pick_port()
         self.address = f"https://{NAME}:{self.port}"
         command = {"caddy": caddy, "nginx": nginx}[kind](
             folder, self.port, self.app.address.removeprefix("http://")

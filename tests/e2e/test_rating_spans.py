@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.rating_server import RatingServer, open_round, press
+from tests.e2e.rating_server import RatingServer, open_round, press, read
 from tests.e2e.rating_texts import ASTRONAUTS
 from tests.e2e.started_app import wait_until
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RatingServer]:
-    started = RatingServer()
-    yield started
-    started.stop()
 
 
 def span(words: str, label: str) -> dict[str, object]:
@@ -86,7 +77,7 @@ def test_a_selection_of_the_mouse_is_marked_beyond_emoji(server: RatingServer, p
     name = "spans-1-astronauts"
     desk = open_round(page, server, name)
     text = desk.get_by_role("region", name="Text to mark")
-    page.wait_for_timeout(1_000)
+    read(page)
     drag(page, text, "noon")
     desk.get_by_role("button", name="time").click()
     expect(desk.locator(".mark-chip")).to_have_text("<b>time</b>noon")
@@ -96,7 +87,7 @@ def test_a_selection_of_the_mouse_is_marked_beyond_emoji(server: RatingServer, p
     expect(desk.locator(".mark-chip[aria-pressed=true]")).to_have_text("<b>time</b>noon")
     page.reload()  # what was begun is still there
     expect(desk.locator(".mark-chip")).to_have_text(["placeParis", "<b>time</b>noon"])
-    page.wait_for_timeout(1_000)
+    read(page)
     desk.get_by_role("button", name="Send").click()
     assert stored(server, name) == {"spans": [span("Paris", "place"), span("noon", "<b>time</b>")]}
 
@@ -117,7 +108,7 @@ def test_a_finger_marks_what_its_long_press_selected(server: RatingServer, brows
     desk = open_round(page, server, name)
     text = desk.get_by_role("region", name="Text to mark")
     expect(text).to_be_visible()
-    page.wait_for_timeout(1_000)
+    read(page)
     text.evaluate(
         """(body) => {
           const selection = body.getRootNode().getSelection?.() ?? document.getSelection();

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from store.core.features import FEATURES
@@ -46,6 +47,24 @@ WHOLE = (
 ALONE = """import sys
 
 sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in getattr(each, "__module__", "")]
+"""
+
+
+# As `make docs`, in one process: to start and import takes most of the time of each.
+WRITE_DOCS = """
+from contextlib import redirect_stdout
+from runpy import run_module
+
+def write(module):
+    run_module(module, run_name="__main__")
+
+for module in ("store.documentation.reference_tables", "store.documentation.configuration_page",
+               "tunebench.agents.tools_text"):
+    write(module)
+printed = {"documents": "store.documentation.schemas_page", "commands": "tunebench.commands_page"}
+for page, module in printed.items():
+    with open(f"docs/{page}.md", "w", encoding="utf-8") as file, redirect_stdout(file):
+        write(module)
 """
 
 
@@ -84,14 +103,7 @@ def _remove(path: Path) -> None:
 
 def write_docs(folder: Path) -> None:
     """Write the generated pages of a copy anew."""
-    run_in(folder, "-m", "store.documentation.reference_tables")
-    run_in(folder, "-m", "store.documentation.configuration_page")
-    run_in(folder, "-m", "tunebench.agents.tools_text")
-    for module, page in (
-        ("store.documentation.schemas_page", "documents"),
-        ("tunebench.commands_page", "commands"),
-    ):
-        (folder / f"docs/{page}.md").write_text(run_in(folder, "-m", module), "utf-8")
+    run_in(folder, "-c", WRITE_DOCS)
 
 
 def run_in(folder: Path, *order: str) -> str:
@@ -131,8 +143,13 @@ def _is_there(folder: Path, module: str) -> bool:
     return place.is_dir() or place.with_suffix(".py").exists()
 
 
-def _list_imports(path: Path) -> Iterator[str]:
+@cache
+def _list_imports(path: Path) -> tuple[str, ...]:
     """Modules that the file imports, wherever in it; of `from a import b` also a.b where that is a module."""
+    return tuple(_read_imports(path))
+
+
+def _read_imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
