@@ -11,7 +11,7 @@ from pages.runs import forgetting_charts
 from pages.runs.checkpoint_curves import draw_checkpoint_curves
 from pages.shared import brand, display, run_queries
 from pages.shared.charts import PLOT
-from pages.shared.layout import BETWEEN, LINK
+from pages.shared.layout import INTERPOLATION, LINK
 from pages.shared.run_results import INKS, get_sign
 from pages.shared.session import escape_markdown, show_errors
 from store.core import formatting
@@ -141,7 +141,7 @@ def draw_forgetting(run_id: str) -> None:
             key="forgetting-mix",
             help="Scores models between the two: how much of the tuning is worth keeping. No training.",
         ):
-            st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
+            st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: INTERPOLATION})
         _draw_numbers(forgetting)
         chosen = _choose_probe(forgetting.choices)
         left, right = st.columns(2, gap="large")

@@ -15,7 +15,7 @@ from pages.runs.interpolation_points import ScoredShare, draw_table, plot_interp
 from pages.shared import cached_queries, display, run_queries
 from pages.shared.charts import PLOT
 from pages.shared.job_progress import show_live
-from pages.shared.layout import BETWEEN, LINK
+from pages.shared.layout import INTERPOLATION, LINK
 from pages.shared.run_chips import draw_chip_link
 from pages.shared.session import cached, escape_markdown, get_client, has_right, send_command, show_errors
 from store.core import formatting
@@ -93,7 +93,7 @@ def _draw_unavailable(run: Run, why: str) -> None:
         st.markdown(escape_markdown(why))
         parent = run.facts.get("mixed_from")
         if parent and st.button("Open that run", icon=":material/linear_scale:", key="mix-parent"):
-            st.switch_page("pages/runs/run.py", query_params={"run": parent, LINK: BETWEEN})
+            st.switch_page("pages/runs/run.py", query_params={"run": parent, LINK: INTERPOLATION})
         if not parent and run.status == "finished":
             st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
 

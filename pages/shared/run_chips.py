@@ -16,7 +16,7 @@ from pages.shared import cached_queries, charts, display, palette
 from pages.shared import config_fields as fields
 from pages.shared.config_fields import format_value, get_default
 from pages.shared.display import Status
-from pages.shared.layout import BETWEEN, LINK
+from pages.shared.layout import INTERPOLATION, LINK
 from pages.shared.palette import get_run_color
 from pages.shared.run_results import choose_gain_to_draw
 from pages.shared.session import escape_markdown, has_right, send_command
@@ -136,7 +136,7 @@ def _draw_interpolation_link(run_id: str, key: str) -> None:
         key=key,
         help="Scores models between this one and its base: minutes, and nothing is trained.",
     ):
-        st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
+        st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: INTERPOLATION})
 
 
 def describe_advice(change: Mapping[str, SettingValue | None]) -> str:

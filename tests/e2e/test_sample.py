@@ -68,7 +68,7 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     assert loss["count"] == loss["last_step"] - loss["first_step"] + 1
 
     # Ten held-out prompts, answered by both.
-    page.get_by_role("tab", name="Samples").click()
+    page.get_by_role("tab", name="Outputs").click()
     expect(page.get_by_text("What does").first).to_be_visible()
 
     # The overview has it, with the change against the base model.

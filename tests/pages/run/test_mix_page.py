@@ -17,7 +17,7 @@ from store.evaluation.forgetting_schemas import ChoiceForgetting, TextForgetting
 from store.jobs import job_queue
 from store.runs import runs
 from tests.pages.conftest import Open, everything_said
-from tests.pages.run.run_tabs import on_overfitting, tab_titles
+from tests.pages.run.run_tabs import on_forgetting, on_overfitting, view_titles
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.store_samples import row_of
@@ -156,19 +156,19 @@ def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, 
     at = open_page(engine.home, PAGE, tab=TAB, run=run)
     assert reason in everything_said(at)
     assert not at.slider
-    assert "Between" not in tab_titles(open_page(engine.home, PAGE, run=run))
+    assert "Interpolation" not in view_titles(open_page(engine.home, PAGE, run=run, tab="forgetting"))
 
 
 def test_a_run_that_trains_has_the_tab_and_says_why_it_is_empty(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         job_queue.update(tx, "lora-0.001", status="training", ended_at=None)
-    at = open_page(engine.home, PAGE, run="lora-0.001")
-    assert "Between" in tab_titles(at)
+    at = open_page(engine.home, PAGE, run="lora-0.001", tab="forgetting")
+    assert "Interpolation" in view_titles(at)
     at = open_page(engine.home, PAGE, tab=TAB, run="lora-0.001")
     assert "A run that has finished left the two models that are mixed." in everything_said(at)
     with engine.database.transaction() as tx:
         job_queue.update(tx, "lora-0.001", status="failed")
-    assert "Between" not in tab_titles(open_page(engine.home, PAGE, run="lora-0.001"))
+    assert "Interpolation" not in view_titles(on_forgetting(open_page(engine.home, PAGE, run="lora-0.001")))
 
 
 def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_path: Path) -> None:
