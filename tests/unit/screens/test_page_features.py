@@ -24,7 +24,7 @@ MENU = {
 BARS: dict[TabPlace, tuple[str, str]] = {
     "run": (
         "pages/runs/run.py",
-        "learning overfitting forgetting between samples rating evaluations slices export bias config log"
+        "learning overfitting forgetting between samples rating evaluations slices bias export config log"
         " comments",
     ),
     "comparison": ("pages/comparison/compare.py", "side cost transfer"),
