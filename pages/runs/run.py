@@ -44,9 +44,8 @@ def choose_run() -> None:
         return
     if between:
         st.markdown(
-            "Between a run's base model and the tuned one lie others, which need no training: with a part"
-            " of the tuning they keep a part of the gain and forget less. Choose a run to see which are"
-            " worth it."
+            "Interpolating between the weights of a run and its base model keeps part of the gain and forgets"
+            " less, without training. Choose a run to see which share is worth keeping."
         )
     search = st.text_input(
         "Search runs",
@@ -67,15 +66,15 @@ def choose_run() -> None:
 
 def _draw_run_list(between: bool) -> None:
     if between:
-        st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
+        st.markdown("No run has finished yet. Once one has, interpolate between it and its base model here.")
         if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
         ):
             st.switch_page("pages/training/launch.py")
         return
-    if not require_member("launch the first run; what it does and comes to is then seen here"):
+    if not require_member("launch the first run; its progress and results appear here"):
         return
-    st.markdown("There is no run yet. The first one is a click away.")
+    st.markdown("There are no runs yet. Start with the sample experiment, or set up your own run.")
     with st.container(horizontal=True):
         st.page_link(
             "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"

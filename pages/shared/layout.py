@@ -113,7 +113,7 @@ def show_signed_out(error: TunebenchError) -> None:
         st.html(f'<p>{escape(error.message)}</p><p><a href="/sign-in" target="_self">Sign in</a></p>')
     else:
         st.title("The engine is not running", anchor=False)
-        st.html(f'<p>{escape(str(error))}</p><p><a href="" target="_self">Look again</a></p>')
+        st.html(f'<p>{escape(str(error))}</p><p><a href="" target="_self">Try again</a></p>')
 
 
 LINK = "tab"

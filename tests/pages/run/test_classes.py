@@ -56,7 +56,7 @@ def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_
     assert "Label: **card_" in page_text
     assert "The text alone is read, at its last token." in page_text
     assert "Rows of each class" in page_text
-    assert "trained on" not in page_text.split("Tokens an epoch")[1].split("Rows cut short")[0]
+    assert "trained on" not in page_text.split("Tokens per epoch")[1].split("Rows cut short")[0]
     counts = at.dataframe[0].value
     assert sorted(counts["Class"]) == ["card_arrival", "card_lost", "top_up_failed"]
     assert counts["Train"].sum() + counts["Valid."].sum() + counts["Test"].sum() == 240

@@ -52,7 +52,7 @@ def test_the_map_of_categories_numbers_what_is_sure_alone(
         for noise, sure, number, sentence in zip(faint, full, label, sentences, strict=True):
             assert (noise is None) != (sure is None)
             assert (number != "") == (sure is not None)
-            assert ("can't be told from noise" in sentence) == (sure is None)
+            assert ("can't be distinguished from noise" in sentence) == (sure is None)
             assert " of n " in sentence
     assert any(cell is not None for line in pale["z"] for cell in line)
     if run == "overfit":

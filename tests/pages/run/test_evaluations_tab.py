@@ -123,17 +123,17 @@ def test_rows_are_paged_the_worst_first(engine: StillEngine, open_page: Open) ->
 def test_two_evaluations_are_compared_row_by_row(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "judged")
     tables = [frame.value for frame in at.dataframe]
-    table = next(frame for frame in tables if "Told apart" in frame.columns)
+    table = next(frame for frame in tables if "Result" in frame.columns)
     lines = {row["Metric"]: row for row in table.to_dict("records")}
-    assert lines["Exact match"]["Told apart"] == "better"
+    assert lines["Exact match"]["Result"] == "better"
     assert lines["Exact match"]["Difference"].startswith("+56")  # 22 of 39 rows
     assert lines["Exact match"]["n"] == 39
-    assert lines["Perplexity"]["Told apart"] == "better"  # lower is
+    assert lines["Perplexity"]["Result"] == "better"  # lower is
     assert "Bonferroni" in everything_said(at)
     at.get_by_key("evaluation-shown").set_value("e-base")
     at.run()
-    table = next(frame.value for frame in at.dataframe if "Told apart" in frame.value.columns)
-    assert set(table["Told apart"]) == {"worse"}
+    table = next(frame.value for frame in at.dataframe if "Result" in frame.value.columns)
+    assert set(table["Result"]) == {"worse"}
 
 
 def test_the_list_has_a_column_for_each_of_the_first_metrics(engine: StillEngine, open_page: Open) -> None:

@@ -40,7 +40,7 @@ def plot(at: AppTest) -> dict[str, Any]:
 
 def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN)
-    assert at.header[0].value == "How much of the tuning is worth keeping?"
+    assert at.header[0].value == "How much of the fine-tuning is worth keeping?"
     assert "α 0.8 keeps 100% of the best gain" in at.subheader[-1].value  # the least with nine tenths of it
     shares = plot(at)["Shares"]
     assert shares["text"] == ["α 0.2", "α 0.4", "α 0.8", "α 1"]
@@ -102,7 +102,7 @@ def test_a_kept_share_is_a_link(engine: StillEngine, open_page: Open) -> None:
     assert "Kept as a run of its own" in everything_said(at)
     assert not [button for button in at.button if button.key == "mix-keep"]
     assert plot(at)["Shares"]["marker"]["symbol"] == ["diamond-open", "diamond", "diamond-open", "circle"]
-    assert "With replay" in at.dataframe[0].value["Kept as"].tolist()[1]
+    assert "With replay" in at.dataframe[0].value["Saved as"].tolist()[1]
     at = open_page(engine.home, PAGE, tab=TAB, run="replayed")
     assert "It is a mix already" in everything_said(at)
     at.button(key="mix-parent").click().run()
@@ -165,7 +165,7 @@ def test_a_run_that_trains_has_the_tab_and_says_why_it_is_empty(engine: StillEng
     at = open_page(engine.home, PAGE, run="lora-0.001", tab="forgetting")
     assert "Interpolation" in view_titles(at)
     at = open_page(engine.home, PAGE, tab=TAB, run="lora-0.001")
-    assert "A run that has finished left the two models that are mixed." in everything_said(at)
+    assert "Only a finished run can be interpolated with its base model." in everything_said(at)
     with engine.database.transaction() as tx:
         job_queue.update(tx, "lora-0.001", status="failed")
     assert "Interpolation" not in view_titles(on_forgetting(open_page(engine.home, PAGE, run="lora-0.001")))
@@ -202,10 +202,10 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     at = open_page(engine.home, PAGE, run="replayed")
     page_text = everything_said(at)
     assert sentence in page_text
-    assert "Mixed from" in page_text
+    assert "Interpolated from" in page_text
     assert "at α 0.4" in page_text
     assert "What to try next" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
     assert "the model is a mix of another run's and its base" in everything_said(on_overfitting(at))
     at = open_page(engine.home, "pages/comparison/compare.py", tab="cost", run="replayed")
-    assert "LoRA, mixed at α 0.4." in everything_said(at)
+    assert "LoRA, interpolated at α 0.4." in everything_said(at)

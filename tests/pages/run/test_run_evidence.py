@@ -35,7 +35,7 @@ def test_why_there_is_no_evidence_of_overfitting(engine: StillEngine, open_page:
     at = on_overfitting(open_page(engine.home, PAGE, run="live"))
     page_text = everything_said(at)
     assert "comes with the verdict; until then the curves below are live" in page_text
-    assert "That is tested with the verdict." in page_text
+    assert "Tested when training ends, with the verdict." in page_text
     assert "Loss on rows it trains on and on rows it never saw" in charts(at)
     assert "first validation" in everything_said(on_overfitting(open_page(engine.home, PAGE, run="queued")))
 

@@ -110,7 +110,7 @@ def test_a_run_that_ran_code_of_its_model_is_still_shown(engine: StillEngine, op
         assert "learning_rate: 0.0002" in at.code[0].value
         assert "trust_remote_code" not in at.code[0].value  # what is downloaded can be launched
         on_tab(at, "between")
-        assert "can't be mixed" not in everything_said(at)
+        assert "can't be interpolated" not in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
             runs.update(tx, "learned", config=config)

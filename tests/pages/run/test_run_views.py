@@ -13,7 +13,7 @@ from tests.pages.run.run_tabs import PAGE, on_tab, tab_titles, view_titles
 from tests.pages.seeds.seed_classes import seed_classes
 from tests.pages.still_engine import StillEngine, still_engine
 
-MOST_TABS = 7
+MAX_TABS = 7
 TABS = ["Training", "Overfitting", "Forgetting", "Outputs", "Evaluations", "Export", "Details"]
 VIEWS = {
     "learning": ("Training", ""),
@@ -47,7 +47,7 @@ def open_view(at: AppTest) -> tuple[str, str]:
 def test_a_run_in_any_state_has_at_most_seven_tabs(engine: StillEngine, open_page: Open, run: str) -> None:
     at = open_page(engine.home, PAGE, run=run)
     assert tab_titles(at) == TABS
-    assert len(tab_titles(at)) <= MOST_TABS
+    assert len(tab_titles(at)) <= MAX_TABS
 
 
 @pytest.mark.parametrize("task", ["dpo", "classification"])
