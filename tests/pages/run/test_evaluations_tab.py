@@ -35,7 +35,7 @@ def press(at: AppTest, key: str) -> AppTest:
 
 def test_without_evaluations_it_says_what_to_do_and_starts_one(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "alone")
-    assert "no evaluation of this run yet" in everything_said(at)
+    assert "no evaluations of this run yet" in everything_said(at)
     at.get_by_key("evaluate.checkpoint").set_value("base")
     at.get_by_key("evaluate.part").set_value("all")
     at.get_by_key("evaluate.metrics").set_value(["exact_match", "regex"])
@@ -104,7 +104,7 @@ def test_figures_come_with_interval_n_and_what_was_not_scored(engine: StillEngin
     assert "n 39" in page_text
     assert "1 row not scored: the row has no reference (1)" in page_text
     assert "missing.py can't be read" in page_text
-    assert "10 rows answered with nothing" in page_text
+    assert "10 rows with an empty answer" in page_text
     assert "A random 40 of 60 rows." in page_text
 
 

@@ -99,7 +99,7 @@ def test_a_kept_share_is_a_link(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4})
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.4")
-    assert "Kept as a run of its own" in everything_said(at)
+    assert "Saved as a run:" in everything_said(at)
     assert not [button for button in at.button if button.key == "mix-keep"]
     assert plot(at)["Shares"]["marker"]["symbol"] == ["diamond-open", "diamond", "diamond-open", "circle"]
     assert "With replay" in at.dataframe[0].value["Saved as"].tolist()[1]

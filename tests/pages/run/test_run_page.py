@@ -172,9 +172,9 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        ("queued", "It waits for Sums (queued)."),
-        ("next", "The device is taken by On its way. 1 run is ahead of it."),
-        ("lost", "**Resume** goes on from there"),
+        ("queued", "Waiting for Sums (queued)."),
+        ("next", "The device is in use by On its way. 1 run is ahead of it."),
+        ("lost", "**Resume** continues from there"),
         ("cancelled", "It was cancelled."),
     ],
 )
@@ -210,7 +210,7 @@ def test_from_a_run_a_button_leads_to_all_runs(engine: StillEngine, open_page: O
 
 def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
-        assert "There is no run yet" in everything_said(open_page(empty.home, PAGE))
+        assert "There are no runs yet" in everything_said(open_page(empty.home, PAGE))
 
 
 def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:
