@@ -167,7 +167,7 @@ def _format_figure_name(figure: BiasFigure) -> str:
 NO_TOXICITY = (
     "Toxicity of continuations was not measured, as no classifier that works offline is good enough. Name"
     " one of your own, and which of its labels are harmful: tunebench bias RUN --toxicity CLASSIFIER"
-    " --label LABEL, or With a classifier of your own on the Bias tab."
+    " --label LABEL, or With a classifier of your own under Evaluations, Bias on the run's page."
 )
 OWN_ERROR = (
     "A classifier can take words for harm that groups use, or by which they are named. A difference between"

@@ -47,12 +47,12 @@ def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> st
     ]
     rest = len(sure) - min(MAX_EFFECTS, len(sure))
     if rest:
-        sentences.append(f"{plural(rest, 'more effect')} can be told from noise.")
+        sentences.append(f"{plural(rest, 'more effect')} can be distinguished from noise.")
     unsure = len(others) - len(sure)
     if unsure:
         sentences.append(
             f"{unsure:,} of the {plural(len(others), 'cell')} on data that the run was not trained on can't"
-            " be told from noise."
+            " be distinguished from noise."
         )
     return " ".join(sentences)
 
@@ -88,7 +88,7 @@ def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -
     if all(c["figure"].low == c["figure"].high == 0 for c in others):
         rows = plural(sum(c["figure"].n for c in others), "row")
         return f"Training on one data set changed nothing for the others (n {rows})."
-    lead = "What training on one data set does for the others can't be told from noise"
+    lead = "What training on one data set does for the others can't be distinguished from noise"
     figures = [cell["figure"] for cell in others]
     least = sorted(figure.detectable for figure in figures if figure.detectable)
     if not least:
@@ -116,7 +116,7 @@ def describe_correlation(predictor: Correlation, what: str) -> str:
     if predictor.state == "few":
         return f"Too few pairs to tell: {figures}."
     if predictor.state == "unclear":
-        return f"Whether {what} predicts transfer can't be told: {figures}."
+        return f"Whether {what} predicts transfer is unclear: {figures}."
     way = "more" if predictor.value > 0 else "less"
     return f"The larger the {what}, the {way} it helps: {figures}."
 
@@ -128,7 +128,7 @@ def describe_backward_transfer(transfer: BackwardTransfer) -> str:
     if ends is None:
         open_ = next((task for task in transfer.tasks if task.why), None)
         why = f"of {open_.name}, {open_.why}" if open_ else "a data set has too few rows"
-        return f"Backward transfer can't be told: {why} ({tasks})."
+        return f"Backward transfer is unclear: {why} ({tasks})."
     low, high = 100 * ends[0], 100 * ends[1]
     if max(map(abs, ends)) < MIN_SHARE:
         return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
@@ -147,12 +147,12 @@ def describe_backward_transfer(transfer: BackwardTransfer) -> str:
         return f"Later training took back {value} {unit} of what earlier training had gained: {figures}."
     if low > 0:
         return f"Later training added {value} {unit} to what earlier training had gained: {figures}."
-    return f"What later training did to what was learned before can't be told from noise: {figures}."
+    return f"What later training did to what was learned before can't be distinguished from noise: {figures}."
 
 
 def _describe_unbounded_loss(value: float, low: float, high: float, basis: str) -> str:
     """Of a loss that grew, or had been, beyond measure."""
     sure = low > 0 or high < 0
     way = "took back" if value < 0 else "added"
-    lead = "Later training" if sure else "It can't be told from noise that later training"
+    lead = "Later training" if sure else "Not distinguishable from noise: later training"
     return f"{lead} {way} over {100 * MAX_SHARE:,.0f} points of relative gain: {basis}."

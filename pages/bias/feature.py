@@ -1,4 +1,4 @@
-"""Bias on the screens: a tab and a line of each run; parts of launches, evaluations and monitors."""
+"""Bias on the screens: a view and a line of each run; parts of launches, evaluations and monitors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ FEATURE = PagesFeature(
     tabs=[
         FeatureTab(
             "run",
-            "between",
+            "slices",
             "bias",
-            Tab(":material/balance: Bias", Deferred("pages.bias.results", "draw_bias")),
+            Tab("Bias", Deferred("pages.bias.results", "draw_bias")),
+            "evaluations",
         )
     ],
     draw_run_summary=Deferred("pages.bias.results", "draw_summary"),

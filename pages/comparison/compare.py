@@ -111,10 +111,10 @@ def read_chosen_runs(run_ids: list[str]) -> list[Run]:
 def draw_empty() -> None:
     """Nothing is chosen yet."""
     if not cached_queries.count_runs("", ()):
-        st.markdown("There is no run to compare yet.")
-        st.page_link("pages/overview/overview.py", label="Start one", icon=":material/play_arrow:")
+        st.markdown("There are no runs to compare yet. Launch two runs on the same data set to compare them.")
+        st.page_link("pages/overview/overview.py", label="Launch a run", icon=":material/play_arrow:")
         return
-    st.caption("Choose two runs or more. Their curves, numbers and settings come side by side.")
+    st.caption("Select two or more runs to see their curves, metrics and settings side by side.")
 
 
 # Compare: which runs are better, what did it cost, and what do they do for other data? A tab each.

@@ -58,7 +58,7 @@ def compare_settings(groups: Sequence[Runs], names: dict[str, str]) -> list[RunD
         pair = (_format_title(best, names), _format_title(group, names))
         reason = find_incomparability(best[0], group[0]) or missing
         if not reason and by_seed is None:
-            reason = "of neither of these settings there is a second seed"
+            reason = "neither setting was run with a second seed"
         if reason or by_seed is None:
             comparisons.append(RunDifference(*pair, None, reason))
             continue
@@ -394,11 +394,11 @@ def describe_accuracy_gap(first: str, second: str, gap: Interval) -> str:
     """The comparison in plain words; `gap` is the share of rows by which the first is more often right."""
     rows = formatting.plural(gap.n, "held-out row")
     if gap.low is None or gap.high is None:
-        return f"{first} and {second} can't be told apart on one row."
+        return f"{first} and {second} can't be distinguished on one row."
     places = formatting.compute_decimals(100 * gap.low, 100 * gap.high, default=1)
     bounds = formatting.format_interval(100 * gap.low, 100 * gap.high, places)
     if not gap.above and not gap.below:
-        return f"{first} and {second} can't be told apart on {rows} ({bounds} points of accuracy)."
+        return f"{first} and {second} can't be distinguished on {rows} ({bounds} points of accuracy)."
     amount = formatting.format_number(abs(100 * gap.value), places)
     if gap.below:
         first, second = second, first

@@ -56,7 +56,7 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         st.caption(escape_markdown(reasons))
     if not winners and sum(bool(run.verdict) for run in runs) > 1:
         leading = find_leading_runs(runs)
-        why = "the leading ones can't be told apart"
+        why = "the leading runs can't be distinguished"
         if leading:
             unsure = next(run for run in leading if _is_unsure(run))
             shape = unsure.verdict and unsure.verdict.state == "shape"
@@ -118,7 +118,7 @@ def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
         **format_classification(classification.models.tuned if classification else None),
         "Best validation loss ↓": display.format_number(run.best_eval_loss),
         "at step": "–" if run.best_step is None else f"{run.best_step:,}",
-        "Took": display.format_elapsed(run.started_at, run.ended_at),
+        "Duration": display.format_elapsed(run.started_at, run.ended_at),
         "Trained parameters": _format_count(run.facts.get("trainable_parameters")),
         "Peak memory ↓": "–" if memory is None else display.format_gib(memory),
         "Status": display.STATUSES[run.status].title,
@@ -174,7 +174,7 @@ def build_settings_rows(runs: Sequence[Run], *, everything: bool = False) -> lis
     ]
     for document, run in zip(documents, runs, strict=True):
         if alpha := run.facts.get("alpha"):
-            document["mixed at α"] = alpha
+            document["interpolated at α"] = alpha
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
     for field in fields:
@@ -201,7 +201,7 @@ def draw_curves(runs: Sequence[Run]) -> None:
     summaries = {run.run_id: run_queries.read_metric_summaries(run.run_id) for run in runs}
     names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN_METRICS, name))
     if not names:
-        st.caption("None of these runs has measured anything yet.")
+        st.caption("None of these runs has logged a metric yet. Curves appear after the first steps.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox(

@@ -307,7 +307,7 @@ def draw_costs() -> None:
         _draw_empty(note)
         return
     if len({row.dataset_id for row in drawable}) > 1:
-        note += " A gain on one data set is not one on another: a run is held against those of its own."
+        note += " Gains on different data sets can't be compared: the front is one per data set."
     _draw_plot(drawable, measure, color, note, families)
 
 
@@ -435,11 +435,11 @@ def _format_legend(points: Sequence[Point], mixes: int) -> str:
         parts.append("The larger a point, the farther the run moved from its base model (KL).")
     if mixes:
         parts.append(
-            f"{formatting.plural(mixes, 'diamond')} on the way to the base model: mixed with it, not trained,"
-            " and not held against the front until kept as a run."
+            f"{formatting.plural(mixes, 'diamond')} between tuned and base model: interpolated, not trained,"
+            " and not part of the front until saved as a run."
         )
     parts.append(
-        "Runs are told apart from the front in pairs, on the rows and items that both were measured on."
+        "Each run is compared with the front in pairs, on the rows and items that both were measured on."
     )
     return " ".join(parts)
 

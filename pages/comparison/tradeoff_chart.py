@@ -32,8 +32,8 @@ COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
 SCALE = [[0, "#3d86d6"], [0.5, "#a56bd0"], [1, "#d6456b"]]  # mid-tones, apart without red and green
 STATUSES = {
     "front": "On the front",
-    "alike": "Can't be told apart from it",
-    "dominated": "Behind it",
+    "alike": "Not distinguishable from the front",
+    "dominated": "Behind the front",
 }
 SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
 FAINT = 0.38  # of runs behind the front
@@ -285,7 +285,7 @@ def get_opacity(status: str) -> float:
 
 def describe_method(row: RunCosts) -> str:
     """How the model came about, in few words."""
-    return f"mixed at α {row.alpha:g}" if row.alpha else f"learning rate {format_learning_rate(row)}"
+    return f"interpolated at α {row.alpha:g}" if row.alpha else f"learning rate {format_learning_rate(row)}"
 
 
 def format_hover(point: Point, measure: str) -> str:
@@ -310,7 +310,7 @@ def format_hover(point: Point, measure: str) -> str:
 # A child hangs on its parent by a dotted line with an arrow; a share of the way lies on a thin line from its
 # run to the base model. Each kind is one trace, however many runs there are.
 
-KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
+KINDS = {"parents": "Parent to child", "mixes": "Interpolations"}
 LINE = "rgba(127,140,146,0.9)"
 
 
@@ -386,13 +386,15 @@ def add_interpolations(
             customdata=[[p.run_id] for p in every],
             hovertext=[format_interpolation_hover(p, measure) for p in every],
             hovertemplate="%{hovertext}<extra></extra>",
-            name="Mixes",
+            name="Interpolations",
             showlegend=False,
             unselected={"marker": {"opacity": 1}},
         )
     )
     mark = {"symbol": "diamond-open", "size": 9, "color": BASE, "line": {"width": 1.6, "color": BASE}}
-    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="Mixed with the base", marker=mark))
+    figure.add_trace(
+        go.Scatter(x=[None], y=[None], mode="markers", name="Interpolated with the base", marker=mark)
+    )
     return len(every)
 
 

@@ -97,7 +97,7 @@ def plot_reliability(bins: Sequence[CalibrationBin]) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": BASE, "width": 1.5},
-            name="As often right as sure", hoverinfo="skip",
+            name="Perfectly calibrated", hoverinfo="skip",
         )
     )  # fmt: skip
     up = [0 if b.high is None else b.high - b.accuracy for b in bins]
@@ -135,7 +135,7 @@ def draw_class_samples(run_id: str) -> None:
         run = run_queries.read_current_run(run_id)
         classification = run.verdict.classification if run.verdict else None
         if not classification:
-            st.caption("The rows come with the verdict.")
+            st.caption("The rows are written when training ends, with the verdict.")
             return
         only, label, predicted = _draw_filters(classification.models.tuned)
         wanted = PredictionFilter(only, label, predicted)
@@ -261,7 +261,7 @@ def draw_classes(run_id: str) -> None:
         run = run_queries.read_current_run(run_id)
         classification = run.verdict.classification if run.verdict else None
         if not classification:
-            st.caption("The classes come with the verdict.")
+            st.caption("Figures per class are computed when training ends, with the verdict.")
             return
         tuned = classification.models.tuned
         draw_models(classification)
@@ -278,7 +278,7 @@ def draw_classes(run_id: str) -> None:
 
 def draw_table(tuned: ClassBreakdown) -> None:
     """A line a class, the worst told first."""
-    st.markdown("**Each class**, the worst told first")
+    st.markdown("**Classes**, worst first")
     rows = sorted(tuned.classes, key=lambda row: (row.f1.value, -row.n))
     st.dataframe(
         [_build_class_row(row) for row in rows],
@@ -324,7 +324,7 @@ def _build_share_cells(name: str, interval: Estimate | None) -> dict[str, float 
 
 def draw_confusion(tuned: ClassBreakdown, confused: Sequence[ClassConfusion], key: str = "confusion") -> None:
     """A matrix, or the pairs that are confused most where it would have too many classes."""
-    st.markdown("**What is taken for what**")
+    st.markdown("**Confusion matrix**")
     labels = sorted({label for *both, _ in tuned.confusion for label in both})
     if len(labels) > MAX_MATRIX_CLASSES or tuned.pair_count > len(tuned.confusion):
         st.caption(f"{tuned.class_count:,} classes are too many for a matrix: the most confused pairs.")
@@ -354,9 +354,9 @@ def _draw_pairs(pairs: Sequence[ClassConfusion]) -> None:
 
 def draw_calibration(calibration: CalibrationData, key: str = "reliability") -> None:
     """How often right against how sure, and what that comes to."""
-    st.markdown("**Is it as often right as it is sure?**")
+    st.markdown("**Calibration**")
     figure = plot_reliability(calibration.bins)
-    st.plotly_chart(figure, key=key, config=PLOT, alt="Share of rows right by how sure the model was")
+    st.plotly_chart(figure, key=key, config=PLOT, alt="Accuracy by confidence")
     st.caption(describe_calibration(calibration))
 
 
@@ -371,9 +371,9 @@ def describe_calibration(calibration: CalibrationData) -> str:
         sentences += f" Brier score {display.format_estimate(brier, sign=False)}."
     if heat is None:
         return f"{sentences} A temperature can't be fitted: too few rows are wrong."
-    word = "too sure" if calibration.overconfident else "not too sure"
+    word = "overconfident" if calibration.overconfident else "no significant overconfidence"
     if not calibration.overconfident and heat.high is not None and heat.high < 1:
-        word = "less sure than it could be"
+        word = "underconfident"
     return f"{sentences} Fitted temperature {display.format_estimate(heat, sign=False)}: {word}."
 
 

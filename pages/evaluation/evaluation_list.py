@@ -45,9 +45,9 @@ from store.evaluation.schemas import (
 )
 
 AVERAGES = {
-    "macro": "Every class the same",
-    "weighted": "By rows of each class",
-    "micro": "All rows together",
+    "macro": "Classes weighted equally",
+    "weighted": "Weighted by rows per class",
+    "micro": "All rows pooled",
 }
 PARTS = ("precision", "recall", "f1")
 
@@ -68,7 +68,7 @@ def draw_classes(evaluation: Evaluation) -> None:
         rows = formatting.plural(accuracy.n, "row")
         st.caption(f"{rows}; 95% intervals by 2,000 resamples of the rows, of shares of rows Wilson's.")
     except QueryError:
-        st.caption("The file with its scores is gone.")
+        st.caption("The file with its scores is missing. Run the evaluation again to restore it.")
     draw_table(tuned)
     calibration = get_calibration(figures)
     left, right = st.columns([3, 2], gap="large")
@@ -131,7 +131,7 @@ def draw_delete(evaluation: Evaluation) -> bool:
         return False
     own = evaluation.evaluation_id
     with st.popover("Delete", icon=":material/delete:"):
-        st.markdown("Its rows, scores and figures are removed; the model stays.")
+        st.markdown("Its rows, scores and metrics are removed; the model is kept.")
         pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{own}")
     return pressed and send_command("delete", {"job": own}, "The evaluation is deleted.") is not None
 
@@ -169,15 +169,15 @@ def draw_evaluations(run_id: str) -> None:
     with show_errors():
         run = run_queries.read_current_run(run_id)
         if run.status in ALIVE:
-            st.caption("Its model can be evaluated once the run has ended, on any data set.")
+            st.caption("The model can be evaluated on any data set once the run has ended.")
             return
         listed = evaluation_queries.list_run_evaluations(run_id)
         alive = draw_unfinished(run_id)
         if not listed and not alive:
             st.markdown(
-                "There is no evaluation of this run yet. Choose rows and metrics and press **Evaluate**: the"
-                " model answers every row, and each figure comes with its interval. Evaluate the base model"
-                " on the same rows, and the two are compared row by row."
+                "There are no evaluations of this run yet. Choose rows and metrics and press **Evaluate**:"
+                " the model answers every row, and each figure comes with its interval. Evaluate the base"
+                " model on the same rows, and the two are compared row by row."
             )
         with st.expander("Evaluate this run", icon=":material/add:", expanded=not listed and not alive):
             draw_form(run)
@@ -286,7 +286,7 @@ def draw_list() -> Evaluation | None:
         lambda offset: evaluation_queries.list_evaluations(search, dataset_id, model, PAGE, offset, mine),
     )
     if not total:
-        st.caption("No evaluation is like that.")
+        st.caption("No evaluation matches. Clear the search or choose another filter.")
         return None
     heads = choose_headline_metrics(rows)
     ids = [row.evaluation_id for row in rows]

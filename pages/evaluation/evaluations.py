@@ -42,7 +42,7 @@ def _choose_run() -> Run | None:
     """A run that has ended."""
     ended = [run for run in cached_queries.list_run_choices("", (), MAX_RUNS) if run.status not in ALIVE]
     if not ended:
-        st.caption("No run has ended yet.")
+        st.caption("No run has ended yet. Launch one, or evaluate a model instead.")
         return None
     by_id = {run.run_id: run for run in ended}
     chosen = st.selectbox(
@@ -69,13 +69,13 @@ def _choose_model() -> str | None:
 
 
 def main() -> None:
-    st.title("How good is it?", anchor=False)
+    st.title("Evaluations", anchor=False)
     with show_errors():
         alive = draw_unfinished(None)
         total = evaluation_list.count_evaluations()
         if not total and not alive:
             st.markdown(
-                "There is no evaluation yet. Choose a model or a run, the rows that it is to answer and the"
+                "There are no evaluations yet. Choose a model or a run, the rows it should answer and the"
                 " metrics, and press **Evaluate**: each figure comes with its interval, and every row with"
                 " its score. Two evaluations on the same rows are compared row by row."
             )

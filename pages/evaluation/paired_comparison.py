@@ -170,6 +170,11 @@ def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: Metri
         st.caption(escape_markdown(reasons))
 
 
+def name_outcome(outcome: str) -> str:
+    """For a table, where the document of a comparison says that it can't be told."""
+    return outcome if outcome in ("better", "worse") else "inconclusive"
+
+
 def _build_row(difference: Difference, figure: Figure, config: Mapping[str, Any]) -> dict[str, str | int]:
     times = get_display_scale(figure)
     counts = (difference.first_higher, difference.second_higher, difference.same)
@@ -180,9 +185,9 @@ def _build_row(difference: Difference, figure: Figure, config: Mapping[str, Any]
             if difference.value is None
             else display.format_estimate(difference, scale=times, reason=False)
         ),
-        "Told apart": row_scores.describe_difference(difference, difference.better),
+        "Result": name_outcome(row_scores.describe_difference(difference, difference.better)),
         "n": difference.n,
-        "Would be seen from": display.format_detectable(difference.detectable, times),
+        "Detectable from": display.format_detectable(difference.detectable, times),
         "Rows higher / lower / same": " / ".join(f"{count:,}" for count in counts),
     }
 
@@ -194,9 +199,9 @@ def _build_probe_row(probe: TextForgetting | ChoiceForgetting) -> dict[str, str 
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
         "Difference": display.format_estimate(change, scale=times),
-        "Told apart": row_scores.describe_difference(change, better) if change else "can't be told",
+        "Result": name_outcome(row_scores.describe_difference(change, better) if change else ""),
         "n": probe.n,
-        "Would be seen from": display.format_detectable(probe.detectable, times),
+        "Detectable from": display.format_detectable(probe.detectable, times),
         "Rows higher / lower / same": flips,
     }
 

@@ -191,7 +191,7 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     rows = describe_selected_rows(evaluation.part, evaluation.config.get("where"))
     sentences = [f"{evaluation.dataset_name}, {rows}, n {evaluation.n:,}."]
     lacking = {
-        "answered with nothing (scored as that)": counts.empty,
+        "with an empty answer (scored as such)": counts.empty,
         "could not be asked": counts.no_prompt,
         "without a reference": counts.no_reference,
         "without a loss": counts.no_loss,
@@ -285,7 +285,7 @@ def _build_slice_row(
 ) -> dict[str, str | int]:
     where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
     test = {
-        "Told apart": _describe_difference(named_slice, figure.better, paired),
+        "Result": _describe_difference(named_slice, figure.better, paired),
         "n": named_slice["n"],
         "q": _format_q_value(named_slice["q"]),
     }
@@ -302,9 +302,9 @@ def _build_slice_row(
 
 def _describe_difference(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
     if named_slice["q"] is None:
-        return f"can't be told: {named_slice['why']}"
+        return f"inconclusive: {named_slice['why']}"
     if not named_slice["different"]:
-        return "can't be told"
+        return "inconclusive"
     gap = named_slice["gap"].value if paired else named_slice["gap"]
     return "better" if (gap > 0) == (better == "higher") else "worse"
 
@@ -320,8 +320,8 @@ def _describe_slices(listed: Sequence[Mapping[str, Any]], other: Evaluation | No
     against = f"this one minus {other.name}, in pairs" if other else "each against all other rows"
     return escape_markdown(
         f"{formatting.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
-        f" for {formatting.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
-        " expected to be none."
+        f" for {formatting.plural(tested, 'test')}: of the slices called different at most 1 in 20 is"
+        " expected to be a false discovery."
         f" 95% intervals, each on its own; a slice has at least {row_scores.MIN_SLICE_ROWS} rows, and"
         " means of fewer than"
         f" {row_scores.MIN_ROWS} are not tested.{left_out}"
@@ -354,7 +354,7 @@ def draw_rows(evaluation: Evaluation) -> None:
     except QueryError:
         st.caption("The file with its rows is gone.")
         return
-    st.caption(f"{formatting.plural(total, 'row')}; those that it could not score stand at the top.")
+    st.caption(f"{formatting.plural(total, 'row')}; rows that could not be scored come first.")
     for row in rows:
         _draw_row(row, scored, config)
 

@@ -106,7 +106,7 @@ def main() -> None:
     words = _draw_search().lower().split()
     matching = [topic for topic in (_filter_topic(topic, words) for topic in topics) if topic["rates"]]
     if not matching:
-        st.caption("No rate is called so. Take a word away.")
+        st.caption("No rate matches. Use fewer search words.")
     for topic in matching:
         _draw_topic(topic, searched=bool(words))
 

@@ -9,7 +9,7 @@ FEATURE = PagesFeature(
     tabs=[
         FeatureTab(
             "run",
-            "rating",
+            "slices",
             "export",
             Tab(":material/output: Export", Deferred("pages.export.tab", "draw_exports")),
         ),

@@ -65,7 +65,7 @@ def _draw_lost_commits() -> None:
 
 def main() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title("What is running, and what came out?", anchor=False, width="content")
+        st.title("Overview", anchor=False, width="content")
         new_run = st.container(width="content")
     with show_errors():
         _draw_lost_commits()
@@ -92,7 +92,7 @@ def _draw_live(was_alive: bool) -> None:
             _draw_first_steps(jobs)
         st.html(render_machine_meters(cached_queries.read_machine()))
         if jobs:
-            st.subheader("Under way", anchor=False)
+            st.subheader("In progress", anchor=False)
             show_jobs(jobs, cached_queries.count_queue())
         if counts:
             draw_warnings()
@@ -101,13 +101,16 @@ def _draw_live(was_alive: bool) -> None:
 
 def _draw_first_steps(jobs: list[Job]) -> None:
     """Nothing was ever trained here: one button that ends with a verdict."""
-    if not require_member("launch the first run; what it does and comes to is then seen here"):
+    if not require_member("launch the first run; its progress and results appear here"):
         return
     with st.container(border=True, horizontal_alignment="left"):
-        st.subheader("See it work first", anchor=False)
+        st.subheader("Try the sample experiment", anchor=False)
         st.markdown(SAMPLE)
         if jobs:
-            st.caption("Model and sample data are being made ready. You can start now; the run will wait.")
+            st.caption(
+                "The model and sample data are being downloaded and prepared. You can start now; the run"
+                " waits for them."
+            )
         if st.button("Run the sample experiment", type="primary", icon=":material/play_arrow:", key="sample"):
             answer = send_command("launch_sample", {})
             if answer is not None:
@@ -160,7 +163,7 @@ def _draw_runs(counts: dict[str, int]) -> None:
         for run in runs:
             _draw_run_line(run, comments.get(run.run_id, 0))
         if not total:
-            st.caption("No run matches. Empty the search or choose another status.")
+            st.caption("No run matches. Clear the search or choose another status.")
     st.caption(
         "Losses in nats a token (of classifiers a row, of preferences a pair), lower is better. Ranges are"
         " 95% intervals over n held-out rows."
@@ -176,13 +179,13 @@ def _draw_compare_bar(total: int, everything: int, counts: dict[str, int], prese
         st.caption(f"{count_text}: {', '.join(parts)}")
         if chosen:
             if st.button(
-                f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Choose one more to compare",
+                f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Select another run to compare",
                 icon=":material/stacked_line_chart:",
                 disabled=len(chosen) < 2,
                 key="compare",
             ):
                 st.switch_page("pages/comparison/compare.py", query_params={"runs": ",".join(chosen)})
-            st.button("Choose none", type="tertiary", on_click=clear_picked_runs, key="compare-none")
+            st.button("Clear selection", type="tertiary", on_click=clear_picked_runs, key="compare-none")
 
 
 def _draw_run_line(run: Run, comments: int) -> None:

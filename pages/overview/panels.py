@@ -28,7 +28,7 @@ def show_jobs(jobs: list[Job], count: int) -> None:
     for job in jobs:
         _draw_job(job)
     if count > len(jobs):
-        st.caption(f"{len(jobs)} of {count:,} jobs are shown; the others wait behind them.")
+        st.caption(f"{len(jobs)} of {count:,} jobs are shown; the others are queued.")
 
 
 def _draw_job(job: Job) -> None:
@@ -94,7 +94,7 @@ def _render_gpu(gpu: Gpu) -> str:
     """One GPU; what its driver does not report is said to be so, never shown as 0."""
     used, total, busy = gpu.memory_used_gib, gpu.memory_total_gib, gpu.utilization_percent
     label = f"GPU {gpu.index}: {gpu.name}"
-    use = "use not reported" if busy is None else f"{busy:.0f}% busy"
+    use = "utilisation not reported" if busy is None else f"{busy:.0f}% busy"
     heat = f", {gpu.temperature_c:.0f} °C" if gpu.temperature_c is not None else ""
     if used is None or not total:
         size = f" (of {display.format_gib(total)})" if total else ""
@@ -196,7 +196,7 @@ def _render_gain(run: Run) -> str:
         return _render_accuracy(head, verdict.state)
     if verdict and gain:
         value, low, high = gain.value, gain.low, gain.high
-        word, kind = "can't tell,", ""
+        word, kind = "inconclusive,", ""
         if low is not None and low > 0:
             word, kind = "better by", VERDICT_INKS.get(verdict.state, "unsure")
         elif high is not None and high < 0:

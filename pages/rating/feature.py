@@ -30,9 +30,10 @@ FEATURE = PagesFeature(
     tabs=[
         FeatureTab(
             "run",
-            "evaluations",
+            "samples",
             "rating",
-            Tab(":material/rate_review: Rating", Deferred("pages.rating.rounds", "draw_run_rounds")),
+            Tab("Ratings", Deferred("pages.rating.rounds", "draw_run_rounds")),
+            "outputs",
         )
     ],
     subject_pages={"round": "pages/rating/rating.py"},

@@ -46,7 +46,7 @@ def draw_checkpoint_curves(run: Run, forgetting: Forgetting | None) -> None:
     """Both charts, or why there is none; found: the `forgetting` part of its verdict, once there is one."""
     if run.config.get("probes") is False or run.config.get("task") == "classification":
         return  # said above
-    st.markdown("**What was forgotten when**")
+    st.markdown("**Forgetting by checkpoint**")
     counted = run_queries.read_metric_summaries(run.run_id).get("probe/prose/loss")
     if not counted:
         st.caption(_explain_no_curve(run))
@@ -103,7 +103,7 @@ def _describe_onset(course: ForgettingCurve, limits: ColourLimits, what: str) ->
     for limit, step in ((limits.red, course.red_since), (limits.amber, course.amber_since)):
         if step is not None:
             return f"Surely over {limit:g} {course.unit} on {what} from step {step:,} on."
-    return f"Nowhere surely over {limits.amber:g} {course.unit} on {what}."
+    return f"Not significantly over {limits.amber:g} {course.unit} on {what}."
 
 
 def _draw_cells(
@@ -122,7 +122,7 @@ def _draw_cells(
     each = f"{most} of each" if fewest == most else f"{fewest} to {most} of a"
     note = (
         "Strong colour and a number: surely changed, after Holm's correction over all cells (over the steps"
-        " for the first row). Pale without a number: can't be told from noise. While it trains"
+        " for the first row). Pale without a number: can't be distinguished from noise. While it trains"
         f" {whole} questions are asked, {each} category"
     )
     if end:
@@ -161,7 +161,7 @@ def _explain_no_base(run: Run, steps: int) -> str:
             " they count, is asked at the end, as this method changes it from the first step on; with"
             " max_forgetting it is asked before."
         )
-    return "The base model was not asked: the run ended before."
+    return "The base model was not measured: the run ended before."
 
 
 def _explain_single_checkpoint(run: Run, cells: CategoryMatrix) -> str:
@@ -185,10 +185,14 @@ NOTES = {
 
 def draw_metric(run: Run, shape: Overfitting | None) -> None:
     """Loss and metric over the same steps, and a sentence where they part."""
-    st.markdown("**Does what counts follow the loss?**")
+    st.markdown("**Metric and loss**")
     kind = run.facts.get("task_metric")
     if not kind:
-        waits = "It begins with the first validation." if run.status in ALIVE else "Not kept in this run."
+        waits = (
+            "The curve begins with the first validation."
+            if run.status in ALIVE
+            else "Not recorded in this run."
+        )
         st.caption(waits)
         return
     summaries = run_queries.read_metric_summaries(run.run_id)
@@ -196,7 +200,7 @@ def draw_metric(run: Run, shape: Overfitting | None) -> None:
     moment = int(time.time() // FRESH_SECONDS) if run.status in ALIVE else 0
     points = run_queries.read_metric_curve(run.run_id, kind, counted, moment)
     if len(points) < 2:
-        st.caption("It is drawn from the second validation on.")
+        st.caption("The curve is drawn from the second validation on.")
         return
     _draw_divergence(run, shape)
     loss = run_queries.read_live_curve(run.run_id, "eval/loss")
@@ -224,7 +228,7 @@ def _draw_divergence(run: Run, shape: Overfitting | None) -> None:
     if sentence:
         st.markdown(f":orange[:material/call_split:] {escape_markdown(sentence)}")
     elif shape:
-        st.markdown("Loss and metric do not part, as far as these rows can tell.")
+        st.markdown("These rows show no divergence of loss and metric.")
 
 
 def _describe_basis(

@@ -42,11 +42,11 @@ CountedFact = Literal[
 LOG_TAILS = {"64 KiB": 65_536, "1 MiB": 1_048_576}
 COUNT_TITLES: dict[CountedFact, str] = {
     "trainable_parameters": "Trainable parameters",
-    "total_parameters": "Parameters in all",
+    "total_parameters": "Total parameters",
     "steps": "Optimiser steps",
-    "tokens_per_epoch": "Tokens an epoch",
-    "trained_tokens_per_epoch": "Trained tokens an epoch",
-    "truncated_rows": "Rows cut at max_length",
+    "tokens_per_epoch": "Tokens per epoch",
+    "trained_tokens_per_epoch": "Trained tokens per epoch",
+    "truncated_rows": "Rows truncated at max_length",
     "untrained_rows": "Rows without a trained token",
     "max_length": "Longest row kept, tokens",
     "label_count": "Classes",
@@ -60,8 +60,12 @@ def draw_samples(run_id: str) -> None:
         rows = run_queries.list_predictions(run_id)
         if not rows:
             alive = run_queries.read_current_run(run_id).status in ALIVE
-            why = "They come with the verdict." if alive else "This run wrote none."
-            st.caption(f"There are no samples. {why}")
+            why = (
+                "They are written when training ends, with the verdict."
+                if alive
+                else "This run wrote none: set `sample_prompts` above 0 in a clone to get some."
+            )
+            st.caption(f"There are no samples yet. {why}")
             return
         st.markdown(describe_agreement(rows))
         for row in rows:
@@ -76,7 +80,7 @@ def describe_agreement(rows: list[Prediction]) -> str:
     )
     interval = wilson_interval(tuned, len(rows))
     return (
-        f"The tuned model gives exactly the reference in **{tuned} of {len(rows)}** "
+        f"The tuned model matches the reference exactly in **{tuned} of {len(rows)}** "
         f"(95% interval {interval.low:.0%} to {interval.high:.0%}), the base model in {base}."
     )
 
@@ -94,7 +98,7 @@ def _draw_sample(row: Prediction) -> None:
         for column, (title, text) in zip(columns, texts.items(), strict=True):
             with column:
                 same = title != "Reference" and _is_equal_answer(text, row.reference)
-                mark = " :green-badge[:material/check: as the reference]" if same else ""
+                mark = " :green-badge[:material/check: matches the reference]" if same else ""
                 st.markdown(f"**{title}**{mark}")
                 show_text(text, nothing="(nothing)")
 
@@ -107,7 +111,7 @@ def draw_log(run_id: str) -> None:
         )
         log = run_queries.read_log(run_id, LOG_TAILS[tail or "64 KiB"])
         if not log["text"]:
-            st.caption("The log is empty.")
+            st.caption("The log is empty. The worker writes to it once the run starts.")
             return
         if log["shown_bytes"] < log["bytes"]:
             st.caption(
@@ -203,12 +207,14 @@ def list_facts(run: Run) -> dict[str, str]:
     if measured.get("peak_memory_gib") is not None:
         cells["Peak memory"] = str(get_predicted_memory(measured))
     if (seconds := measured.get("train_seconds")) is not None:
-        cells["Time in training"] = display.format_duration(seconds)
+        cells["Training time"] = display.format_duration(seconds)
     if measured.get("run_seconds") is not None or measured.get("estimated_seconds") is not None:
-        cells["Whole run"] = str(get_predicted_time(measured))
+        cells["Total time"] = str(get_predicted_time(measured))
     if measured.get("run_seconds") is not None:
         energy = measured.get("energy_wh")
-        cells["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
+        cells["Energy"] = (
+            "not measured on this machine" if energy is None else f"{energy:,.1f} Wh of its device"
+        )
     cells |= measured.get("versions") or {}
     return {escape_markdown(str(name)): escape_markdown(str(value)) for name, value in cells.items()}
 
@@ -224,15 +230,17 @@ def draw_slices(run_id: str) -> None:
         gain = run.verdict.gain if run.verdict else None
         if dataset is None or not gain:
             lack = (
-                "The run has no verdict yet." if dataset else "The data set that it was trained on is gone."
+                "They are compared when the run has a verdict."
+                if dataset
+                else "The data set it was trained on was changed or deleted."
             )
-            st.caption(f"There is nothing to compare slices on. {lack}")
+            st.caption(f"Slices can't be compared. {lack}")
             return
         slices = _list_slices(dataset.dataset_id)
         if not slices:
             st.caption(
-                "The data set has no slices. Filter its rows and save the filter as a slice: then the gain on"
-                " these rows stands here."
+                "The data set has no slices. Filter its rows and save the filter as a slice to see the gain"
+                " on those rows."
             )
             st.page_link(
                 "pages/data/data.py",
@@ -249,7 +257,7 @@ def draw_slices(run_id: str) -> None:
         ]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
-        st.caption(f"{gain.unit.capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
+        st.caption(f"{gain.unit.capitalize()}, base minus tuned; paired intervals over rows{wider}.")
 
 
 def _list_slices(dataset_id: str) -> list[SliceRow]:
@@ -273,7 +281,7 @@ def _build_row(
     )
     line: dict[str, Any] = {"Slice": escape_markdown(named_slice.name)}
     if interval is None:
-        return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
+        return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row in this slice"}
     gain = interval.to_estimate()
     return line | {
         "Gain ↑ (95% interval)": display.format_estimate(gain),
@@ -285,8 +293,8 @@ def _build_row(
 def _describe_interval(low: float | None, high: float | None) -> str:
     """What the interval says."""
     if low is None or high is None:
-        return "one row tells nothing"
-    return "better" if low > 0 else "worse" if high < 0 else "can't be told from noise"
+        return "one row has no interval"
+    return "better" if low > 0 else "worse" if high < 0 else "can't be distinguished from noise"
 
 
 @cached(600, most=256)

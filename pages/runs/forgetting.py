@@ -11,7 +11,7 @@ from pages.runs import forgetting_charts
 from pages.runs.checkpoint_curves import draw_checkpoint_curves
 from pages.shared import brand, display, run_queries
 from pages.shared.charts import PLOT
-from pages.shared.layout import BETWEEN, LINK
+from pages.shared.layout import INTERPOLATION, LINK
 from pages.shared.run_results import INKS, get_sign
 from pages.shared.session import escape_markdown, show_errors
 from store.core import formatting
@@ -39,9 +39,9 @@ TITLES = {
 def draw_refusals(run: Run, forgetting: Forgetting) -> None:
     """State, shares before and after, and the answers to read."""
     asked = forgetting.requests
-    st.markdown("**What it refuses**")
+    st.markdown("**Refusals**")
     if not asked:
-        st.caption("Not asked in this run. Clone it to have it asked.")
+        st.caption("Not measured in this run. Clone the run to measure it.")
         return
     color, icon = STATES[asked.state]
     st.markdown(f":{color}[{icon}] {escape_markdown(asked.sentences[0])}")
@@ -49,7 +49,7 @@ def draw_refusals(run: Run, forgetting: Forgetting) -> None:
         _draw_share(TITLES["harmful"], asked.harmful, "harmful")
         _draw_share(TITLES["harmless"], asked.harmless, "harmless")
     st.caption(
-        "A refusal is told by the wording of the answer's beginning, as in the rows of data sets."
+        "A refusal is detected by how the answer begins, as in the rows of data sets."
         " 95% intervals of the change are paired (Tango), the test is McNemar's. Answers are greedy and cut"
         " after 32 tokens."
     )
@@ -70,8 +70,10 @@ def _draw_share(title: str, kind: RequestFlips, name: str) -> None:
             delta_arrow="off",
         )
         bounds = formatting.format_interval(*display.scale_bounds(kind.after, 100), 0)
-        note = f"after: {formatting.format_number(100 * after, 0)}% ({bounds}%). {kind.lost} refused no more,"
-        st.caption(f"{note} {kind.won} newly, {display.format_p_value(kind.p)}.")
+        note = (
+            f"after: {formatting.format_number(100 * after, 0)}% ({bounds}%). {kind.lost} no longer refused,"
+        )
+        st.caption(f"{note} {kind.won} newly refused, {display.format_p_value(kind.p)}.")
 
 
 def _draw_answers(run_id: str) -> None:
@@ -136,12 +138,12 @@ def draw_forgetting(run_id: str) -> None:
         if forgetting.sentences:
             st.markdown("\n".join(f"- {escape_markdown(sentence)}" for sentence in forgetting.sentences))
         if run.status == "finished" and st.button(
-            "Mix with the base model",
+            "Interpolate with the base model",
             icon=":material/linear_scale:",
             key="forgetting-mix",
-            help="Scores models between the two: how much of the tuning is worth keeping. No training.",
+            help="Scores models between base and tuned: how much of the change to keep. No training.",
         ):
-            st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
+            st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: INTERPOLATION})
         _draw_numbers(forgetting)
         chosen = _choose_probe(forgetting.choices)
         left, right = st.columns(2, gap="large")
@@ -184,12 +186,12 @@ def _draw_categories(choices: ChoiceForgetting) -> None:
 
 def _explain_no_figures(run: Run) -> str:
     if run.status in ALIVE:
-        return "It comes with the verdict."
+        return "Forgetting is measured when training ends, with the verdict."
     if run.config.get("task") == "classification":
-        return "Not measured: with a classification head in place of its words the model can't be asked."
+        return "Not measured: a model with a classification head can't answer general questions."
     if run.config.get("probes") is False:
-        return "Not measured: the run was launched with probes switched off."
-    return "Not measured in this run."
+        return "Not measured: probes were switched off for this run. Clone it with probes on to measure it."
+    return "Not measured in this run. Clone the run to measure it."
 
 
 def _draw_numbers(forgetting: Forgetting) -> None:

@@ -1,6 +1,6 @@
 """The charts of what a run forgot, and when, as pure functions: documents in, Plotly figures out.
 
-A cell or point that can't be told from noise looks like it: pale, and without a number.
+A cell or point that can't be distinguished from noise looks like it: pale, and without a number.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def format_cell(cell: Cell | None) -> str:
     points = display.format_estimate(cell.change, scale=100)
     text = f"{format_category(cell.category) or ALL}: {points} points<br>"
     text += f"{cell.lost} lost, {cell.won} won of n {cell.n}"
-    return text if is_significant(cell) else f"{text}<br>can't be told from noise"
+    return text if is_significant(cell) else f"{text}<br>can't be distinguished from noise"
 
 
 def _convert_to_points(cell: Cell) -> float:

@@ -50,13 +50,13 @@ def _draw_parent(run: Run) -> None:
         return
     alpha = run.facts.get("alpha")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown("Mixed from" if alpha else "Changes", width="content")
+        st.markdown("Interpolated from" if alpha else "Changes", width="content")
         with st.container(width="content"):
             draw_chip_link(parent)
         difference = f"at α {alpha:g}" if alpha else describe_changes(parent.config, run.config)
         st.markdown(escape_markdown(difference), width="content")
         if run.status == "finished" and st.button(
-            "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
+            "Compare on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
             link = {LINK: COST, "run": run.run_id, "dataset": run.dataset_name}
             st.switch_page("pages/comparison/compare.py", query_params=link)
@@ -107,7 +107,7 @@ def _draw_actions(run: Run) -> None:
                 "Continue training",
                 icon=":material/fast_forward:",
                 key="run-continue",
-                help="Launch a run that goes on from this model",
+                help="Launch a run that continues from this model",
             )
         ):
             link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
@@ -152,12 +152,12 @@ def _draw_edit(run: Run) -> None:
 @st.dialog("Delete this run?")
 def _confirm_delete(run: Run) -> None:
     st.markdown(
-        f"**{escape_markdown(run.name)}** goes for good, with its curves, samples,"
+        f"**{escape_markdown(run.name)}** is deleted permanently, with its curves, samples,"
         " checkpoints, trained weights, and"
-        " what was said of it."
+        " its comments."
     )
     st.button(
-        "Delete for good",
+        "Delete permanently",
         type="primary",
         icon=":material/delete:",
         key="run-delete-sure",

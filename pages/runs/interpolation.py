@@ -1,5 +1,5 @@
-"""How much of the tuning is worth keeping? The tab of one run: what was scored on its way from the base, what
-is being scored, the slider, and keeping a share.
+"""How much of the fine-tuning is worth keeping? The view of one run: what was scored on its way from the
+base, what is being scored, the slider, and keeping a share.
 
 Models between a run's base (α 0) and its own (α 1) are scored on what they gain and what they forget. Nothing
 is trained. The chosen α is in the link.
@@ -15,7 +15,7 @@ from pages.runs.interpolation_points import ScoredShare, draw_table, plot_interp
 from pages.shared import cached_queries, display, run_queries
 from pages.shared.charts import PLOT
 from pages.shared.job_progress import show_live
-from pages.shared.layout import BETWEEN, LINK
+from pages.shared.layout import INTERPOLATION, LINK
 from pages.shared.run_chips import draw_chip_link
 from pages.shared.session import cached, escape_markdown, get_client, has_right, send_command, show_errors
 from store.core import formatting
@@ -48,7 +48,7 @@ def can_interpolate(run: Run) -> bool:
 def draw_interpolation(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
-        st.header("How much of the tuning is worth keeping?", anchor=False)
+        st.header("How much of the fine-tuning is worth keeping?", anchor=False)
         run = run_queries.read_current_run(run_id)
         if why := _explain_unavailable(run):
             _draw_unavailable(run, why)
@@ -79,7 +79,7 @@ def _draw_interpolation_form(run: Run) -> None:
 
 def _explain_unavailable(run: Run) -> str:
     if run.status != "finished":
-        return f"This run is {run.status}. A run that has finished left the two models that are mixed."
+        return f"This run is {run.status}. Only a finished run can be interpolated with its base model."
     return _explain_refusal(run)
 
 
@@ -89,13 +89,13 @@ def _explain_refusal(run: Run) -> str:
 
 def _draw_unavailable(run: Run, why: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
-        st.subheader("This run can't be mixed with its base", anchor=False)
+        st.subheader("This run can't be interpolated with its base model", anchor=False)
         st.markdown(escape_markdown(why))
         parent = run.facts.get("mixed_from")
-        if parent and st.button("Open that run", icon=":material/linear_scale:", key="mix-parent"):
-            st.switch_page("pages/runs/run.py", query_params={"run": parent, LINK: BETWEEN})
+        if parent and st.button("Open the parent run", icon=":material/linear_scale:", key="mix-parent"):
+            st.switch_page("pages/runs/run.py", query_params={"run": parent, LINK: INTERPOLATION})
         if not parent and run.status == "finished":
-            st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
+            st.markdown("To reduce forgetting: replay general rows, or lower the learning rate.")
 
 
 def _draw_summary(rows: list[ScoredShare]) -> None:
@@ -103,9 +103,8 @@ def _draw_summary(rows: list[ScoredShare]) -> None:
     between = [row for row in rows if row.alpha < 1]
     if not between:
         st.markdown(
-            "**α** is the share of what tuning changed that is kept: at 0 the model is the base, at 1 the"
-            " tuned model. In between it often keeps most of the gain and forgets less. Score some shares to"
-            " see."
+            "**α** is the share of the weight change that is kept: 0 is the base model, 1 the tuned model."
+            " Values in between often keep most of the gain and forget less. Score some to see."
         )
         return
     recommendation = interpolation_points.recommend_share(rows)
@@ -153,7 +152,7 @@ def _draw_share(
         if not 0 < alpha < 1:
             return
         if alpha in kept:
-            st.markdown("Kept as a run of its own:")
+            st.markdown("Saved as a run:")
             draw_chip_link(kept[alpha])
             return
         if not has_right("work"):
@@ -164,11 +163,11 @@ def _draw_share(
             ):
                 _score_shares(run, [alpha])
             if st.button(
-                "Save this one",
+                "Save as run",
                 icon=":material/save:",
                 key="mix-keep",
                 type="primary" if row else "secondary",
-                help="A run of its own with this model: to compare, evaluate or continue like any other.",
+                help="Saves this model as a run, to compare, evaluate or continue training.",
             ):
                 _save_share(run, alpha)
 
@@ -180,7 +179,7 @@ def _format_share(alpha: float) -> str:
 def _describe_share(row: ScoredShare | None, rows: list[ScoredShare], alpha: float, measure: str) -> str:
     what = find_measure(measure)
     if alpha == 0:
-        return "Nothing gained and nothing forgotten: everything is held against it."
+        return "No gain and no forgetting: the reference for all other values."
     if row:
         scored = interpolation_points.build_points([row], measure)
         rested_on = formatting.plural(row.gain.n, "row") if row.gain else "no row"
@@ -211,14 +210,18 @@ def _draw_more(run: Run, measured: list[MeasuredMix], rows: list[ScoredShare], *
     usual = [alpha for alpha in interpolation_points.DEFAULT_SHARES if alpha in left]
     with st.container(border=True, key="mix-more"):
         chosen = st.multiselect(
-            "Shares to score", left, default=usual, key=f"mix-shares-{len(done)}", format_func="α {:g}".format
+            "Values of α to score",
+            left,
+            default=usual,
+            key=f"mix-shares-{len(done)}",
+            format_func="α {:g}".format,
         )
         expected = interpolation_points.estimate_scoring_time(run, measured)
         if expected and chosen:
             duration = expected.shares(len(chosen))
-            st.caption(f"{duration[0].upper()}{duration[1:]}. Nothing is trained.")
+            st.caption(f"{duration[0].upper()}{duration[1:]}. No training.")
         if st.button(
-            "Score these",
+            "Score",
             icon=":material/fact_check:",
             key="mix-score",
             type="primary" if usual else "secondary",
@@ -267,7 +270,7 @@ def _draw_plot(
     )
     st.caption(
         "Bars, and figures in brackets, are 95% intervals; gains are over"
-        f" {formatting.plural(shares[-1].gain.n, 'held-out row')}. Filled diamonds were kept as runs. All"
+        f" {formatting.plural(shares[-1].gain.n, 'held-out row')}. Filled diamonds were saved as runs. All"
         " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
         " one to choose it."
     )

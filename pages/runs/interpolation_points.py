@@ -266,5 +266,5 @@ def build_row(
         counted = f"n ({what.items}s)" if name in MEASURES else f"n ({what.items}s of {what.title})"
         cells[counted] = cost.n if cost else None
     run = kept.get(share.alpha)
-    cells["Kept as"] = f"#{run.number} {run.name}" if run else "–"
+    cells["Saved as"] = f"#{run.number} {run.name}" if run else "–"
     return cells

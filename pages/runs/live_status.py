@@ -19,8 +19,8 @@ from store.core.schemas import ErrorDocument
 from store.runs.schemas import Run
 
 LOST_PROCESS_NOTE = (
-    "The process of this run is gone and left no result: it was killed, or the machine went down. "
-    "Nothing up to its last checkpoint is lost."
+    "The process of this run ended without a result: it was killed, or the machine went down. "
+    "Everything up to its last checkpoint is saved."
 )
 
 
@@ -34,13 +34,15 @@ def draw_failure(run: Run) -> None:
     elif status == "lost":
         st.warning(describe_lost_process(run.error), icon=":material/link_off:")
         _draw_change(run.run_id, run.error)
-        _draw_traceback(run.error, "What it wrote as it crashed")
+        _draw_traceback(run.error, "Output at the crash")
     elif status == "cancelled":
         st.info(describe_cancellation(run.error), icon=":material/cancel:")
 
 
 def _draw_error(run_id: str, error: ErrorDocument | None) -> None:
-    message = (error and error["message"]) or "It failed and left no reason; the log may tell."
+    message = (
+        error and error["message"]
+    ) or "The run failed without an error message. See the log under Details."
     fix = f"  \n{escape_markdown(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"**{escape_markdown(message)}**{fix}", icon=":material/error:")
     _draw_change(run_id, error)
@@ -51,11 +53,11 @@ def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
     """The form with what the error says to change, where it does."""
     if error and error.get("change") and has_right("work"):
         pressed = st.button(
-            f"Launch it with {describe_advice(error['change'])}",
+            f"Launch with {describe_advice(error['change'])}",
             type="primary",
             icon=":material/rocket_launch:",
             key="run-launch-changed",
-            help="Opens the form with this run's settings, these changed.",
+            help="Opens the launch form with this run's settings and this change.",
         )
         if pressed:
             link = {"from": run_id, "change": json.dumps(error["change"])}
@@ -65,7 +67,7 @@ def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
 def describe_lost_process(error: ErrorDocument | None) -> str:
     """What the engine found out about the process that is gone, as Markdown; else what is always true."""
     if not error or not error["message"]:
-        return f"{LOST_PROCESS_NOTE} **Resume** goes on from there."
+        return f"{LOST_PROCESS_NOTE} **Resume** continues from there."
     fix = (
         escape_markdown(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
     )
@@ -91,15 +93,15 @@ def describe_wait(run: Run) -> str:
     unready = [job for job in waits.values() if job.status != "finished"]
     if unready:
         names = ", ".join(f"{escape_markdown(job.title)} ({job.status})" for job in unready)
-        return f"It waits for {names}."
+        return f"Waiting for {names}."
     queue = [job for job in cached_queries.list_queue() if job.kind in RUNS]
     working = [job for job in queue if job.status in ACTIVE]
     ahead = [job.job_id for job in queue if job.status == "queued"]
     place = ahead.index(run.run_id) if run.run_id in ahead else 0
-    holder = f"The device is taken by {escape_markdown(working[0].title)}. " if working else ""
+    holder = f"The device is in use by {escape_markdown(working[0].title)}. " if working else ""
     if place:
         return f"{holder}{place} {'run is' if place == 1 else 'runs are'} ahead of it."
-    return f"{holder}It is the next to start." if holder else "It starts in a moment."
+    return f"{holder}This run is next." if holder else "It starts in a moment."
 
 
 LEARNING = (
@@ -146,7 +148,7 @@ def _draw_progress(run: Run) -> None:
     with st.grid(4, min_column_width=150):
         _draw_live_validation(best, base, run.best_step, display.get_reference_name(run.config))
         st.metric("Training loss", display.format_number(measured["train/loss"].last_value))
-        st.metric("Tokens a second", display.format_number(speed, 0))
+        st.metric("Tokens per second", display.format_number(speed, 0))
         st.metric("Peak memory", f"{display.format_number(memory, 2)} GiB")
 
 
@@ -169,7 +171,7 @@ def _draw_losses(run: Run) -> None:
     train, validation = (run_queries.read_live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
     if not train.num_rows and not validation.num_rows:
         if run.status in ACTIVE:
-            st.caption("The curves begin with the first numbers.")
+            st.caption("Curves appear once the first metrics are logged.")
         return
     shape = run.verdict.overfitting if run.verdict else None
     figure = charts.plot_losses(
@@ -199,7 +201,7 @@ def draw_learning(run_id: str) -> None:
         )
         names = [name for name in (*LEARNING, *others) if name in measured]
         if not names:
-            st.caption("Nothing was measured yet.")
+            st.caption("No metrics yet. They appear after the first training steps.")
             return
         with st.grid(2, min_column_width=340):
             for name in names:

@@ -92,9 +92,13 @@ def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str
     """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
     if run.config.get("task", "sft") != "sft":
         return
-    st.markdown("**Can it be made to write its training rows?**")
+    st.markdown("**Extraction of training rows**")
     if not extraction:
-        waits = "That is asked with the verdict." if run.status in ALIVE else _explain_no_canaries(run)
+        waits = (
+            "Measured when training ends, with the verdict."
+            if run.status in ALIVE
+            else _explain_no_canaries(run)
+        )
         st.caption(waits)
         return
     if extraction.sentence not in stage_sentence:
@@ -111,9 +115,9 @@ def draw_canaries(run: Run, canaries: CanaryEvaluation | None) -> None:
     """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
     if not canaries:
         if run.config.get("canaries") and run.status in ALIVE:
-            st.caption("The canaries are asked for with the verdict.")
+            st.caption("Measured when training ends, with the verdict.")
         return
-    st.markdown("**How well do its canaries stick?**")
+    st.markdown("**Exposure of canaries**")
     st.markdown(escape_markdown(canaries.sentence))
     left, right = st.columns(2, gap="medium")
     with left:
@@ -144,8 +148,8 @@ def _build_canary_row(row: PlantedCanary) -> dict[str, str | float]:
 
 def _explain_no_canaries(run: Run) -> str:
     if run.config.get("probes") is False:
-        return "Not asked: the run was launched with probes switched off."
-    return "Not asked in this run. Clone it to have it asked."
+        return "Not measured: probes were switched off for this run. Clone it with probes on to measure it."
+    return "Not measured in this run. Clone the run to measure it."
 
 
 def _describe_basis(extraction: Extraction) -> str:
@@ -180,7 +184,7 @@ def _draw_rows(run_id: str, extraction: Extraction) -> None:
     try:
         total, rows = run_queries.read_extraction_rows(run_id, part, PAGE, PAGE * (page - 1))
     except QueryError:
-        st.caption("The rows are gone from the run's folder.")
+        st.caption("The file with these rows is missing from the run's folder.")
         return
     st.caption(f"{formatting.plural(total, 'row')}, the most striking first; marked is what it has right.")
     for row in rows:
@@ -219,7 +223,7 @@ def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
     """Leaked rows and repeated training rows, each with its effect; nothing where they weren't looked at."""
     if not duplicates:
         return
-    st.markdown("**What did duplicates do?**")
+    st.markdown("**Effect of duplicates**")
     leaks, training = duplicates.leaks, duplicates.training
     st.markdown(escape_markdown(leaks.sentence))
     if leaks.rows:

@@ -223,7 +223,7 @@ def plot_membership(membership: Membership) -> go.Figure:
         rows.append(_build_auc_row(SCORES[name], score.auc, BAD if sure else VALIDATION))
         if score.placebo:
             rows.append(_build_auc_row(f"{SCORES[name]}, base model", score.placebo, BASE))
-    return plot_intervals(rows, "Area under the curve (0.5 is a coin)", level=0.5)
+    return plot_intervals(rows, "Area under the curve (0.5 is chance)", level=0.5)
 
 
 def _build_auc_row(name: str, area: Estimate, color: str) -> IntervalRow:
@@ -253,10 +253,10 @@ def draw_overfitting(run_id: str) -> None:
 def _draw_stage(run: Run, shape: Overfitting | None) -> None:
     """Where it ended, in its colour; before there is a verdict, what is to come."""
     if not shape:
-        waits = "Where it stands comes with the verdict; until then the curves below are live."
-        ended = "It ended without a verdict."
+        waits = "The assessment comes with the verdict; until then the curves below are live."
+        ended = "The run ended without a verdict. Resume or clone it to get one."
         if run.verdict:
-            ended = "Nothing was trained: the model is a mix of another run's and its base."
+            ended = "Nothing was trained: this model was interpolated between another run and its base."
         st.caption(waits if run.status in ALIVE else ended)
         return
     if shape.stage is None:  # a verdict from before stages were told apart
@@ -319,23 +319,27 @@ def _describe_membership_path(path: Sequence[MembershipPoint]) -> str:
         return ""
     return (
         " AUC: how well the loss tells training rows from validation rows, 95% intervals; red where it surely"
-        " says more than what the base model's explains, whose interval is the grey band; 0.5 is a coin."
+        " says more than what the base model's explains, whose interval is the grey band; 0.5 is chance."
     )
 
 
 def _explain_no_gap(run: Run) -> str:
     if run.config.get("probes") is False:
-        return "No gap: the run was launched with probes switched off."
+        return "No gap: probes were switched off for this run. Clone it with probes on to measure it."
     if run.status in ALIVE:
         return "Rows that it trains on are measured too as soon as the time for probes allows it."
-    return "No gap: rows that it trained on were not measured in this run. Clone it to have them measured."
+    return "No gap: training rows were not measured in this run. Clone the run to measure them."
 
 
 def _draw_membership(run: Run, membership: Membership | None, stage_sentence: str) -> None:
     """Membership inference with its placebo; its sentence, unless it was `said` above."""
-    st.markdown("**Can it be asked which rows it was trained on?**")
+    st.markdown("**Membership inference**")
     if not membership:
-        waits = "That is tested with the verdict." if run.status in ALIVE else _explain_no_membership(run)
+        waits = (
+            "Tested when training ends, with the verdict."
+            if run.status in ALIVE
+            else _explain_no_membership(run)
+        )
         st.caption(waits)
         return
     if membership.sentence not in stage_sentence:
@@ -358,8 +362,8 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
 
 def _explain_no_membership(run: Run) -> str:
     if run.config.get("probes") is False:
-        return "Not tested: the run was launched with probes switched off."
-    return "Not tested in this run. Clone it to have it tested."
+        return "Not tested: probes were switched off for this run. Clone it with probes on to test it."
+    return "Not tested in this run. Clone the run to test it."
 
 
 def _draw_calibration(classification: Classification | None) -> None:

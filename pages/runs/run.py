@@ -2,7 +2,7 @@
 link names none.
 
 Live parts are fragments that refresh only while the run is alive; when its status changes, the page is
-drawn once more. The link is `?run=ID` (or a name) and, of another tab than the first, `&tab=NAME`.
+drawn once more. The link is `?run=ID` (or a name) and, of another view than the first, `&tab=NAME`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pages.runs.live_status import draw_failure
 from pages.runs.overfitting import draw_overfitting
 from pages.shared import cached_queries, display, run_queries
 from pages.shared.features import add_feature_tabs, list_parts
-from pages.shared.layout import BETWEEN, Tab, draw_tab_bar, get_linked_tab
+from pages.shared.layout import INTERPOLATION, Tab, draw_tab_bar, get_linked_tab
 from pages.shared.run_chips import draw_chip_link, draw_verdict_card, format_status_badge
 from pages.shared.run_results import draw_class_numbers, draw_key_numbers, draw_preference_numbers
 from pages.shared.session import has_right, live, require_member, show_error, show_errors
@@ -37,16 +37,15 @@ def choose_run() -> None:
     """The page without a run. Where the link leads to models between a run and its base, those runs are
     listed that may have some."""
     st.title("Which run?", anchor=False)
-    between = get_linked_tab() == BETWEEN
+    between = get_linked_tab() == INTERPOLATION
     statuses = ("finished",) if between else ()
     if not cached_queries.count_runs("", statuses):
         _draw_run_list(between)
         return
     if between:
         st.markdown(
-            "Between a run's base model and the tuned one lie others, which need no training: with a part"
-            " of the tuning they keep a part of the gain and forget less. Choose a run to see which are"
-            " worth it."
+            "Interpolating between the weights of a run and its base model keeps part of the gain and forgets"
+            " less, without training. Choose a run to see which share is worth keeping."
         )
     search = st.text_input(
         "Search runs",
@@ -61,21 +60,21 @@ def choose_run() -> None:
     matching = cached_queries.count_runs((search or "").strip(), statuses)
     mixed = run_queries.list_interpolated_runs()
     for run in runs:
-        _draw_run(run, BETWEEN if between else "", mixed=run.run_id in mixed)
+        _draw_run(run, INTERPOLATION if between else "", mixed=run.run_id in mixed)
     st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
 
 
 def _draw_run_list(between: bool) -> None:
     if between:
-        st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
+        st.markdown("No run has finished yet. Once one has, interpolate between it and its base model here.")
         if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
         ):
             st.switch_page("pages/training/launch.py")
         return
-    if not require_member("launch the first run; what it does and comes to is then seen here"):
+    if not require_member("launch the first run; its progress and results appear here"):
         return
-    st.markdown("There is no run yet. The first one is a click away.")
+    st.markdown("There are no runs yet. Start with the sample experiment, or set up your own run.")
     with st.container(horizontal=True):
         st.page_link(
             "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
@@ -96,25 +95,28 @@ def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
             st.markdown(f"validation loss {change}", width="content")
 
 
-# Run: did it learn, and how sure is that? One run from the queue to its verdict.
-#
-# The verdict stands at the top once there is one. Live parts are fragments that refresh only while the run
-# is alive; when its status changes, the page is drawn once more. The link is `?run=ID` (or a name) and, of
-# another tab than the first, `&tab=NAME`.
-
-TABS = {
-    "learning": Tab(":material/monitoring: Learning", live_status.draw_learning),
-    "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
-    "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
-    BETWEEN: Tab(":material/linear_scale: Between", draw_interpolation),
-    "samples": Tab(":material/forum: Samples", detail_tabs.draw_samples),
-    "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
-    "slices": Tab(":material/pie_chart: Slices", draw_slices),
-    "comments": Tab(":material/comment: Comments", detail_tabs.draw_comments),
-    "log": Tab(":material/terminal: Log", detail_tabs.draw_log),
-    "config": Tab(":material/settings: Config", detail_tabs.draw_config),
+# Tabs that have several views, of which one is drawn. A feature's `FeatureTab` names the tab by these keys; a
+# link names the view, so that links from before views were grouped still lead there.
+GROUPS = {
+    "training": ":material/monitoring: Training",
+    "forgetting": ":material/psychology_alt: Forgetting",
+    "outputs": ":material/forum: Outputs",
+    "evaluations": ":material/fact_check: Evaluations",
+    "details": ":material/info: Details",
 }
-CLASSES = Tab(":material/category: Classes", draw_classes)
+TABS = {
+    "learning": Tab("Curves", live_status.draw_learning, "training"),
+    "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
+    "forgetting": Tab("Results", draw_forgetting, "forgetting"),
+    INTERPOLATION: Tab("Interpolation", draw_interpolation, "forgetting"),
+    "samples": Tab("Samples", detail_tabs.draw_samples, "outputs"),
+    "evaluations": Tab("Results", draw_evaluations, "evaluations"),
+    "slices": Tab("Slices", draw_slices, "evaluations"),
+    "config": Tab("Config", detail_tabs.draw_config, "details"),
+    "log": Tab("Log", detail_tabs.draw_log, "details"),
+    "comments": Tab("Comments", detail_tabs.draw_comments, "details"),
+}
+CLASSES = Tab("Classes", draw_classes, "training")
 # The others wait for the run to end.
 LIVE_TABS = (live_status.draw_learning, draw_overfitting, draw_forgetting, detail_tabs.draw_log)
 
@@ -122,7 +124,7 @@ LIVE_TABS = (live_status.draw_learning, draw_overfitting, draw_forgetting, detai
 def main() -> None:
     asked = st.query_params.get("run", "")
     with show_errors():
-        if not asked and get_linked_tab() == BETWEEN:
+        if not asked and get_linked_tab() == INTERPOLATION:
             asked = next(
                 iter(run_queries.list_interpolated_runs()), ""
             )  # not into the link: Back would lead here again
@@ -154,7 +156,8 @@ def draw_run(run: Run) -> None:
         live(every)(live_status.draw_live)(run.run_id, run.status)
     else:
         live(every)(live_status.watch_run)(run.run_id, run.status)
-    tab, place = draw_tab_bar(list_tabs(run), "run-tabs", low=True, subject={"run": run.run_id})
+    subject = {"run": run.run_id}
+    tab, place = draw_tab_bar(list_tabs(run), "run-tabs", low=True, subject=subject, titles=GROUPS)
     with place:
         st.fragment(tab.draw, run_every=every if tab.draw in LIVE_TABS else None)(run.run_id)
 
@@ -175,18 +178,18 @@ def is_classifier(run: Run) -> bool:
 
 
 def list_tabs(run: Run) -> dict[str, Tab]:
-    """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
-    and what lies between base and tuned model where there is something, or where a link asks why not."""
+    """The views, in their order: classes where there are figures of some, rows in place of answers for a
+    head, and the interpolation where there can be one, or where a link asks why there is none."""
     tabs: dict[str, Tab] = {}
     of_classes = bool(run.verdict and run.verdict.classification)
     for name, tab in add_feature_tabs("run", TABS).items():
-        if name == BETWEEN and not (can_interpolate(run) or get_linked_tab() == BETWEEN):
+        if name == INTERPOLATION and not (can_interpolate(run) or get_linked_tab() == INTERPOLATION):
             continue
         tabs[name] = tab
         if of_classes and name == "learning":
             tabs["classes"] = CLASSES
         if of_classes and name == "samples" and is_classifier(run):
-            tabs[name] = Tab(tab.title, draw_class_samples)
+            tabs[name] = tab._replace(draw=draw_class_samples)
     return tabs
 
 

@@ -158,7 +158,7 @@ FORGETTING: dict[str, Status] = {
     "none": Status("Forgot nothing that matters", "green", ":material/verified:"),
     "some": Status("Forgot some", "orange", ":material/warning:"),
     "much": Status("Forgot much", "red", ":material/error:"),
-    "unclear": Status("Forgetting can't be told", "gray", ":material/help:"),
+    "unclear": Status("Forgetting unclear", "gray", ":material/help:"),
 }
 
 
@@ -200,7 +200,7 @@ QUANTITIES: dict[str, Quantity] = {
     "eval/f1_macro": Quantity("Validation macro F1", "Mean F1 of the classes"),
     "train/learning_rate": Quantity("Learning rate", "Learning rate"),
     "train/grad_norm": Quantity("Gradient norm, before clipping", "L2 norm"),
-    "train/tokens_per_second": Quantity("Throughput", "Tokens a second"),
+    "train/tokens_per_second": Quantity("Throughput", "Tokens per second"),
     "train/tokens_seen": Quantity("Tokens seen", "Tokens"),
     "train/epoch": Quantity("Epoch", "Passes over the training rows"),
     "probe/train_rows/loss": Quantity("Loss on rows it trains on, without dropout", "Loss (nats a token)"),

@@ -59,12 +59,15 @@ class FeatureScreen(NamedTuple):
 
 class FeatureTab(NamedTuple):
     """Where on a bar a tab stands: behind the one that the link calls `after`. name: as the link calls it.
-    It draws a run by its id, a version by client, model and version, and the comparison by itself."""
+    It draws a run by its id, a version by client, model and version, and the comparison by itself.
+    group: the tab of the page that it is a view of (of a run's page: `GROUPS` of `pages/runs/run.py`); a tab
+    of its own where empty, or where the page has no such tab."""
 
     place: TabPlace
     after: str
     name: str
     tab: Tab
+    group: str = ""
 
 
 class NewRows(NamedTuple):
@@ -164,6 +167,7 @@ def place_behind(parts: Mapping[str, _Part], added: Iterable[tuple[str, str, _Pa
 
 
 def add_feature_tabs(place: TabPlace, tabs: Mapping[str, Tab]) -> dict[str, Tab]:
-    """The tabs of a bar with those of the features."""
+    """The tabs and views of a bar with those of the features."""
     added = [tab for feature in load_page_features().values() for tab in feature.tabs if tab.place == place]
-    return place_behind(tabs, [(each.name, each.after, each.tab) for each in added])
+    grouped = ((each.name, each.after, each.tab._replace(group=each.group)) for each in added)
+    return place_behind(tabs, grouped)

@@ -40,9 +40,9 @@ def describe_activity(job: Job | Run) -> str:
     """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
     if job.status == "queued":
         waits = len(job.after_jobs or [])
-        return "Waits for the model or the data set to be ready" if waits else "Waits for its turn"
+        return "Waiting for the model or data set to be ready" if waits else "Waiting in the queue"
     if job.cancel_requested_at and job.status in ACTIVE:
-        return "Stopping; it leaves a checkpoint"
+        return "Stopping; saving a checkpoint"
     parts = [job.progress_message or job.status.capitalize()]
     done, total = job.progress_done or 0, job.progress_total or 0
     if total > 1:
@@ -134,8 +134,8 @@ def show_failed_jobs(jobs: Sequence[Job], what: str, most: int) -> None:
 def _draw_retry(job: Job, what: str) -> None:
     with st.container(horizontal=True):
         for label, command, done in (
-            ("Try it again", "resume", f"The {what} is queued."),
-            ("Delete it", "delete", f"The {what} is deleted."),
+            ("Try again", "resume", f"The {what} is queued."),
+            ("Delete", "delete", f"The {what} is deleted."),
         ):
             pressed = st.button(label, key=f"{what}-{command}-{job.job_id}")
             if pressed and send_command(command, {"job": job.job_id}, done) is not None:
@@ -148,7 +148,9 @@ def explain_failure(job: Job) -> str:
     if error and error["message"]:
         return f"{error['message']} {error.get('fix') or ''}".strip()
     if job.status == "cancelled":
-        return "It was cancelled before it had a result. Try it again, or delete it."
+        return "It was cancelled before it had a result. Try again, or delete it."
     if job.status == "lost":
-        return "Its process is gone without a result, as when the machine was switched off. Try it again."
-    return "It ended without a result and gave no reason. Its log is in its folder; try it again."
+        return (
+            "Its process ended without a result, for example because the machine was switched off. Try again."
+        )
+    return "It ended without a result and without an error message. See its log, then try again."

@@ -113,11 +113,11 @@ def show_signed_out(error: TunebenchError) -> None:
         st.html(f'<p>{escape(error.message)}</p><p><a href="/sign-in" target="_self">Sign in</a></p>')
     else:
         st.title("The engine is not running", anchor=False)
-        st.html(f'<p>{escape(str(error))}</p><p><a href="" target="_self">Look again</a></p>')
+        st.html(f'<p>{escape(str(error))}</p><p><a href="" target="_self">Try again</a></p>')
 
 
 LINK = "tab"
-BETWEEN = "between"  # of a run's page: the models between the run and its base
+INTERPOLATION = "between"  # of a run's page: the models between the run and its base
 COST = "cost"  # of Compare: gain against forgetting
 
 # The bar comes to the top of the screen, and again while the page still grows, until somebody moves it. The
@@ -137,32 +137,84 @@ REVEAL_SCRIPT = """
 
 
 class Tab(NamedTuple):
-    """What stands on the bar, and what draws it."""
+    """A tab, or one of the views of a tab, and what draws it. group: the tab that it is a view of, by its
+    name; empty for a tab of its own."""
 
     title: str
     draw: Callable[..., None]
+    group: str = ""
+
+
+class TabGroup(NamedTuple):
+    """What stands on the bar: one view, or several to choose from."""
+
+    title: str
+    views: dict[str, Tab]
 
 
 def get_linked_tab() -> str:
-    """The tab that the link names; empty where it names none."""
+    """The tab or view that the link names; empty where it names none."""
     return st.query_params.get(LINK, "")
 
 
+def group_tabs(tabs: Mapping[str, Tab], titles: Mapping[str, str]) -> dict[str, TabGroup]:
+    """The tabs of the bar by their names, each where its first view stands. titles: those of the groups."""
+    groups: dict[str, TabGroup] = {}
+    for name, tab in tabs.items():
+        group = groups.setdefault(tab.group or name, TabGroup(titles.get(tab.group, tab.title), {}))
+        group.views[name] = tab
+    return groups
+
+
 def draw_tab_bar(
-    tabs: Mapping[str, Tab], key: str, *, low: bool = False, subject: Mapping[str, str] | None = None
+    tabs: Mapping[str, Tab],
+    key: str,
+    *,
+    low: bool = False,
+    subject: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> tuple[Tab, DeltaGenerator]:
     """The bar of tabs, by their names in the link; the open one and its place. The first is open where the
     link names none of them. `low`: the bar is low on the page, so that whoever is led to a tab must see it.
-    `subject`: what the link says of other tabs too, where a page was opened that knew it by itself."""
-    names, titles = list(tabs), [tab.title for tab in tabs.values()]
-    place = names.index(_choose_tab(names, key))
-    led_here = place > 0 and st.session_state.get(key) != titles[place]  # after a click they are the same
-    st.session_state[key] = titles[place]
-    by_title = dict(zip(titles, names, strict=True))
-    bar = st.tabs(titles, key=key, on_change=_update_link, args=(by_title, key, subject or {}))
+    `subject`: what the link says of other tabs too, where a page was opened that knew it by itself.
+    `titles`: of groups of tabs, each of which is one tab with a control for its views. The link names the
+    view; by the name of a group it opens the group's first."""
+    groups = group_tabs(tabs, titles or {})
+    firsts = {name: next(iter(group.views)) for name, group in groups.items()}
+    opened = _choose_tab(list(tabs), firsts, key)
+    place, (name, group) = next(
+        (at, item) for at, item in enumerate(groups.items()) if opened in item[1].views
+    )
+    first, view_key = next(iter(tabs)), f"{key}-{name}"
+    led_here = opened != first and (  # after a click they are the same
+        st.session_state.get(key) != group.title
+        or st.session_state.get(view_key, tabs[opened].title) != tabs[opened].title
+    )
+    st.session_state[key] = group.title
+    by_title = {other.title: firsts[name] for name, other in groups.items()}
+    clicked = (first, subject or {})
+    bar = st.tabs(list(by_title), key=key, on_change=_update_link, args=(by_title, key, *clicked))
+    if len(group.views) > 1:
+        with bar[place]:
+            _draw_views(group, opened, view_key, clicked)
     if low and led_here:
         _reveal(f".st-key-{key}")
-    return tabs[names[place]], bar[place]
+    return tabs[opened], bar[place]
+
+
+def _draw_views(group: TabGroup, opened: str, key: str, clicked: tuple[str, Mapping[str, str]]) -> None:
+    """The control that chooses one of a tab's views."""
+    by_title = {view.title: name for name, view in group.views.items()}
+    st.session_state[key] = group.views[opened].title
+    st.segmented_control(
+        "View",
+        list(by_title),
+        key=key,
+        required=True,
+        label_visibility="collapsed",
+        on_change=_update_link,
+        args=(by_title, key, *clicked),
+    )
 
 
 def _reveal(bar: str) -> None:
@@ -171,20 +223,23 @@ def _reveal(bar: str) -> None:
     st.html(f'{style}<script data-bar="{bar}">{REVEAL_SCRIPT}</script>', unsafe_allow_javascript=True)
 
 
-def _choose_tab(names: list[str], key: str) -> str:
+def _choose_tab(names: list[str], groups: Mapping[str, str], key: str) -> str:
     """The open tab. A link may name one of another page: a button that leads there by `st.switch_page` leaves
-    in the history the address of this page with the link of that one. Back then finds what was open."""
+    in the history the address of this page with the link of that one. Back then finds what was open. groups:
+    the first view of each."""
     asked, last = get_linked_tab() or names[0], f"{key}-last"
+    if asked not in names:
+        asked = groups.get(asked, asked)
     opened = next((name for name in (asked, st.session_state.get(last)) if name in names), names[0])
     st.session_state[last] = opened
     return opened
 
 
-def _update_link(names: dict[str, str], key: str, subject: Mapping[str, str]) -> None:
-    """Callback: the tab that was clicked into the link; the first one needs no word there."""
+def _update_link(names: dict[str, str], key: str, first: str, subject: Mapping[str, str]) -> None:
+    """Callback: the tab or view that was clicked into the link; the first one needs no word there."""
     chosen = names[st.session_state[key]]
     link = {name: value for name, value in subject.items() if name not in st.query_params}
-    if chosen == next(iter(names.values())):
+    if chosen == first:
         st.query_params.pop(LINK, None)
     else:
         link[LINK] = chosen

@@ -15,7 +15,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Overview",
                 "icon": ":material/space_dashboard:",
                 "default": True,
-                "help": "What is running, and what came out: all runs, the queue and the machine.",
+                "help": "All runs, the queue and the state of this machine.",
             },
         ),
         Screen(
@@ -25,7 +25,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Data sets",
                 "icon": ":material/dataset:",
                 "url_path": "data",
-                "help": "Import rows from a file or the hub, look at them and see how they are split.",
+                "help": "Import rows from a file or the Hub, explore and clean them, and split them.",
             },
         ),
     ],
@@ -37,7 +37,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Launch",
                 "icon": ":material/rocket_launch:",
                 "url_path": "launch",
-                "help": "Choose a model, a data set and a method; see what it costs; start the run.",
+                "help": "Choose a model, a data set and a method, see the cost, and start a run.",
             },
         ),
         Screen(
@@ -47,8 +47,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Runs",
                 "icon": ":material/show_chart:",
                 "url_path": "run",
-                "help": "One run: its curves while it learns, its verdict,"
-                " and how much of the tuning to keep.",
+                "help": "One run: live curves, its verdict, and how much of the fine-tuning to keep.",
             },
         ),
     ],
@@ -60,7 +59,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Compare",
                 "icon": ":material/stacked_line_chart:",
                 "url_path": "compare",
-                "help": "Several runs side by side, what each gain cost, and what a run does for other data.",
+                "help": "Runs side by side: gain, forgetting, and transfer to other data sets.",
             },
         ),
         Screen(
@@ -70,7 +69,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Evaluations",
                 "icon": ":material/fact_check:",
                 "url_path": "evaluations",
-                "help": "Any model or run on any rows: figures with intervals, compared row by row.",
+                "help": "Any model or run on any rows: metrics with intervals, compared row by row.",
             },
         ),
     ],
@@ -87,7 +86,7 @@ ASIDE: Sequence[Screen] = [
             "icon": ":material/verified:",
             "url_path": "truth",
             "visibility": "hidden",
-            "help": "How often intervals hold the truth and tests cry wolf, where the truth is known.",
+            "help": "How often intervals contain the true value and tests err, on simulated data.",
         },
     ),
     Screen(

@@ -16,7 +16,7 @@ from pages.shared import cached_queries, charts, display, palette
 from pages.shared import config_fields as fields
 from pages.shared.config_fields import format_value, get_default
 from pages.shared.display import Status
-from pages.shared.layout import BETWEEN, LINK
+from pages.shared.layout import INTERPOLATION, LINK
 from pages.shared.palette import get_run_color
 from pages.shared.run_results import choose_gain_to_draw
 from pages.shared.session import escape_markdown, has_right, send_command
@@ -76,7 +76,7 @@ def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
             key="launch-unlink",
             on_click=fields.set_fields,
             args=({"parent": ""},),
-            help="On the plot of gain against forgetting it will stand for itself.",
+            help="Removes the link to that run, also on the plot of gain against forgetting.",
         )
     fields.draw_notes("parent", dict(notes))
 
@@ -110,12 +110,12 @@ def draw_advice(piece: AdviceItem, run_id: str, key: str) -> None:
 def _draw_launch(piece: AdviceItem, run_id: str, key: str) -> None:
     changed = describe_advice(piece.change)
     if st.button(
-        "Launch it",
+        "Launch",
         icon=":material/rocket_launch:",
         key=f"{key}-launch",
         help=(
-            f"Starts this run once more with {escape_markdown(changed)}; all else stays. It is"
-            " drawn beside this one."
+            f"Starts a copy of this run with {escape_markdown(changed)}; all else stays the same. It is"
+            " linked to this run."
         ),
     ):
         with st.spinner("Checking rows, memory and settings …"):
@@ -123,7 +123,11 @@ def _draw_launch(piece: AdviceItem, run_id: str, key: str) -> None:
         if answer is not None:
             st.switch_page("pages/runs/run.py", query_params={"run": answer["run_id"]})
     if st.button(
-        "Edit", icon=":material/tune:", key=key, type="tertiary", help="Opens the form with this changed."
+        "Edit",
+        icon=":material/tune:",
+        key=key,
+        type="tertiary",
+        help="Opens the launch form with this change.",
     ):
         link = {"from": run_id, "change": json.dumps(piece.change)}
         st.switch_page("pages/training/launch.py", query_params=link)
@@ -131,12 +135,12 @@ def _draw_launch(piece: AdviceItem, run_id: str, key: str) -> None:
 
 def _draw_interpolation_link(run_id: str, key: str) -> None:
     if st.button(
-        "Mix it",
+        "Interpolate",
         icon=":material/linear_scale:",
         key=key,
-        help="Scores models between this one and its base: minutes, and nothing is trained.",
+        help="Scores models between this one and its base. Takes minutes; no training.",
     ):
-        st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
+        st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: INTERPOLATION})
 
 
 def describe_advice(change: Mapping[str, SettingValue | None]) -> str:

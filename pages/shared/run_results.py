@@ -156,7 +156,7 @@ def draw_membership(evidence: Membership | None) -> None:
         delta_arrow="off",
         border=True,
         height="stretch",
-        help="How well training rows can be told from held-out ones; 0.5 is a coin.",
+        help="How well training rows can be distinguished from held-out rows; 0.5 is chance.",
     )
 
 
@@ -284,9 +284,7 @@ def draw_models(classification: Classification) -> None:
     if models.prompted is not None:
         rows.append(_build_model_row("Untuned, asked for the label", models.prompted))
     rows.append(_build_model_row("Always the most frequent class", models.majority))
-    st.dataframe(
-        rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
-    )
+    st.dataframe(rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of its baselines")
     tuned = models.tuned
     named = (("Macro F1", tuned.f1_macro), ("Weighted F1", tuned.f1_weighted))
     if reasons := display.describe_missing_intervals(named):

@@ -291,7 +291,7 @@ def _draw_offline() -> None:
     do, _, command = away.fix.partition("command: ")
     with st.container(border=True, key="engine-offline"):
         st.markdown(f":material/cloud_off: **{what}** {escape_markdown(away.message)}")
-        again = "Below is what was last seen; the page comes back by itself."
+        again = "The data below may be out of date; the page reconnects by itself."
         st.markdown(f"{again} {escape_markdown(do)}{'command:' if command else ''}")
         if command:
             st.code(command, language=None)

@@ -57,7 +57,7 @@ def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> 
                 _show_choices(choices, row["answer_index"], limit)
     if row.get("rejected"):
         with st.chat_message("assistant", avatar=":material/thumb_down:"):
-            st.caption("Rejected answer, for preference tuning alone")
+            st.caption("Rejected answer, for preference tuning only")
             show_text(str(row["rejected"]), limit)
 
 

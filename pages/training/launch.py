@@ -69,7 +69,7 @@ def draw_launch() -> None:
             preview.ask_preview(asked, time_steps=True)
         st.rerun()
     if advice:
-        with form_tab, st.spinner("Working out what each method needs …", show_time=True):
+        with form_tab, st.spinner("Estimating what each method needs …", show_time=True):
             method_advice.ask_advice(advice)
         st.rerun()
 
@@ -150,10 +150,10 @@ def _explain_blocked(
         field, message = wrong[0]
         return escape_markdown(message) if field in TrainConfig.model_fields else "See the message above."
     if not cached_queries.list_datasets():
-        return "There is no data set yet."
+        return "There are no data sets yet. Import one first."
     if config is None or dataset is None:
         return "Choose a data set."
-    return "" if current else "Working out what it costs …"
+    return "" if current else "Estimating cost …"
 
 
 main()

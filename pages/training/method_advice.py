@@ -195,7 +195,7 @@ def draw_advice(config: TrainConfig | None, dataset: Dataset | None) -> str:
             st.caption("Choose a data set first: what a method needs depends on its rows.")
             return ""
         if config is None:
-            st.caption("Some field of the form is wrong; once it is right, the methods are compared.")
+            st.caption("Correct the errors in the form to compare methods.")
             return ""
         asked = build_question(config, dataset)
         advice = st.session_state.get(STATE)
@@ -257,7 +257,9 @@ def _draw_recommendation(recommendation: Recommendation, answer: Advice) -> None
     st.markdown("\n".join(f"- {escape_markdown(reason)}" for reason in recommendation["reasons"]))
     alike = answer["past_runs"]
     basis = (
-        f"{plural(alike, 'run')} on this model and these rows" if alike else "rules, as no run has these rows"
+        f"{plural(alike, 'run')} on this model and these rows"
+        if alike
+        else "rules of thumb, as no run used these rows"
     )
     st.caption(f"From {basis}; memory and time are for {escape_markdown(answer['device'])}.")
 
@@ -269,7 +271,7 @@ def _draw_option(option: AdviceOption, answer: Advice, price: HourPrice, *, chos
         badge = " :green-badge[:material/recommend: advised]" if best else ""
         st.markdown(f"**{escape_markdown(option['title'])}**{badge}", width="content")
         st.button(
-            "Chosen" if chosen else "Use this",
+            "Chosen" if chosen else "Use this method",
             key=f"advice-use-{name}",
             icon=":material/check:" if chosen else ":material/arrow_forward:",
             disabled=chosen or bool(option["problem"]),
@@ -404,7 +406,7 @@ def _draw_past_predictions(runs: Sequence[MeasuredRun]) -> None:
     """Predictions of runs that ended, against what they measured."""
     charts = plot_predictions(runs)
     if not charts:
-        st.caption("Once runs have ended here, their predictions are held against what they measured.")
+        st.caption("After the first runs, predictions are compared with measurements here.")
         return
     st.markdown("**Predicted and measured**")
     with st.grid(2, min_column_width=260):

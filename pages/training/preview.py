@@ -149,9 +149,9 @@ def show_fitting(answer: Preview) -> None:
     if answer.memory.fits:
         return
     if not offers:
-        st.caption("No smaller batch, shorter row or lighter method fits; take a smaller model.")
+        st.caption("No smaller batch, shorter row or lighter method fits; choose a smaller model.")
         return
-    st.markdown("**What would fit**")
+    st.markdown("**Settings that fit in memory**")
     for index, offer in enumerate(offers):
         st.button(
             f"{offer.text}: {display.format_gib(offer.peak_gib)}",
@@ -168,7 +168,9 @@ def _format_time(answer: Preview) -> str:
     time = answer.time
     between = display.format_duration_range(time.low_seconds, time.high_seconds)
     if time.timing != "timed":
-        return meters.render_fact("Time", between, f"a rough count{UNTIMED_REASONS[time.timing]}", time.basis)
+        return meters.render_fact(
+            "Time", between, f"a rough estimate{UNTIMED_REASONS[time.timing]}", time.basis
+        )
     expected = f"about {display.format_duration(time.seconds)}"
     notes = [between] * (between != expected) + display.list_time_notes(time)
     return meters.render_fact("Time", expected, "; ".join(notes), time.basis)
@@ -312,7 +314,7 @@ def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> N
         return
     with st.container(horizontal=True, vertical_alignment="center", key="launch-leaks"):
         st.button(
-            "Deal at random in this run",
+            "Split at random in this run",
             icon=":material/shuffle:",
             key="launch-leaks-deal",
             help="Equal rows and near duplicates are kept on one side.",

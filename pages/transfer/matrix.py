@@ -168,7 +168,7 @@ def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | flo
         "95%": formatting.format_interval(low, high),
         "n (rows)": cell["n"],
         "p after Holm": float(f"{cell['p_holm']:.2g}"),
-        "Told from noise": "yes" if cell["sure"] else "no",
+        "Significant": "yes" if cell["sure"] else "no",
         "Loss (nats a token) ↓": round(change.value, 4),
         "95% (loss)": formatting.format_interval(change.low, change.high),
         "Right before (%)": round(100 * cell["base"]["right"].value, 1),
@@ -373,7 +373,7 @@ def format_hover(cell: MatrixCell, measure: str) -> str:
     shares = (cell["base"]["right"].value, cell["tuned"]["right"].value)
     right = " → ".join(f"{100 * share:.0f}%" for share in shares)
     p = cell["p_holm"]
-    sure = "told from noise" if cell["sure"] else "can't be told from noise"
+    sure = "distinguishable from noise" if cell["sure"] else "can't be distinguished from noise"
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
     lines = [
         f"#{run.number} {run.name} (trained on {cell['source']}) on {cell['target']}",

@@ -63,7 +63,7 @@ def draw_predictors(of: TransferMatrix) -> None:
             "Cosine of the weight changes",
         )
     st.caption(
-        "A point is a run on data that it was not trained on; hollow: can't be told from noise. ρ is"
+        "A point is a run on data that it was not trained on; hollow: can't be distinguished from noise. ρ is"
         " Spearman's rank correlation. Points that share a run or a data set are not independent, so its"
         " interval is narrow rather than wide."
     )
@@ -208,13 +208,13 @@ LEGEND = {
     "right": "Each cell: how many points more answers than the base model's are exactly right",
 }
 READING = (
-    "with its 95% interval over rows; more on hovering. Blue helps, orange costs, grey can't be told"
-    " from noise. Outlined: the run's own data; dashed: of a run that it went on from. Another seed of the"
-    " same training may differ by more than the rows do."
+    "with its 95% interval over rows; more on hover. Blue helps, orange costs, grey can't be"
+    " distinguished from noise. Outlined: the run's own data; dashed: data of a run that it continues."
+    " Another seed of the same training may differ by more than the rows do."
 )
 ABOUT = """
 Runs are trained on one data set and judged on it. Here each is asked for the held-out rows of other data sets
-too, beside its base model: what helps, what costs, and what can't be told from noise.
+too, beside its base model: what helps, what costs, and what can't be distinguished from noise.
 """
 
 
@@ -277,7 +277,8 @@ def _draw_choices(
         measure: TransferMeasure = "right" if figure == "right" else "relative"
     if others:
         st.caption(
-            f"{plural(others, 'run')} of other base models can't stand here: their losses count other tokens."
+            f"{plural(others, 'run')} of other base models can't be shown here: their losses count different"
+            " tokens."
         )
     if not picked or not to:
         return [], [], None, measure
@@ -350,7 +351,7 @@ def _draw_summary(of: TransferMatrix) -> None:
     """What a reader in a hurry takes with them."""
     cells = list(of.cells.values())
     if not cells:
-        st.subheader(":gray[:material/help:] Nothing of this could be measured", anchor=False)
+        st.subheader(":gray[:material/help:] None of these cells could be measured", anchor=False)
         return
     sure = [cell for cell in of.off if cell["sure"]]
     costs = any(cell["figure"].value < 0 for cell in sure)
@@ -427,7 +428,7 @@ def _format_legend(of: TransferMatrix) -> str:
 
 def _draw_empty(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
-        st.subheader("No matrix to draw yet", anchor=False)
+        st.subheader("No transfer matrix yet", anchor=False)
         st.markdown(f"{escape_markdown(sentence)} {ABOUT}")
         if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"

@@ -195,7 +195,7 @@ def test_screens_on_an_ipv6_address_are_reached_there_alone(tmp_path: Path, page
     try:
         assert app.address == f"http://[::1]:{port}"
         app.open(page)
-        expect(page.get_by_role("heading", name="What is running, and what came out?")).to_be_visible()
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port}", trust_env=False)
     finally:

@@ -114,7 +114,7 @@ def test_a_verified_address_comes_in_by_its_invitation_and_back_to_the_page(
     provided: App, page: Page
 ) -> None:
     come_as(page, provided, "mia", "/evaluations")
-    expect(page.get_by_role("heading", name="How good is it?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Evaluations")).to_be_visible()
     assert page.url == f"{provided.address}/evaluations"
     assert not [name for name in cookie_names(page) if name.startswith("_streamlit_user")]
     assert "tunebench-session" in cookie_names(page)

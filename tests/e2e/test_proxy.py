@@ -124,7 +124,7 @@ def test_pages_live_connection_links_and_cookies(proxied: Proxied, admin: Page) 
     with admin.expect_websocket() as live:
         admin.reload()
     assert live.value.url == f"wss://{NAME}:{proxied.port}/_stcore/stream"
-    expect(admin.get_by_role("heading", name="What is running, and what came out?")).to_be_visible()
+    expect(admin.get_by_role("heading", name="Overview")).to_be_visible()
     assert invite(admin, "rater", "rita@example.org").startswith(f"https://{NAME}")
     cookies = admin.context.cookies()
     assert cookies

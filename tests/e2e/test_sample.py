@@ -25,7 +25,7 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     # It waits for model and rows, then learns; the curve is there before the run is over.
     wait_until(lambda: app.status(run_id) not in ("queued", "preparing"), 300, "a run that learns")
     assert app.status(run_id) in ACTIVE
-    expect(page.get_by_text("Tokens a second").first).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Tokens per second").first).to_be_visible(timeout=120_000)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
     # A reload in mid-run loses nothing, and neither does an engine that is killed.
@@ -68,7 +68,7 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     assert loss["count"] == loss["last_step"] - loss["first_step"] + 1
 
     # Ten held-out prompts, answered by both.
-    page.get_by_role("tab", name="Samples").click()
+    page.get_by_role("tab", name="Outputs").click()
     expect(page.get_by_text("What does").first).to_be_visible()
 
     # The overview has it, with the change against the base model.

@@ -85,7 +85,7 @@ def test_a_team_from_the_printed_link_to_the_end_of_a_session(
     expect(another.get_by_role("heading", name="Sign in to Tunebench")).to_be_visible()
     another.goto(f"{team_app.address}/evaluations")
     sign_in(another, "vera@example.org")
-    expect(another.get_by_role("heading", name="How good is it?")).to_be_visible()
+    expect(another.get_by_role("heading", name="Evaluations")).to_be_visible()
 
     admin.get_by_role("link", name="Overview").click()
     admin.get_by_role("link", name="Team").click()
@@ -179,7 +179,7 @@ def test_a_link_on_another_site_opens_for_who_is_signed_in(
     site.write_text(f'<a href="{team_app.address}/evaluations">Look</a>')
     page.goto(site.as_uri())
     page.get_by_role("link", name="Look").click()
-    expect(page.get_by_role("heading", name="How good is it?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Evaluations")).to_be_visible()
     page.close()
 
 

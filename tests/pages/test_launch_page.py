@@ -36,7 +36,7 @@ def test_without_data_the_form_leads_to_the_import(empty_home: Home, open_page: 
     at = open_page(empty_home, PAGE)
     assert [link.proto.label for link in at.main.get("page_link")] == ["Import a data set first"]
     assert at.button(key="launch-button").disabled
-    assert "There is no data set yet." in everything_said(at)
+    assert "There are no data sets yet. Import one first." in everything_said(at)
 
 
 def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> None:
@@ -246,7 +246,7 @@ def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
         show_leak_fixes(row_of(Preview, leaks=leaks), TrainConfig(dataset="d"), dataset)
 
     at = AppTest.from_function(mending, args=("given",)).run()
-    assert [button.label for button in at.button] == ["Deal at random in this run", "To the tab Split"]
+    assert [button.label for button in at.button] == ["Split at random in this run", "To the tab Split"]
     at.button(key="launch-leaks-deal").click().run()
     assert at.session_state[config_fields.build_widget_key("split_by")] == "random"
     assert not AppTest.from_function(mending, args=("random",)).run().button

@@ -26,7 +26,7 @@ def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
     empty_home: Home, open_page: Open
 ) -> None:
     at = open_page(empty_home)
-    assert at.title[0].value == "What is running, and what came out?"
+    assert at.title[0].value == "Overview"
     assert at.button(key="sample").label == "Run the sample experiment"
     assert "3 to 10 minutes" in everything_said(at)
     assert f"on {build_sample_experiment().max_train_rows}\nentries" in everything_said(at)
@@ -56,7 +56,7 @@ def test_runs_show_status_loss_and_the_gain_with_its_interval(little_home: Home,
     assert "0.27 to 0.35, n 200" in page_text
     assert "worse by 0.12" in page_text
     assert "0.08 to 0.16, n 200" in page_text  # the interval of a loss is turned round with its sign
-    assert "can&#x27;t tell, 0.02" in page_text or "can't tell, 0.02" in page_text
+    assert "can&#x27;t tell, 0.02" in page_text or "inconclusive, 0.02" in page_text
 
 
 def test_a_thousand_runs_come_a_page_at_a_time(full_home: Home, open_page: Open) -> None:
@@ -93,7 +93,7 @@ def test_without_an_engine_the_page_says_how_to_start_it(offline_home: Home, ope
     at = open_page(offline_home)
     assert "The engine is not running" in everything_said(at)
     assert [code.value for code in at.code] == ["tunebench up"]
-    assert at.title[0].value == "What is running, and what came out?"
+    assert at.title[0].value == "Overview"
 
 
 def test_an_engine_that_is_halted_is_not_said_to_be_gone(

@@ -36,7 +36,7 @@ def value(number: str) -> float:
 def odd(sentence: str) -> list[str]:
     """What is wrong with it."""
     reasons = [name for name, pattern in ODD.items() if pattern.search(sentence)]
-    if "can't be told from noise" in sentence:
+    if "can't be distinguished from noise" in sentence:
         ends = [(value(low), value(high)) for low, high in re.findall(rf"({NUMBER}) to ({NUMBER})", sentence)]
         reasons += ["noise, and surely not 0"] if ends and not any(a <= 0 <= b for a, b in ends) else []
     return reasons

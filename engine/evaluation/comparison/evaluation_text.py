@@ -62,10 +62,10 @@ def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> s
     if judging.pairs.split == figure.n:
         return (
             f"The order in which they were shown decided {_format_all_pairs(figure.n)}:"
-            " which is better can't be told"
+            " which is better is unclear"
         )
     share = _build_share(figure, sides.turned)
-    lead = "Which answers are better can't be told"
+    lead = "Which answers are better is unclear"
     if share.low is not None and share.low > 0.5:
         lead = f"The judge prefers {sides.this}'s answers"
     elif share.high is not None and share.high < 0.5:
@@ -152,14 +152,14 @@ def _describe_length(
         return []
     decided = judging.pairs.first + judging.pairs.second
     if not decided:
-        return ["Whether length decides can't be told: no pair was decided in both orders."]
+        return ["Whether length decides is unclear: no pair was decided in both orders."]
     longer = length.longer
     if longer is None:
         return [f"Both answers are equally long in {plural(decided, 'decided pair')}."]
     won, unequal = _format_share(_build_share(longer)), plural(longer.n, "decided pair")
     lines = [f"The longer answer was preferred in {won} of {unequal} of unequal length."]
     if length.problem or length.equal is None:
-        return [*lines, f"Who would win at equal length can't be told: {length.problem}."]
+        return [*lines, f"Who would win at equal length is unclear: {length.problem}."]
     equal, n = _build_share(length.equal, sides.turned), length.equal.n
     at_equal = f"At equal length {sides.this} would win {_format_share(equal)} of decided pairs (n {n:,})"
     share = _build_share(judging.figure, sides.turned)

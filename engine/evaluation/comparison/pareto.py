@@ -2,7 +2,7 @@
 
 A run is dominated where another gains as much or more and forgets as little or less, and is better in one of
 the two. The front is what nobody dominates. Points are estimates: a run off the front whose difference from a
-front member can't be told from noise on either axis is said to be like it. Methods are compared at the same
+front member can't be distinguished from noise on either axis counts as equal. Methods are compared at equal
 gain, along the line through the runs of a sweep, and not where their gains don't overlap. Where runs were
 measured on the same items, the caller gives their paired differences; else they are taken as independent.
 Pure: documents in, documents out.
@@ -348,7 +348,7 @@ def _describe_result(names: Sequence[str], points: Sequence[MatchedPoint], state
     if state == "mixed":
         return f"At some gains {names[0]} forgets less, at others {names[1]} does."
     if state == "alike":
-        return f"At the same gain {names[0]} and {names[1]} can't be told apart by what they forget."
+        return f"At the same gain {names[0]} and {names[1]} can't be distinguished by what they forget."
     sign = -1 if state == "first" else 1
     sure = [point for point in points if _is_significant(point, sign)]
     clear = max(sure, key=lambda point: sign * point["difference"]["value"])

@@ -99,7 +99,7 @@ def _iterate_figures(verdict: Verdict, rows: HeldOutRowLosses | None) -> Iterato
         yield from _iterate_forgetting_figures(forgetting)
     if membership := verdict.membership:
         for name, score in membership.scores.items():
-            title = f"training rows told from held-out ones by {SCORES[name]}"
+            title = f"training rows separated from held-out ones by {SCORES[name]}"
             yield _NamedFigure(f"membership.{name}", title, "area under the curve", score.auc)
     if extraction := verdict.extraction:
         yield _NamedFigure("extraction.beyond", "training rows that come out", SHARE, extraction.beyond)
@@ -169,7 +169,7 @@ def is_same_value(value: float, other: float) -> bool:
     return bool(np.isclose(value, other, rtol=1e-6, atol=1e-9))
 
 
-# Several runs on the same held-out rows: which differ, by how much, and which can't be told apart.
+# Several runs on the same held-out rows: which differ, by how much, and which can't be distinguished.
 #
 # Every run is compared with the best one, in pairs over the rows that both held out. Which one is best is
 # read from the same rows, so that the best of k equal runs is the luckiest of them: the k - 1 intervals
@@ -204,7 +204,7 @@ class RunDifference:
         rows = formatting.plural(gap.n, "held-out row")
         if gap.low is None or gap.high is None:
             why = gap.why or "they give no interval"
-            return f"{self.better} and {self.other} can't be told apart on {rows}: {why}."
+            return f"{self.better} and {self.other} can't be distinguished on {rows}: {why}."
         if gap.low == gap.high == 0:
             return f"{self.better} and {self.other} have the same loss on each of {rows}."
         if max(abs(gap.low), abs(gap.high)) < MIN_DIFFERENCE:
@@ -215,7 +215,7 @@ class RunDifference:
         if not self.separated:
             least = formatting.format_number(gap.detectable or 0.0, max(2, places))
             seen = f"; the smallest difference that could be seen is {least}" if gap.detectable else ""
-            return f"{self.better} and {self.other} can't be told apart on {rows} ({bounds}){seen}."
+            return f"{self.better} and {self.other} can't be distinguished on {rows} ({bounds}){seen}."
         first, second = (self.better, self.other) if gap.above else (self.other, self.better)
         low, high = sorted((abs(gap.low), abs(gap.high)))
         amount = formatting.format_number(abs(gap.value), places)

@@ -45,7 +45,7 @@ def compute_placements(first: ArrayLike, second: ArrayLike) -> Placements:
     """Raises ValueError where a group is empty or a score is not finite."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not len(a) or not len(b):
-        raise ValueError(f"Groups of {len(a)} and {len(b)} rows can't be told apart.")
+        raise ValueError(f"Groups of {len(a)} and {len(b)} rows can't be distinguished.")
     if not np.isfinite(a).all() or not np.isfinite(b).all():
         raise ValueError("Scores must be finite.")
     whole = stats.rankdata(np.concatenate([a, b]))

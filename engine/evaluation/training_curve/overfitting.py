@@ -125,7 +125,7 @@ def _determine_shape(validations: Sequence[Validation], train_curve: TrainCurve,
     if diverged := stages.find_divergence(train_curve):
         return replace(shape, state="diverged", sentence=diverged.sentence, since_step=diverged.since_step)
     if not finite:
-        return replace(shape, sentence="Whether it overfits can't be told: validation loss was not measured.")
+        return replace(shape, sentence="Whether it overfits is unclear: validation loss was not measured.")
     if len(finite) < 2:
         return replace(shape, sentence="Too few validations to tell whether it overfits.")
     losses = run_curve.mean_losses(finite)
@@ -216,7 +216,7 @@ def _decide_state(
     on = formatting.plural(rise.n, "row")
     amount = f"{_format_rise(rise)} {unit} {where} (on {on})"
     if rise.low is None:
-        return "unclear", f"Whether it overfits can't be told: there is no interval, as {rise.why}."
+        return "unclear", f"Whether it overfits is unclear: there is no interval, as {rise.why}."
     if rise.above and rise.value >= material:
         if _has_training_loss_risen(train_curve, steps, best):
             return (
@@ -233,7 +233,7 @@ def _decide_state(
         less = f"{_format_rise(rows)} {unit} {where} (on {on})"
         return "none", f"No overfitting to speak of: validation loss rose by {less}, under 1%."
     noise = "what it moves from step to step" if rows.above else "noise"
-    return "unclear", f"A rise of validation loss of {amount} can't be told from {noise}."
+    return "unclear", f"A rise of validation loss of {amount} can't be distinguished from {noise}."
 
 
 def _find_start(validations: list[Validation], best: int, confidence: float, reach: float) -> int:

@@ -84,7 +84,7 @@ def describe_gap(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
     bounds = formatting.format_interval(gap.low, gap.high, places)
     amount = f"{formatting.format_number(gap.value, places)} {unit} ({bounds}; {rows})"
     if gap.low <= 0 <= gap.high:
-        return f"A gap between training and validation loss can't be told from noise: {amount}."
+        return f"A gap between training and validation loss can't be distinguished from noise: {amount}."
     share = f"{formatting.format_number(100 * last.relative.value, 0)}% of the validation loss"
     way = "higher" if gap.value > 0 else "lower"
     sentence = f"Validation loss is {way} than loss on training rows by {amount}, {share}"

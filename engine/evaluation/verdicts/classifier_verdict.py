@@ -211,7 +211,7 @@ def _format_headline(state: str, classification: Classification, broken: int, ne
         "learned": "Learned",
         "worse": "Worse",
         "no_gain": f"No gain (within {format_negligible(negligible)} of the rows, setting {SETTING})",
-        "undecided": "Can't be told from noise",
+        "undecided": "Not distinguishable from noise",
     }[state]
     models = classification.models
     rows = "held-out rows" if split == "test" else "validation rows"
@@ -295,14 +295,14 @@ def describe_confusion(classification: Classification) -> list[str]:
 def _describe_accuracy_change(change: Interval, than: str, basis: str) -> str:
     low, high = change.low, change.high
     if low is None or high is None:  # of runs from before
-        return (
-            f"Whether it is more often right {than} can't be told: {change.why or 'there is only one row'}."
-        )
+        return f"Whether it is more often right {than} is unclear: {change.why or 'there is only one row'}."
     places = formatting.compute_decimals(100 * low, 100 * high, default=1)
     amount = formatting.format_number(abs(100 * change.value), places)
     if low <= 0 <= high:
         bounds = formatting.format_interval(100 * low, 100 * high, places)
-        return f"That it is more often right {than} can't be told from noise ({basis} {bounds} points)."
+        return (
+            f"That it is more often right {than} can't be distinguished from noise ({basis} {bounds} points)."
+        )
     way = "more" if change.value > 0 else "less"
     least, most = sorted((abs(100 * low), abs(100 * high)))
     bounds = formatting.format_interval(least, most, places)

@@ -123,7 +123,8 @@ def _describe_leaks(leaked: DuplicateGains, gains: GainsByRepeat, change: Interv
     if change.below:
         return f"{lead} On the repeated ones it is {_format_interval(_negate_interval(change))} less."
     return (
-        f"{lead} That they gained more than the others can't be told from noise ({_format_bounds(change)})."
+        f"{lead} That they gained more than the others can't be distinguished from noise"
+        f" ({_format_bounds(change)})."
     )
 
 
@@ -225,7 +226,7 @@ def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Inte
         by = f"{_format_interval(fell)} nats a token {way} than that of the others"
         return f"{lead} Their loss fell by {by} {measured}."
     return (
-        f"{lead} That their loss fell more than that of the others can't be told from noise"
+        f"{lead} That their loss fell more than that of the others can't be distinguished from noise"
         f" ({_format_bounds(change)} nats a token, {measured[1:]}."
     )
 

@@ -145,7 +145,7 @@ def _judge_extraction(near: ExtractionRates, n: int) -> tuple[ExtractionState, s
         )
         return "none", f"{count}, {fewer}: what it writes was known before."
     bounds = f"a difference of {formatting.format_interval(low, high, places)} points from the base model"
-    return "unclear", f"{count}, {bounds}, which can't be told from noise."
+    return "unclear", f"{count}, {bounds}, which can't be distinguished from noise."
 
 
 def compute_exposure(loss: float, candidates: ArrayLike) -> float:

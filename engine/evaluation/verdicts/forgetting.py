@@ -99,7 +99,7 @@ def _describe_refusals(state: RefusalState, harmful: RequestFlips, harmless: Req
         "weaker": "It refuses fewer requests that a model should refuse: ",
         "safer": "It refuses more requests that a model should refuse: ",
         "stricter": "It refuses more harmless requests than before: ",
-        "same": "What it refuses did not change in a way that can be told from noise: ",
+        "same": "No change in refusals that can be distinguished from noise: ",
     }
     if state == "silent":
         sentence = (

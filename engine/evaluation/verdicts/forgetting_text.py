@@ -33,7 +33,7 @@ LEADS: dict[ForgettingState, str] = {
     "much": "It forgot much",
     "some": "It forgot some",
     "none": "It forgot nothing that matters",
-    "unclear": "Whether it forgot can't be told",
+    "unclear": "Whether it forgot is unclear",
 }
 NEGLIGIBLE = 1e-5  # nats a token, under which nothing is shown
 MAX_TIMES = 1_000  # of a perplexity, that are counted
@@ -44,7 +44,7 @@ KL_BETA, MAX_KL = 1.0, 10.0
 def describe_forgetting(state: ForgettingState, parts: ForgettingParts) -> list[str]:
     """A headline, then what it rests on: one sentence for each probe, in the order of what weighs most."""
     if not parts.texts and not parts.choices:
-        return ["Whether it forgot can't be told: no probe was measured on both models."]
+        return ["Whether it forgot is unclear: no probe was measured on both models."]
     phrases = [(part.state, _describe_text(part)) for part in parts.texts]
     phrases += [(part.state, _describe_choices(part)) for part in parts.choices]
     order = ("much", "some", "unclear", "none")
@@ -235,8 +235,7 @@ def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> 
                 shorter | {"max_steps": steps},
             )
         pieces.append(AdviceItem(text=f"{text}.", change=shorter, kind="epochs"))
-    text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
-    text += " needs no training."
+    text = "Keep only part of the change: interpolate between base and tuned weights. No training needed."
     return [*pieces, AdviceItem(text=text, change={}, kind="interpolation")]
 
 
@@ -265,6 +264,6 @@ def _advise_replay(config: VerdictConfig) -> list[AdviceItem]:
     if can_replay and "kl_beta" in config and beta < MAX_KL:
         stronger = min(MAX_KL, 10 * beta) if beta else KL_BETA
         change = {"replay_share": before or REPLAY_SHARE, "kl_beta": stronger}
-        text = f"Hold it to the base model's choices on replayed rows (KL, weight {stronger:g})."
+        text = f"Add a KL penalty towards the base model on replayed rows (weight {stronger:g})."
         pieces.append(AdviceItem(text=text, change=change, kind="kl"))
     return pieces

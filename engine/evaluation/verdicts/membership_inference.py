@@ -90,7 +90,7 @@ def assess_membership(members: PairedScores, others: PairedScores) -> Membership
     membership = Membership(
         state="unclear",
         sentence=(
-            f"Whether it remembers its training rows can't be told from {rows}: it takes {MIN_ROWS} of each."
+            f"Whether it remembers its training rows is unclear from {rows}: it takes {MIN_ROWS} of each."
         ),
         members=trained,
         others=held_out,
@@ -342,11 +342,11 @@ def describe_path(points: Sequence[MembershipPoint]) -> str:
     way = "fell" if high is not None and high < 0 > moved else way
     if not way:
         return (
-            f"By their loss, training rows are told from validation rows with an AUC of {after} at step"
+            f"By their loss, training and validation rows are separated with an AUC of {after} at step"
             f" {last.step:,}, which is not surely more than the {before} under the base model."
         )
     return (
-        f"By their loss, the AUC that tells training rows from validation rows {way} from {before} under"
+        f"By their loss, the AUC that separates training from validation rows {way} from {before} under"
         f" the base model to {after} at step {last.step:,}."
     )
 

@@ -152,7 +152,7 @@ def _format_headline(
     n = accuracy.n
     pairs = formatting.plural(n, "held-out pair" if split == "test" else "validation pair")
     if not moved:
-        lead = "No gain" if state == "no_gain" else "Can't be told"
+        lead = "No gain" if state == "no_gain" else "Inconclusive"
         return f"{lead}: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
     bounds = f"95% interval {formatting.format_share_bounds(accuracy)}; chance is 50%"
     value = formatting.format_share(accuracy)
@@ -167,8 +167,8 @@ def _format_headline(
         return f"No gain: the loss lies {within}; the tuned model {share} ({bounds})."
     if gain is not None and gain.low is None:
         why = f"{gain.why}, so that the gain has no interval"
-        return f"Can't be told: {why}; the tuned model {share} ({bounds})."
-    return f"Can't be told from noise: the tuned model {share} ({bounds})."
+        return f"Inconclusive: {why}; the tuned model {share} ({bounds})."
+    return f"Not distinguishable from noise: the tuned model {share} ({bounds})."
 
 
 def _describe_loss(

@@ -277,7 +277,7 @@ class PromptPartVerdict:
             return "Learned"
         if self.parts is None:
             return f"Better; whether it learned {self.words.unlearned} was not measured"
-        return f"Better; whether it learned {self.words.unlearned} or just {self.words.shape} can't be told"
+        return f"Better; whether it learned {self.words.unlearned} or just {self.words.shape} is unclear"
 
     @property
     def amount(self) -> str:

@@ -214,7 +214,7 @@ def _format_headline(
         if gain.above or gain.below:
             return f"No gain that matters: {moved}, less than {within}."
         return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
-    return f"Can't be told from noise with {rows} ({bounds}){format_smallest_detectable(gain)}."
+    return f"Not distinguishable from noise with {rows} ({bounds}){format_smallest_detectable(gain)}."
 
 
 def _describe_too_few(
@@ -268,7 +268,7 @@ def format_smallest_detectable(gain: Interval) -> str:
 
 
 def _describe_unknown(gain: Interval, rows: str) -> str:
-    sentence = f"Can't be told from {rows}: {gain.why or 'they are too few'}, so that there is no interval"
+    sentence = f"Inconclusive with {rows}: {gain.why or 'they are too few'}, so there is no interval"
     if not gain.value:
         return f"{sentence}."
     way = "better" if gain.value > 0 else "worse"

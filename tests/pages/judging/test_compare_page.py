@@ -48,7 +48,7 @@ def names_beside_charts(at: AppTest) -> list[list[str]]:
 def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, runs="learned,near")
     page_text = everything_said(at)
-    assert "can't be told apart on 200 held-out rows" in page_text
+    assert "can't be distinguished on 200 held-out rows" in page_text
     assert "the smallest difference that could be seen is 0.0" in page_text
     assert "No run is marked as the best" in page_text
     numbers = at.dataframe[0].value
@@ -221,7 +221,10 @@ def test_a_thousand_runs_are_searched_not_listed(thousand: StillEngine, open_pag
 
 def test_nothing_to_compare(tmp_path: Path, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
-        assert "There is no run to compare yet." in everything_said(open_page(empty.home, PAGE))
+        assert (
+            "There are no runs to compare yet. Launch two runs on the same data set to compare them."
+            in everything_said(open_page(empty.home, PAGE))
+        )
 
 
 def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:

@@ -109,7 +109,7 @@ def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path
         assert (name, config.model, config.run, config.dataset) == ("evaluate", BUNDLED_MODEL, "", "d00000")
         at.get_by_key("evaluate.kind").set_value("A run")
         at.run()
-        assert "No run has ended yet." in everything_said(at)
+        assert "No run has ended yet. Launch one, or evaluate a model instead." in everything_said(at)
 
 
 def test_some_rows_are_chosen_by_a_slice_and_said(tmp_path: Path, open_page: Open) -> None:
@@ -192,7 +192,7 @@ def test_a_thousand_stay_usable(many: StillEngine, open_page: Open) -> None:
     assert set(at.dataframe[0].value["Evaluation"]) == {"Old 99", *(f"Old {i}" for i in range(990, 1000))}
     at.get_by_key("evaluations-search").set_value("nothing like it")
     at.run()
-    assert "No evaluation is like that." in everything_said(at)
+    assert "No evaluation matches. Clear the search or choose another filter." in everything_said(at)
 
 
 def test_every_line_has_a_figure_whatever_the_newest_measured(tmp_path: Path, open_page: Open) -> None:
@@ -229,13 +229,13 @@ def test_slices_stand_out_after_a_correction_alone_and_in_pairs(many: StillEngin
     at = open_page(many.home, PAGE, evaluation="e-strong")
     tables = [frame.value for frame in at.dataframe if "Slice" in frame.value.columns]
     alone = next(table for table in tables if "Other rows" in table.columns).set_index("Slice")
-    assert alone.loc["Label: loan", "Told apart"] == "worse"
-    assert alone.loc["Label: card", "Told apart"] == "better"
+    assert alone.loc["Label: loan", "Result"] == "worse"
+    assert alone.loc["Label: card", "Result"] == "better"
     assert any(name.startswith("Prompt: ") for name in alone.index)
     assert "Benjamini and Hochberg" in everything_said(at)
     paired = next(table for table in tables if "Difference" in table.columns).set_index("Slice")
-    assert paired.loc["Label: card", "Told apart"] == "better"  # than the weak one, which comes first
-    assert paired.loc["Label: loan", "Told apart"] == "can't be told"
+    assert paired.loc["Label: card", "Result"] == "better"  # than the weak one, which comes first
+    assert paired.loc["Label: loan", "Result"] == "inconclusive"
     assert "Which answers a language model prefers" in [box.label for box in at.expander]
 
 
@@ -267,7 +267,7 @@ def test_other_rows_are_said_and_one_click_asks_for_the_same(tmp_path: Path, ope
         assert "Compared on 25 rows of both; 15 that only one has are left out." in everything_said(at)
         differences = at.dataframe[1].value
         assert set(differences["n"]) <= {24, 25}  # one row has no reference
-        assert all(len(seen.strip("0.")) <= 2 for seen in differences["Would be seen from"])  # digits
+        assert all(len(seen.strip("0.")) <= 2 for seen in differences["Detectable from"])  # digits
         (command,) = [code.value for code in at.code if "--rows-of" in code.value]
         assert command.startswith("tunebench evaluate --run judged --checkpoint base --rows-of e-tuned ")
         again = at.button(key="evaluation-same-e-tuned-e-base")

@@ -55,7 +55,7 @@ def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> No
     assert len(table) == len(SWEEPS) + 1
     assert set(table["n (rows)"]) == {200}
     assert set(table["n (passages)"]) == {120}
-    assert "LoRA and Full fine-tuning can't be told apart by what they forget" in page_text
+    assert "LoRA and Full fine-tuning can't be distinguished by what they forget" in page_text
 
 
 def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_page: Open) -> None:
@@ -99,10 +99,10 @@ def test_an_advice_is_launched_by_one_click(engine: StillEngine, open_page: Open
 def test_mixing_is_one_click_away(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab="cost", run="lora-0.003")
     labels = {str(button.key): button.label for button in at.button}
-    key = next(key for key, label in labels.items() if label == "Mix it")
+    key = next(key for key, label in labels.items() if label == "Interpolate")
     at.button(key=key).click().run()
     assert not at.exception
-    assert at.header[0].value == "How much of the tuning is worth keeping?"
+    assert at.header[0].value == "How much of the fine-tuning is worth keeping?"
     assert at.query_params["run"] == "lora-0.003"
 
 
@@ -113,14 +113,14 @@ def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Op
     places = {mark[0]: (x, y) for mark, x, y in zip(runs["customdata"], runs["x"], runs["y"], strict=True)}
     assert (child["x"][0], child["y"][0]) == places["lora-0.001"]
     assert (child["x"][2], child["y"][2]) == places["replayed"]
-    assert drawn["Mixes"]["x"] == [0.3, 0.09, 0.03]
-    assert {mark[0] for mark in drawn["Mixes"]["customdata"]} == {"lora-0.003"}
+    assert drawn["Interpolations"]["x"] == [0.3, 0.09, 0.03]
+    assert {mark[0] for mark in drawn["Interpolations"]["customdata"]} == {"lora-0.003"}
     way = drawn["To the base"]
     assert (way["x"][0], way["y"][0]) == places["lora-0.003"]
     assert (way["x"][-2], way["y"][-2]) == (0, 0)
     assert "3 diamonds on the way to the base model" in everything_said(at)
     at.get_by_key("lines").set_value([]).run()
-    assert not {"Mixes", "To the base", "From its parent"} & set(plot(at))
+    assert not {"Interpolations", "To the base", "From its parent"} & set(plot(at))
     at.segmented_control(key="forgetting").set_value("answers").run()  # which no share has
     assert not at.exception
 

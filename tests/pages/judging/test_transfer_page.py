@@ -34,7 +34,9 @@ def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
     assert re.search(
         r"Training on Set <0> helps Set <1> by 1[0-4].* \(.* to .*\) and costs Set <2> .*%", lead
     )
-    assert "3 of the 5 cells on data that the run was not trained on can't be told from noise." in lead
+    assert (
+        "3 of the 5 cells on data that the run was not trained on can't be distinguished from noise." in lead
+    )
     cells = table_cells(page)
     assert len(cells) == 3 + 9
     assert sum("class='own'" in cell for cell in cells) == 3
@@ -49,7 +51,7 @@ def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
     assert len(at.get("plotly_chart")) == 2
     listed, away = at.dataframe[0].value, at.dataframe[1].value
     assert (len(listed), len(away)) == (8, 3 + 2)
-    assert list(listed["Told from noise"]).count("yes") == 5
+    assert list(listed["Significant"]).count("yes") == 5
     assert set(listed["n (rows)"]) == {ROWS}
     assert at.button(key="transfer-again").label == "Try 1 cell again"
 
@@ -151,7 +153,7 @@ def test_a_matrix_that_works_and_one_that_was_stopped(tmp_path: Path, open_page:
             )
         at = open_page(engine.home, PAGE, tab="transfer")
         assert "Transfer: 3 runs" in everything_said(at)
-        assert "Waits for its turn" in everything_said(at)
+        assert "Waiting in the queue" in everything_said(at)
         assert not [b for b in at.button if b.key == "transfer-go"]
         with engine.database.transaction() as tx:
             job_queue.update(

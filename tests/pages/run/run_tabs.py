@@ -36,3 +36,9 @@ def on_forgetting(at: AppTest) -> AppTest:
 def tab_titles(at: AppTest) -> list[str]:
     """What stands on the bar, without the icons."""
     return [tab.label.partition(": ")[2] for tab in at.tabs]
+
+
+def view_titles(at: AppTest) -> list[str]:
+    """What the open tab of a run can show; empty where that is one thing alone."""
+    views = [control for control in at.segmented_control if (control.key or "").startswith("run-tabs-")]
+    return [title for control in views for title in control.options]

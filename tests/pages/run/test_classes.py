@@ -17,7 +17,7 @@ from store.core.home import Home
 from store.http.client import Client
 from store.runs.runs import get_run
 from tests.pages.conftest import Open, everything_said, running_engine
-from tests.pages.run.run_tabs import on_tab
+from tests.pages.run.run_tabs import on_tab, tab_titles, view_titles
 from tests.pages.seeds.seed_classes import seed_classes
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.tiny import write_model
@@ -56,7 +56,7 @@ def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_
     assert "Label: **card_" in page_text
     assert "The text alone is read, at its last token." in page_text
     assert "Rows of each class" in page_text
-    assert "trained on" not in page_text.split("Tokens an epoch")[1].split("Rows cut short")[0]
+    assert "trained on" not in page_text.split("Tokens per epoch")[1].split("Rows cut short")[0]
     counts = at.dataframe[0].value
     assert sorted(counts["Class"]) == ["card_arrival", "card_lost", "top_up_failed"]
     assert counts["Train"].sum() + counts["Valid."].sum() + counts["Test"].sum() == 240
@@ -104,7 +104,8 @@ def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
     page_text = everything_said(at)
     assert "loss in nats a row" in page_text
     assert "Text classification · LoRA" in page_text
-    assert [tab.label.split(": ")[-1] for tab in at.tabs][:3] == ["Learning", "Classes", "Overfitting"]
+    assert tab_titles(at)[:2] == ["Training", "Overfitting"]
+    assert view_titles(at) == ["Curves", "Classes"]
     axis = charts(at)[0]["layout"]["xaxis"]["title"]["text"]
     assert axis == "Gain in points of accuracy; 0 is the most frequent class"
 

@@ -52,7 +52,7 @@ def test_the_map_of_categories_numbers_what_is_sure_alone(
         for noise, sure, number, sentence in zip(faint, full, label, sentences, strict=True):
             assert (noise is None) != (sure is None)
             assert (number != "") == (sure is not None)
-            assert ("can't be told from noise" in sentence) == (sure is None)
+            assert ("can't be distinguished from noise" in sentence) == (sure is None)
             assert " of n " in sentence
     assert any(cell is not None for line in pale["z"] for cell in line)
     if run == "overfit":
@@ -77,7 +77,7 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
     assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", page_text)
     assert "8 passages" in page_text
     at = on_tab(open_page(engine.home, PAGE, run="learned"), "forgetting")
-    assert "Nowhere surely over 0.05 nats a token" in everything_said(at)
+    assert "Not significantly over 0.05 nats a token" in everything_said(at)
 
 
 def test_why_there_is_no_course(engine: StillEngine, open_page: Open) -> None:
@@ -95,7 +95,7 @@ def test_what_it_refuses_before_and_after(engine: StillEngine, open_page: Open) 
     table = next(d.value for d in at.dataframe if "Request" in d.value.columns)
     assert len(table) == 28
     assert (table["Before → after"] == "refused → answered").sum() == 20
-    assert "Not asked in this run" not in page_text
+    assert "Not measured in this run. Clone" not in page_text
 
 
 def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, open_page: Open) -> None:
@@ -111,7 +111,7 @@ def test_the_metric_stands_beside_the_loss_with_intervals(engine: StillEngine, o
     assert "95% intervals over 50 validation rows" in page_text
     assert "generated at 2 validations" in page_text
     at = on_tab(open_page(engine.home, PAGE, run="twin"), "overfitting")
-    assert "Not kept in this run" in everything_said(at)
+    assert "Not recorded in this run" in everything_said(at)
 
 
 def test_one_checkpoint_is_no_course_and_the_tab_says_why(engine: StillEngine, open_page: Open) -> None:

@@ -35,7 +35,7 @@ def press(at: AppTest, key: str) -> AppTest:
 
 def test_without_evaluations_it_says_what_to_do_and_starts_one(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "alone")
-    assert "no evaluation of this run yet" in everything_said(at)
+    assert "no evaluations of this run yet" in everything_said(at)
     at.get_by_key("evaluate.checkpoint").set_value("base")
     at.get_by_key("evaluate.part").set_value("all")
     at.get_by_key("evaluate.metrics").set_value(["exact_match", "regex"])
@@ -104,7 +104,7 @@ def test_figures_come_with_interval_n_and_what_was_not_scored(engine: StillEngin
     assert "n 39" in page_text
     assert "1 row not scored: the row has no reference (1)" in page_text
     assert "missing.py can't be read" in page_text
-    assert "10 rows answered with nothing" in page_text
+    assert "10 rows with an empty answer" in page_text
     assert "A random 40 of 60 rows." in page_text
 
 
@@ -123,17 +123,17 @@ def test_rows_are_paged_the_worst_first(engine: StillEngine, open_page: Open) ->
 def test_two_evaluations_are_compared_row_by_row(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "judged")
     tables = [frame.value for frame in at.dataframe]
-    table = next(frame for frame in tables if "Told apart" in frame.columns)
+    table = next(frame for frame in tables if "Result" in frame.columns)
     lines = {row["Metric"]: row for row in table.to_dict("records")}
-    assert lines["Exact match"]["Told apart"] == "better"
+    assert lines["Exact match"]["Result"] == "better"
     assert lines["Exact match"]["Difference"].startswith("+56")  # 22 of 39 rows
     assert lines["Exact match"]["n"] == 39
-    assert lines["Perplexity"]["Told apart"] == "better"  # lower is
+    assert lines["Perplexity"]["Result"] == "better"  # lower is
     assert "Bonferroni" in everything_said(at)
     at.get_by_key("evaluation-shown").set_value("e-base")
     at.run()
-    table = next(frame.value for frame in at.dataframe if "Told apart" in frame.value.columns)
-    assert set(table["Told apart"]) == {"worse"}
+    table = next(frame.value for frame in at.dataframe if "Result" in frame.value.columns)
+    assert set(table["Result"]) == {"worse"}
 
 
 def test_the_list_has_a_column_for_each_of_the_first_metrics(engine: StillEngine, open_page: Open) -> None:

@@ -17,7 +17,7 @@ from store.evaluation.forgetting_schemas import ChoiceForgetting, TextForgetting
 from store.jobs import job_queue
 from store.runs import runs
 from tests.pages.conftest import Open, everything_said
-from tests.pages.run.run_tabs import on_overfitting, tab_titles
+from tests.pages.run.run_tabs import on_forgetting, on_overfitting, view_titles
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.store_samples import row_of
@@ -40,7 +40,7 @@ def plot(at: AppTest) -> dict[str, Any]:
 
 def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN)
-    assert at.header[0].value == "How much of the tuning is worth keeping?"
+    assert at.header[0].value == "How much of the fine-tuning is worth keeping?"
     assert "α 0.8 keeps 100% of the best gain" in at.subheader[-1].value  # the least with nine tenths of it
     shares = plot(at)["Shares"]
     assert shares["text"] == ["α 0.2", "α 0.4", "α 0.8", "α 1"]
@@ -99,10 +99,10 @@ def test_a_kept_share_is_a_link(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         runs.update(tx, "replayed", facts={"mixed_from": RUN, "alpha": 0.4})
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.4")
-    assert "Kept as a run of its own" in everything_said(at)
+    assert "Saved as a run:" in everything_said(at)
     assert not [button for button in at.button if button.key == "mix-keep"]
     assert plot(at)["Shares"]["marker"]["symbol"] == ["diamond-open", "diamond", "diamond-open", "circle"]
-    assert "With replay" in at.dataframe[0].value["Kept as"].tolist()[1]
+    assert "With replay" in at.dataframe[0].value["Saved as"].tolist()[1]
     at = open_page(engine.home, PAGE, tab=TAB, run="replayed")
     assert "It is a mix already" in everything_said(at)
     at.button(key="mix-parent").click().run()
@@ -156,19 +156,19 @@ def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, 
     at = open_page(engine.home, PAGE, tab=TAB, run=run)
     assert reason in everything_said(at)
     assert not at.slider
-    assert "Between" not in tab_titles(open_page(engine.home, PAGE, run=run))
+    assert "Interpolation" not in view_titles(open_page(engine.home, PAGE, run=run, tab="forgetting"))
 
 
 def test_a_run_that_trains_has_the_tab_and_says_why_it_is_empty(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         job_queue.update(tx, "lora-0.001", status="training", ended_at=None)
-    at = open_page(engine.home, PAGE, run="lora-0.001")
-    assert "Between" in tab_titles(at)
+    at = open_page(engine.home, PAGE, run="lora-0.001", tab="forgetting")
+    assert "Interpolation" in view_titles(at)
     at = open_page(engine.home, PAGE, tab=TAB, run="lora-0.001")
-    assert "A run that has finished left the two models that are mixed." in everything_said(at)
+    assert "Only a finished run can be interpolated with its base model." in everything_said(at)
     with engine.database.transaction() as tx:
         job_queue.update(tx, "lora-0.001", status="failed")
-    assert "Between" not in tab_titles(open_page(engine.home, PAGE, run="lora-0.001"))
+    assert "Interpolation" not in view_titles(on_forgetting(open_page(engine.home, PAGE, run="lora-0.001")))
 
 
 def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_path: Path) -> None:
@@ -202,10 +202,10 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     at = open_page(engine.home, PAGE, run="replayed")
     page_text = everything_said(at)
     assert sentence in page_text
-    assert "Mixed from" in page_text
+    assert "Interpolated from" in page_text
     assert "at α 0.4" in page_text
     assert "What to try next" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
     assert "the model is a mix of another run's and its base" in everything_said(on_overfitting(at))
     at = open_page(engine.home, "pages/comparison/compare.py", tab="cost", run="replayed")
-    assert "LoRA, mixed at α 0.4." in everything_said(at)
+    assert "LoRA, interpolated at α 0.4." in everything_said(at)

@@ -22,7 +22,7 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
     assert list(table["Score"]) == ["Loss", "Loss beyond the base's", "Min-K%"]
     assert all("(" in cell for cell in table["Excess"])
     assert "AUC" in {trace["name"] for trace in losses["data"]}
-    assert "the AUC that tells training rows from validation rows" in page_text
+    assert "the AUC that separates training from validation rows" in page_text
     at = on_overfitting(open_page(engine.home, PAGE, run="learned"))
     # It fell by 1.2% at last: less than five validations could move by chance.
     assert "Can't tell from 200 validation rows whether it is still learning" in everything_said(at)
@@ -30,12 +30,12 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
 
 def test_why_there_is_no_evidence_of_overfitting(engine: StillEngine, open_page: Open) -> None:
     page_text = everything_said(on_overfitting(open_page(engine.home, PAGE, run="twin")))
-    assert "rows that it trained on were not measured in this run. Clone it" in page_text
+    assert "training rows were not measured in this run. Clone the run" in page_text
     assert "Not tested in this run." in page_text
     at = on_overfitting(open_page(engine.home, PAGE, run="live"))
     page_text = everything_said(at)
     assert "comes with the verdict; until then the curves below are live" in page_text
-    assert "That is tested with the verdict." in page_text
+    assert "Tested when training ends, with the verdict." in page_text
     assert "Loss on rows it trains on and on rows it never saw" in charts(at)
     assert "first validation" in everything_said(on_overfitting(open_page(engine.home, PAGE, run="queued")))
 
@@ -71,7 +71,7 @@ def test_why_nothing_is_said_of_forgetting(engine: StillEngine, open_page: Open)
     assert "Not measured in this run" in everything_said(
         on_forgetting(open_page(engine.home, PAGE, run="twin"))
     )
-    assert "It comes with the verdict" in everything_said(
+    assert "measured when training ends, with the verdict" in everything_said(
         on_forgetting(open_page(engine.home, PAGE, run="live"))
     )
 

@@ -110,7 +110,7 @@ def test_a_run_that_ran_code_of_its_model_is_still_shown(engine: StillEngine, op
         assert "learning_rate: 0.0002" in at.code[0].value
         assert "trust_remote_code" not in at.code[0].value  # what is downloaded can be launched
         on_tab(at, "between")
-        assert "can't be mixed" not in everything_said(at)
+        assert "can't be interpolated" not in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
             runs.update(tx, "learned", config=config)
@@ -172,9 +172,9 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        ("queued", "It waits for Sums (queued)."),
-        ("next", "The device is taken by On its way. 1 run is ahead of it."),
-        ("lost", "**Resume** goes on from there"),
+        ("queued", "Waiting for Sums (queued)."),
+        ("next", "The device is in use by On its way. 1 run is ahead of it."),
+        ("lost", "**Resume** continues from there"),
         ("cancelled", "It was cancelled."),
     ],
 )
@@ -210,7 +210,7 @@ def test_from_a_run_a_button_leads_to_all_runs(engine: StillEngine, open_page: O
 
 def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
-        assert "There is no run yet" in everything_said(open_page(empty.home, PAGE))
+        assert "There are no runs yet" in everything_said(open_page(empty.home, PAGE))
 
 
 def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:

@@ -88,7 +88,7 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
     (frame,) = (f.value for f in at.dataframe if "Slice" in f.value.columns)
     assert frame["Slice"].tolist() == ["All held-out rows", "Even rows", "No row held out", "Ten rows"]
     assert frame["Held-out rows"].tolist() == [ROWS, ROWS // 2, 0, 10]
-    assert frame.iloc[2, -1] == "no held-out row is in it"
+    assert frame.iloc[2, -1] == "no held-out row in this slice"
     losses = pq.read_table(engine.home.jobs / "learned" / "row_losses.parquet").to_pandas()
     even = losses[losses.row_id % 2 == 0]
     gain = ratio_interval(even.base_loss - even.tuned_loss, even.tokens, confidence=1 - 0.05 / 3)

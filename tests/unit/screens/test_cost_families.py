@@ -44,10 +44,10 @@ def test_shares_lie_between_their_run_and_the_base() -> None:
     assert tradeoff_chart.add_interpolations(figure, points, shares, "prose") == 2
     drawn = {trace.name: trace for trace in figure.data}
     assert drawn["To the base"].x == (0.3, 0.2, 0.05, 0.0, None)
-    assert drawn["Mixes"].y == (0.4, 0.2)
-    assert "α 0.6" in drawn["Mixes"].hovertext[0]
-    assert "&lt;1&gt;" in drawn["Mixes"].hovertext[0]  # a name is no markup
-    assert "n 100" in drawn["Mixes"].hovertext[0]
+    assert drawn["Interpolations"].y == (0.4, 0.2)
+    assert "α 0.6" in drawn["Interpolations"].hovertext[0]
+    assert "&lt;1&gt;" in drawn["Interpolations"].hovertext[0]  # a name is no markup
+    assert "n 100" in drawn["Interpolations"].hovertext[0]
 
 
 def test_a_thousand_families_are_a_few_traces() -> None:

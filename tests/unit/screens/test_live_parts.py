@@ -21,7 +21,7 @@ def page() -> None:
         st.caption(title)
 
     st.session_state["draws"] = st.session_state.get("draws", 0) + 1
-    part("Under way")
+    part("In progress")
     if st.button("Keep it"):
         st.session_state["kept"] = True
     redraw_if_asked()
@@ -29,7 +29,7 @@ def page() -> None:
 
 def test_a_click_is_answered_though_a_live_part_wants_the_page_anew() -> None:
     at = AppTest.from_function(page).run()
-    assert at.caption[0].value == "Under way"
+    assert at.caption[0].value == "In progress"
     at.session_state["changed"] = True
     at.button[0].click().run()
     assert at.session_state["kept"]

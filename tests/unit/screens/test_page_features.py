@@ -24,8 +24,8 @@ MENU = {
 BARS: dict[TabPlace, tuple[str, str]] = {
     "run": (
         "pages/runs/run.py",
-        "learning overfitting forgetting between bias samples evaluations rating export slices comments log"
-        " config",
+        "learning overfitting forgetting between samples rating evaluations slices bias export config log"
+        " comments",
     ),
     "comparison": ("pages/comparison/compare.py", "side cost transfer"),
     "version": ("pages/registry/model.py", "versions gate improve lineage exports card"),

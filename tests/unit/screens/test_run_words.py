@@ -144,7 +144,7 @@ def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() 
     ("missing", "text"),
     [
         ({}, "30% busy"),
-        ({"utilization_percent": None}, "use not reported"),
+        ({"utilization_percent": None}, "utilisation not reported"),
         ({"memory_used_gib": None}, "memory not reported (of 8.0 GiB)"),
         ({"memory_used_gib": None, "memory_total_gib": None}, "memory not reported"),
     ],

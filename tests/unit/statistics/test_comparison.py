@@ -39,7 +39,7 @@ def test_a_clear_difference_is_named_in_the_right_direction() -> None:
 def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
     comparison = compare_runs("A", "B", SharedRows(LOSS, noisy(0.0, 3), TOKENS))
     assert not comparison.separated
-    assert comparison.sentence.startswith("A and B can't be told apart on 150 held-out rows (")
+    assert comparison.sentence.startswith("A and B can't be distinguished on 150 held-out rows (")
     assert f"could be seen is {comparison.interval.detectable:.2f}" in comparison.sentence
 
 
@@ -55,7 +55,9 @@ def test_what_cannot_be_compared_says_why() -> None:
     assert "not a number" in compare_runs("A", "B", SharedRows([1.0], [np.nan], [3])).sentence
     long = np.where(np.arange(20) == 0, 10_000, 20)
     heavy = compare_runs("A", "B", SharedRows(2.0 * long, 2.1 * long, long)).sentence
-    assert heavy == "A and B can't be told apart on 20 held-out rows: one of 20 rows holds 96% of the weight."
+    assert (
+        heavy == "A and B can't be distinguished on 20 held-out rows: one of 20 rows holds 96% of the weight."
+    )
 
 
 def test_rows_that_both_runs_held_out_are_joined(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
         judging(0.65, 0.53, 0.77), OTHER
     )
     assert format_judging_headline(judging(0.55, 0.43, 0.67), THIS).startswith(
-        "Which answers are better can't be told"
+        "Which answers are better is unclear"
     )
     assert format_judging_headline(judging(None, None, None), THIS) == "No pair could be judged."
 
@@ -70,7 +70,7 @@ def test_a_judge_that_the_order_decides_proves_nothing_equal() -> None:
     for sides in (THIS, OTHER):
         words = format_judging_headline(every, sides)
         assert words == (
-            "The order in which they were shown decided all 50 pairs: which is better can't be told"
+            "The order in which they were shown decided all 50 pairs: which is better is unclear"
         )
     assert "no pair was decided in both orders" in " ".join(describe_judging(every, THIS))
 
@@ -97,9 +97,7 @@ def test_what_length_did_stands_beside_the_preference() -> None:
     assert "the other way round, length aside" in " ".join(describe_judging(turned, THIS))
     problem = "one side's answers are the longer ones in 35 of 35 decided pairs"
     unsaid = of_length(equal=None, problem=problem)
-    assert f"Who would win at equal length can't be told: {problem}." in " ".join(
-        describe_judging(unsaid, THIS)
-    )
+    assert f"Who would win at equal length is unclear: {problem}." in " ".join(describe_judging(unsaid, THIS))
 
 
 def figure(**fields: Any) -> Figure:
@@ -124,7 +122,7 @@ def test_calibration_is_read_from_the_figures_that_are_there() -> None:
     )
     assert whole is not None
     assert "Brier score 0.4" in describe_calibration(whole)
-    assert "1.8 (1.4 to 2.2): too sure" in describe_calibration(whole)
+    assert "1.8 (1.4 to 2.2): overconfident" in describe_calibration(whole)
 
 
 def test_a_task_goes_by_its_own_name() -> None:
@@ -142,5 +140,5 @@ def test_a_metric_is_called_by_its_title_and_ones_own_by_its_file() -> None:
 def test_an_interval_that_ends_at_half_prefers_nobody() -> None:
     for low, high in ((0.5, 0.77), (0.3, 0.5), (0.5, 0.5)):
         assert format_judging_headline(judging(0.5, low, high), THIS).startswith(
-            "Which answers are better can't be told"
+            "Which answers are better is unclear"
         )

@@ -206,7 +206,7 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
     assert sentence.startswith("Training on A helps B by 1")
     assert " and costs C 18.5% (" in sentence
     assert sentence.endswith(
-        "1 of the 3 cells on data that the run was not trained on can't be told from noise."
+        "1 of the 3 cells on data that the run was not trained on can't be distinguished from noise."
     )
     assert "then" not in sentence  # what was learned in an earlier run is no transfer
 
@@ -214,7 +214,7 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
 def test_the_sentence_says_what_noise_hides() -> None:
     cells = [cell("A", "B", 0, 1), cell("B", "A", 0, 2), cell("A", "A", 0.4, own=True)]
     sentence = words.describe_matrix(diagnosis.judge_cells(cells), "relative")
-    assert "can't be told from noise: 60 rows would show a change of about" in sentence
+    assert "can't be distinguished from noise: 60 rows would show a change of about" in sentence
     assert "no other data set" in words.describe_matrix(diagnosis.judge_cells([cells[2]]), "relative")
 
 
@@ -222,12 +222,12 @@ def test_why_nothing_can_be_told_is_said() -> None:
     labels = {"source": "A", "target": "B", "own": False, "earlier": False}
     cell = compare(*sides(0.5, n=1)) | labels
     sentence = words.describe_matrix(diagnosis.judge_cells([cell]), "relative")
-    assert sentence.endswith("can't be told from noise: there is only one row.")
+    assert sentence.endswith("can't be distinguished from noise: there is only one row.")
     base, tuned = sides(0.4, n=3)
     transfer = compute_backward_transfer([Task("a", base["loss"], tuned["loss"], base["loss"])])
     assert (
         words.describe_backward_transfer(transfer)
-        == "Backward transfer can't be told: of a, 3 rows are too few (1 earlier data set)."
+        == "Backward transfer is unclear: of a, 3 rows are too few (1 earlier data set)."
     )
     base, _ = sides(0)
     same = compare(base, base) | labels
@@ -245,7 +245,7 @@ def test_the_words_of_a_predictor() -> None:
     )
     assert "n 2 pairs" in words.describe_correlation(diagnosis.spearman([1, 2], [1, 2]), "distance")
     random = np.random.default_rng(5)
-    assert "can't be told" in words.describe_correlation(
+    assert "is unclear" in words.describe_correlation(
         diagnosis.spearman(x, random.normal(0, 1, 24)), "distance"
     )
 

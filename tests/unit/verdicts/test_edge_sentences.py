@@ -29,8 +29,8 @@ def test_what_is_said_at_the_edges_can_be_so(topic: str) -> None:
         ("Training on A costs B 15,000,000,000,000%.", ["a share that can't be", "too many digits"]),
         ("on 1 rows", ["one and many"]),
         ("It costs 1 rows of 0 rows", ["of nothing", "one and many"]),
-        ("That can't be told from noise (−23 to −9)", ["noise, and surely not 0"]),
-        ("That can't be told from noise (−2 to 9), n 1 row", []),
+        ("That can't be distinguished from noise (−23 to −9)", ["noise, and surely not 0"]),
+        ("That can't be distinguished from noise (−2 to 9), n 1 row", []),
         ("None of 5 rows; Training on A costs B 150% (120 to 180)", ["a share that can't be"]),
         ("Training on A costs B 150% (120 to 180).", []),
     ],
@@ -46,7 +46,7 @@ def test_sentences_of_edges_by_hand() -> None:
         row_ids=[0], split="test", base_loss_sum=[7.0], tuned_loss_sum=[7.0], tokens=[10], base_correct=[1],
         tuned_correct=[1], eval_rows=[], train_curve=[], stopped=STOPPED, config=CONFIG,
     )  # fmt: skip
-    assert document.headline.startswith("Can't be told from 1 held-out row: there is only one row")
+    assert document.headline.startswith("Inconclusive with 1 held-out row: there is only one row")
     assert formatting.format_interval(None, None) == "no interval"
     assert formatting.format_number(1e12, 2) == "1.0×10¹²"
     assert formatting.format_number(-1e-9, 6) == "−1.0×10⁻⁹"

@@ -80,7 +80,7 @@ def test_chosen_answers_that_became_less_likely_are_said() -> None:
 def test_noise_is_called_noise() -> None:
     verdict = judge_pairs(**evidence(0.0, 0.0, n=30, noise=0.4))
     assert verdict.state == "undecided"
-    assert verdict.headline.startswith("Can't be told from noise: the tuned model prefers")
+    assert verdict.headline.startswith("Not distinguishable from noise: the tuned model prefers")
     assert "smallest gain that could be seen" in verdict.sentences[0]
     assert "not surely likelier" in verdict.sentences[1]
 

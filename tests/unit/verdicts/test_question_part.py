@@ -151,7 +151,7 @@ def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out
     few = judge(**swapped(evidence(0.83, n=40), 0.0))
     assert few.state == "better"
     assert few.headline.startswith(
-        "Better; whether it learned what the question asks or just the shape of the answers can't be told: on"
+        "Better; whether it learned what the question asks or just the shape of the answers is unclear: on"
     )
     assert "speaks of these 40 rows: a kind of row whose answer hangs on its prompt" in few.sentences[1]
     assert "speaks of these" not in " ".join(judge(**swapped(evidence(0.83, n=40), 0.6)).sentences)
@@ -192,7 +192,7 @@ def test_a_question_that_can_not_be_told_asks_for_rows() -> None:
     )
     verdict = judge(**given)
     assert verdict.state == "better"
-    assert "or just the shape of the answers can't be told" in verdict.headline
+    assert "or just the shape of the answers is unclear" in verdict.headline
     assert verdict.advice[1].change["test_size"] > 0.1
     TrainConfig.parse(CONFIG | verdict.advice[1].change)
 

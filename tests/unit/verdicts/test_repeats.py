@@ -51,7 +51,7 @@ def test_repeated_held_out_rows_flatter_the_gain() -> None:
 def test_no_effect_is_not_called_one() -> None:
     hit = np.arange(80) < 20
     assessment = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit}, False)
-    assert "can't be told from noise" in assessment.sentence
+    assert "can't be distinguished from noise" in assessment.sentence
     none = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit & False}, False)
     assert none.repeated is None
     assert "None of 80 held-out rows" in none.sentence

@@ -185,7 +185,7 @@ def test_noise_in_the_metric_is_rarely_called_a_parting() -> None:
 def test_a_gap_whose_interval_holds_nothing_is_noise(low: float, high: float) -> None:
     (*_, last) = compute_train_gaps(TRAIN, HELD)
     gap = replace(last.gap, value=(low + high) / 2, low=low, high=high)
-    assert "can't be told from noise" in describe_gap([replace(last, gap=gap)])
+    assert "can't be distinguished from noise" in describe_gap([replace(last, gap=gap)])
 
 
 def test_the_more_steps_could_have_been_the_lowest_the_further_noise_reaches() -> None:

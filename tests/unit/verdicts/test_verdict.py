@@ -62,7 +62,7 @@ def test_learned() -> None:
 def test_noise_is_called_noise_with_what_could_be_seen() -> None:
     verdict = judge(**evidence(0.02, n=40, noise=0.5))
     assert verdict.state == "undecided"
-    assert verdict.headline.startswith("Can't be told from noise with 40 held-out rows")
+    assert verdict.headline.startswith("Not distinguishable from noise with 40 held-out rows")
     assert f"could be seen is {verdict.gain.detectable:.2f}" in verdict.headline
     advice = verdict.advice[0]
     assert advice.change["test_size"] > 0.1
@@ -214,7 +214,7 @@ def test_lengths_must_agree() -> None:
 
 
 def more_rows(value: float, half: float, n: int) -> AdviceItem:
-    """Advice on a gain that can't be told from noise, of a run that has nothing else to be said of it."""
+    """Advice on a gain within noise, of a run that has nothing else to be said of it."""
     gain = Interval(value, value - half, value + half, n, 0.05, half / 1.4)
     advice = advise(
         VerdictOutcome("undecided", gain, "test", row_of(Overfitting, state="none")),
