@@ -8,12 +8,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from pages.shared.layout import Tab
 from store.core.features import load_features
 from store.core.rights import RIGHTS, TABLES, Surface
 from store.core.schemas import Role, SubjectKind
@@ -22,6 +21,9 @@ from store.data.schemas import Dataset
 from store.evaluation.schemas import EvaluationSummary
 from store.http.client import Client
 from store.runs.schemas import Run
+
+if TYPE_CHECKING:
+    from pages.shared.layout import Tab
 
 TabPlace = Literal["run", "comparison", "version"]
 NoticePlace = Literal["overview", "models"]

@@ -22,9 +22,10 @@ with the value, and `fix` what to do about it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from store.core.schemas import ErrorDocument
+if TYPE_CHECKING:
+    from store.core.schemas import ErrorDocument
 
 
 class TunebenchError(Exception):
