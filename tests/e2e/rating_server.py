@@ -76,7 +76,7 @@ WATCH = """() => {
         window.pressed = 0;
     }))).observe(root.querySelector(".work"), {childList: true});
 }"""
-EARLY = "Not counted: that press came before"
+EARLY = "Not counted: the key was pressed too soon"
 
 
 def press(page: Page, *keys: str) -> None:

@@ -190,7 +190,7 @@ def test_undo_changes_the_last_rating_and_comes_back(server: RatingServer, page:
     page.keyboard.type("a comment begun")
     page.keyboard.press("Escape")
     press(page, "u")
-    expect(page.locator(".progress-text")).to_have_text("Back at one that you rated")
+    expect(page.locator(".progress-text")).to_have_text("Previous item (rated)")
     expect(desk.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "true")
     press(page, "u", "n")
     expect(page.locator(".progress-text")).to_contain_text("2 of 20")
@@ -223,7 +223,7 @@ def test_with_the_engine_away_ratings_wait_through_a_reload_and_are_stored_once(
     assert server.ratings(round_id) == []
     server.set()
     page.get_by_role("button", name="Try now").click()
-    expect(page.get_by_text("All that you rated on your last visit is stored.")).to_be_visible()
+    expect(page.get_by_text("All ratings from your last visit are saved.")).to_be_visible()
     expect(page.locator(".progress-text")).to_contain_text("4 of 20")
     assert server.answers_of(round_id) == choices("A", "B", "tie", "both_bad")
     assert waiting(page) == []
@@ -235,18 +235,18 @@ def test_a_refused_rating_is_kept_and_leads_back(server: RatingServer, page: Pag
     desk = open_round(page, server, round_id)
     server.set(refuse=2)
     press(page, "a")
-    expect(page.get_by_text("A rating was not stored. The comment names a model.")).to_be_visible()
+    expect(page.get_by_text("A rating was not saved. The comment names a model.")).to_be_visible()
     expect(desk.locator(".prompt")).to_contain_text("(case 1)")
     page.reload()  # it is tried again, and refused again
-    expect(page.get_by_text("A rating was not stored. The comment names a model.")).to_be_visible()
+    expect(page.get_by_text("A rating was not saved. The comment names a model.")).to_be_visible()
     press(page, "b")
     wait_until(lambda: len(server.ratings(round_id)) == 1, 10, "the one after it")
     page.get_by_role("button", name="Go back to it").click()
-    expect(page.locator(".progress-text")).to_have_text("Back at one that was not stored")
+    expect(page.locator(".progress-text")).to_have_text("Previous item (not saved)")
     expect(desk.get_by_role("button", name="A is better")).to_have_attribute("aria-pressed", "true")
     press(page, "t")
     wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "what was put right")
-    expect(page.get_by_text("A rating was not stored.")).to_have_count(0)
+    expect(page.get_by_text("A rating was not saved.")).to_have_count(0)
     stored = [(each["task"][-3:], each["revision"], each["answer"]) for each in server.ratings(round_id)]
     assert stored == [("001", 1, choices("B")[0]), ("000", 1, choices("tie")[0])]
     assert waiting(page) == []
@@ -309,8 +309,8 @@ def test_another_tab_was_first(server: RatingServer, page: Page, round_id: str) 
     wait_until(lambda: bool(server.ratings(round_id)), 10, "the other's")
     page.bring_to_front()
     press(page, "b")
-    expect(page.get_by_text("Rated in another tab already; that rating stands.")).to_be_visible()
-    page.get_by_role("button", name="Look at it").click()
+    expect(page.get_by_text("Already rated in another tab; that rating is kept.")).to_be_visible()
+    page.get_by_role("button", name="View item").click()
     expect(desk.locator(".prompt")).not_to_contain_text("(case")
     press(page, "Escape", "b")
     wait_until(lambda: server.answers_of(round_id) == choices("A", "B"), 10, "one rating a task")
@@ -346,9 +346,9 @@ def test_signed_out_and_closed_are_told_apart(server: RatingServer, page: Page, 
     wait_until(lambda: server.answers_of(round_id) == choices("A"), 10, "stored")
     server.set(closed=True)
     press(page, "a")
-    expect(page.get_by_text("This round is closed. Thank you: what you rated counts.")).to_be_visible()
-    expect(page.get_by_text("A rating was not stored. The round was closed at noon.")).to_be_visible()
-    page.get_by_role("button", name="Leave it").click()
+    expect(page.get_by_text("This round is closed. Thank you: your ratings are counted.")).to_be_visible()
+    expect(page.get_by_text("A rating was not saved. The round was closed at noon.")).to_be_visible()
+    page.get_by_role("button", name="Discard").click()
     assert waiting(page) == []
     assert server.answers_of(round_id) == choices("A")
 
@@ -360,12 +360,12 @@ def test_others_hold_the_rest_and_then_all_is_rated(server: RatingServer, page: 
     press(page, "a")
     expect(page.get_by_text("others are rating what is left. You have rated 1 of 2.")).to_be_visible()
     server.set()
-    page.get_by_role("button", name="Look now").click()
+    page.get_by_role("button", name="Check now").click()
     expect(page.get_by_role("button", name="A is better")).to_be_visible()
     press(page, "a")
-    expect(page.get_by_text("All rated. Thank you.")).to_be_visible()
+    expect(page.get_by_text("You rated all items. Thank you.")).to_be_visible()
     page.keyboard.press("u")
-    expect(page.locator(".progress-text")).to_have_text("Back at one that you rated")
+    expect(page.locator(".progress-text")).to_have_text("Previous item (rated)")
 
 
 def test_hostile_answers_show_as_text_run_nothing_and_load_nothing(
@@ -444,7 +444,7 @@ def test_an_unchanged_correction_is_sent_on_purpose_alone(
     name = "correction-4-same"
     desk = open_round(page, server, name)
     press(page, "Control+Enter")
-    expect(page.get_by_text("Nothing changed: press")).to_be_visible()
+    expect(page.get_by_text("Nothing changed. Press")).to_be_visible()
     desk.get_by_label("Better answer").fill("Only this.")
     expect(desk.locator(".difference del").first).to_be_visible()
     page.keyboard.press("Escape")

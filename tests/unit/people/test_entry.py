@@ -116,7 +116,7 @@ def test_nothing_is_reached_without_a_session(screens: Screens, path: str) -> No
     ):
         for method in ("GET", "PUT", "POST"):
             answer = screens.browser().request(method, path, headers=headers)
-            assert (answer.status_code, answer.text) == (401, "Nobody is signed in.")
+            assert (answer.status_code, answer.text) == (401, "You are not signed in.")
     assert screens.browser().get(f"{path}?secret={SECRET}").status_code == 401
 
 
@@ -175,7 +175,7 @@ def test_a_new_password_by_link_says_before_and_after_what_it_ends(
     company("make_token", by=member["person"], name="nightly")
     secret = company("reset_password", person=member["person"].person_id)["secret"]
     page = screens.browser().get("/invitation", params={"code": secret}).text
-    assert "all open sessions and all API tokens" in page
+    assert "all sessions and revokes all API tokens" in page
     form = {"code": secret, "password": "a newer sentence"}
     answer = screens.browser().post("/invitation", data=form, headers=OURS)
     assert answer.status_code == 200

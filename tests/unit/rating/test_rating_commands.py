@@ -273,9 +273,9 @@ def test_a_closed_round_takes_nothing_until_it_is_opened(desk: RoundDesk) -> Non
 def test_a_task_of_somebody_else_is_not_theirs_to_rate(desk: RoundDesk) -> None:
     round_id = desk.round()
     task_id = tasks(desk, round_id)["tasks"][0]["task_id"]
-    with pytest.raises(ForbiddenError, match="somebody else's"):
+    with pytest.raises(ForbiddenError, match="assigned to another rater"):
         rate(desk, round_id, task_id, CLEO)
-    with pytest.raises(StateError, match="no such task"):
+    with pytest.raises(StateError, match="no longer exists"):
         rate(desk, round_id, "never dealt")
     with pytest.raises(NotFoundError):
         tasks(desk, "no round")

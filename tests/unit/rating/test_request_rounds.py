@@ -219,7 +219,7 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
     [
         ({"endpoint": "nobody"}, NotFoundError, "There is no endpoint"),
         ({"alert": "alert-x"}, NotFoundError, "There is no alert"),
-        ({"group": "nobody"}, StateError, "No request was answered there"),
+        ({"group": "nobody"}, StateError, "No requests were answered"),
         ({"labels": ["a"]}, ConfigError, "labels: give two or more"),
         ({"weights": {"uncertainty": 0, "drift": 0, "disagreement": 0}}, ConfigError, "must be above 0"),
         ({"name": "About intents 1"}, ConfigError, "names intents@1"),

@@ -135,7 +135,7 @@ def test_a_rating_of_what_was_let_go_is_taken_until_others_have_rated_it(desk: R
     assert rate(desk, round_id, first)["stored"]  # it lies with Cleo, who has not rated it
     for task in theirs:
         rate(desk, round_id, task, CLEO)
-    with pytest.raises(StateError, match="needs no more"):
+    with pytest.raises(StateError, match="Other raters completed"):
         rate(desk, round_id, second)
     assert rate(desk, round_id, first, revision=2, answer={"choice": "B"})["revision"] == 2
 

@@ -138,8 +138,8 @@ def test_values_that_json_or_unicode_has_no_word_for(home: Home, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text,label\n", "There is no row to import"),
-        ("a.json", "[]", "There is no row to import"),
+        ("a.csv", "text,label\n", "There are no rows to import"),
+        ("a.json", "[]", "There are no rows to import"),
         ("a.jsonl", '{"text": \n{"text": \n', r"None of 2 rows .* the first at line 1\): broken JSON"),
         ("a.jsonl", '{"messages": []}\n{"messages": []}\n', "No column holds text"),
         ("a.csv", "question,answer\na,\nb,\n", r"None of 2 rows .*: answer is empty"),

@@ -51,7 +51,7 @@ def test_files_are_one_source_and_a_set_of_the_hub_another() -> None:
     assert build_source(["/a.csv"], "all") == {"path": "/a.csv"}
     assert build_source(["/a.csv", "/b.csv"], "all") == {"paths": ["/a.csv", "/b.csv"]}
     assert build_source(["hf://o/n"], "all") == {"hub_id": "o/n", "hub_split": "all"}
-    with pytest.raises(ConfigError, match="imported alone"):
+    with pytest.raises(ConfigError, match="imported on its own"):
         build_source(["hf://o/n", "/a.csv"], "all")
 
 
@@ -92,7 +92,7 @@ def test_the_parts_that_a_file_gives_are_counted_in_their_order() -> None:
     [
         ({"duplicates": {"exact": 3, "folded": 5}}, 3, "exactly as an earlier row; 2 more but for case and"),
         ({"duplicates": {"exact": 0, "folded": 0}}, 0, "none"),
-        ({}, 4, "same as an earlier row but for case and spacing"),
+        ({}, 4, "same as an earlier row except for case and spacing"),
     ],
 )
 def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], count: int, note: str) -> None:

@@ -291,7 +291,7 @@ def test_raters_who_part_make_the_interval_wider() -> None:
 def test_a_side_that_always_shows_the_same_model_says_nothing_of_sides() -> None:
     always = rated(*[("a", "b", "left" if item % 4 else "right", item, "r0") for item in range(60)])
     assert measure_position_effect(always).why
-    assert "can't be told" in results_text.describe_position_effect(measure_position_effect(always))
+    assert "can't be determined" in results_text.describe_position_effect(measure_position_effect(always))
     both = [("a", "b") if item % 2 else ("b", "a") for item in range(60)]
     drawn = rated(*[(*pair, "left" if item % 4 else "right", item, "r0") for item, pair in enumerate(both)])
     assert not measure_position_effect(drawn).why
