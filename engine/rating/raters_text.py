@@ -182,7 +182,7 @@ def describe_prompt_selection(choice: PromptSelection) -> str:
     return (
         f"{prompts} of {every}, sampled more often where models and measures disagree. Weighted for "
         f"figures about all prompts, they are worth {formatting.format_number(choice.effective, 0)} "
-        "sampled evenly."
+        "prompts sampled evenly."
     )
 
 

@@ -98,7 +98,7 @@ def _format_headline(strengths: Strengths) -> str:
     apart = [pair.second for pair in pairs if pair.verdict == "none"]
     if not beaten and not apart and all(pair.interval.why for pair in pairs):
         return f"Which is best can't be determined: {pairs[0].interval.why}."
-    lead = f"{names[0]} comes first"
+    lead = f"{names[0]} ranks first"
     clauses = []
     if beaten:
         clauses.append(f"it is better than {join_some_names(beaten)}")

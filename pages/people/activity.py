@@ -35,8 +35,8 @@ THINGS: dict[SubjectKind, str] = {
 }
 DAYS = {"": "All time", "1": "In the last day", "7": "In the last 7 days", "30": "In the last 30 days"}
 EMPTY = """
-No activity yet. Everything that people import, launch, change, delete, evaluate or comment on appears here, with
-their name and the time. Entries are never changed or removed.
+No activity yet. Everything that people import, launch, change, delete, evaluate or comment on appears here,
+with their name and the time. Entries are never changed or removed.
 """
 
 

@@ -165,7 +165,8 @@ GROUPS: dict[str, SignalGroup] = {
                     "The same prompt has an answer elsewhere that contradicts this one", "", NONE,
                     "The model is taught two answers to one question."),
                 Signal("references", "flag", "Several references",
-                    "Its prompt has other valid answers: they agree, are many, or the data is designed so"),  # a kind of data, no fault: it has no band
+                    # a kind of data, not a fault, so it has no band
+                    "Its prompt has other valid answers: they agree, are many, or the data is designed so"),
             ),
             version=4,
             automatic=True,

@@ -400,7 +400,7 @@ def test_prompts_on_which_answers_part_are_rather_chosen_and_weighed(desk: Round
     assert parted > 0.6
     assert weights == pytest.approx(20, rel=0.15)  # each counts for as many as it was drawn from
     notice = rounds.get(desk.database, round_id).details.notices[0]
-    assert notice.startswith("8 prompts of 20, likelier where models and measures part.")
+    assert notice.startswith("8 prompts of 20, sampled more often where models and measures disagree.")
 
 
 def judged(desk: RoundDesk, first: str, second: str, scores: list[float | None]) -> str:

@@ -138,7 +138,7 @@ def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path)
     [
         ("Topics", "MASI distance"),
         ("Marks", "F1 of exact span matches"),
-        ("Words", "24 answers in words by 2 raters"),
+        ("Words", "24 answers in free text by 2 raters"),
         ("Scores", "This holds for these 2 raters"),
     ],
 )

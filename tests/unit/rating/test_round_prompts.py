@@ -139,7 +139,7 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     assert {system.evaluation_id for system in round.systems} == {None}
     assert round.details.notices == [
         "12 prompts of the file prompts.jsonl.",
-        "Left out 2 prompts that not every model has an answer to.",
+        "Left out 2 prompts without an answer from every model.",
     ]
     first = rounds.items(desk.database, round_id)[0]
     assert first.row_id is None
@@ -222,7 +222,7 @@ def test_the_name_of_a_round_tells_raters_nothing_of_its_models(desk: RoundDesk)
         ("Is the base model better?", [{"evaluation": first}, {"evaluation": second}], {}),
         ("SmolLM2 again", [{"evaluation": first}, {"model": "HuggingFaceTB/SmolLM2"}], {}),
     ):
-        with pytest.raises(ConfigError, match="raters see it") as refused:
+        with pytest.raises(ConfigError, match="raters see the name") as refused:
             desk("start_round", name=name, models=models, **more)
         assert refused.value.field == "name"
     assert (desk.home.uploads / FILE).exists()

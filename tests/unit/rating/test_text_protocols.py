@@ -71,7 +71,7 @@ def test_a_scale_has_2_to_10_points(points: int) -> None:
 
 
 def test_the_ends_of_a_new_scale_need_words_and_old_rounds_go_on(desk: RoundDesk) -> None:
-    with pytest.raises(ConfigError, match="Point 3 of 3 of Tone has no words") as refused:
+    with pytest.raises(ConfigError, match="Point 3 of 3 of Tone has no description") as refused:
         desk.round(protocol="rubric", criteria=[{"name": "Tone", "anchors": ["a", "b", " "]}])
     assert refused.value.field == "criteria.0.anchors.2"
     round_id = desk.round(protocol="rubric", criteria=[{"name": "Tone", "anchors": ["a"] * 5}])

@@ -358,7 +358,7 @@ def test_weights_stand_for_prompts_that_were_likelier() -> None:
         ("seconds", np.array([1.0]), "seconds"),
         ("weights", np.array([1.0, 0.0]), "weights: each must be a number above 0"),
         ("differences", np.array([[1.0], [np.nan]]), "differences"),
-        ("systems", ("a", "a"), "systems: 'a' is named twice"),
+        ("systems", ("a", "a"), "systems: 'a' is listed twice"),
     ],
 )
 def test_what_does_not_fit_is_refused(field: str, value: object, message: str) -> None:
