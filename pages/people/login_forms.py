@@ -15,8 +15,8 @@ from store.core.schemas import InvitationOffer
 from store.people.config import MIN_PASSWORD
 
 _WHERE = """
-<p>The address ends in a secret, which keeps out other accounts on this machine. It was printed in the terminal
-that started <code>tunebench up</code>. To see it again, run this command on the machine that runs Tunebench:</p>
+<p>The address ends in a secret, which keeps out other accounts on this machine. It was printed in the
+terminal that started <code>tunebench up</code>. To see it again, run this command on the machine that runs Tunebench:</p>
 <pre>tunebench url</pre>
 <p>Your browser keeps the secret: bookmarks and links work from then on.</p>
 """

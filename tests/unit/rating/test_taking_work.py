@@ -330,7 +330,8 @@ def test_a_round_of_named_people_is_theirs_alone(desk: RoundDesk) -> None:
     for each in (BOB, CLEO):
         assert [round.round_id for round in desk("rounds_to_rate", each)["rounds"]] == [round_id]
     assert desk("rounds_to_rate", DAN)["rounds"] == []
-    with pytest.raises(StateError, match="restricted to assigned raters"):  # which the desk shows, and asks no more
+    # the desk shows this and asks no more
+    with pytest.raises(StateError, match="restricted to assigned raters"):
         asked(desk, round_id, DAN)
     assert (rate_all(desk, round_id, BOB), rate_all(desk, round_id, CLEO)) == (3, 9)
 

@@ -141,7 +141,9 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     results = even + [(better, "c", outcome) for better in "ab" for outcome in ("left", "left", "right")]
     many = [(*result, item, "r") for item in range(60) for result in results]
     lines = results_text.describe_strengths(estimate_strengths(rated(many)))
-    assert re.match(r"a ranks first: it is better than c; it shows no clear difference from b yet\.", lines[0])
+    assert re.match(
+        r"a ranks first: it is better than c; it shows no clear difference from b yet\.", lines[0]
+    )
     assert lines[1].startswith("a is better than c: it would win ")
 
 
@@ -165,19 +167,19 @@ def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lea
 
 def test_the_plan_and_the_stop_in_words() -> None:
     line = results_text.describe_ratings_needed
-    assert line("a", "b", RatingsNeeded(60)).startswith("About 60 more ratings would show a clear difference between a and b")
+    assert line("a", "b", RatingsNeeded(60)).startswith(
+        "About 60 more ratings would show a clear difference between a and b"
+    )
     assert line("a", "b", RatingsNeeded(5_000, at_least=True)).endswith("equal can't be determined either.")
     assert line("a", "b", RatingsNeeded(5_000, at_least=True, equal=True)) == (
         "Take a and b as equal: either would win 40% to 60% of decided ratings."
     )
     assert line("a", "b", RatingsNeeded(0)) == "a and b need no more ratings to be told apart."
     sure = rated(rows(60, lambda k: "left" if k % 6 else "right", 6))
-    assert results_text.describe_peek(peek(sure, "b", "a")).startswith(
-        "Enough ratings: a is preferred to b."
-    )
+    assert results_text.describe_peek(peek(sure, "b", "a")).startswith("Enough ratings: a is preferred to b.")
     unsure = rated(rows(30, lambda k: "left" if k % 2 else "right", 6))
     assert results_text.describe_peek(peek(unsure, "a", "b")).startswith(
-        "Go on: after 30 items not enough is known of a and b to stop, mean preference "
+        "Keep rating: after 30 items, there are not enough ratings of a and b to stop, mean preference "
     )
     alone = rated(rows(60, lambda k: "left"))
     assert results_text.describe_peek(peek(alone, "a", "b")) == (
@@ -216,7 +218,9 @@ def test_scores_passes_corrections_and_choices_in_words() -> None:
         "The figure can't be corrected with people's ratings: only 5 items were rated by people (from 20 on)."
     )
     chosen = raters_text.describe_prompt_selection(select_prompts({"judge": rng.random(100)}, 20))
-    assert re.match(r"20 prompts of 100, sampled more often where .* worth 1\d prompts sampled evenly\.", chosen)
+    assert re.match(
+        r"20 prompts of 100, sampled more often where .* worth 1\d prompts sampled evenly\.", chosen
+    )
 
 
 @pytest.mark.parametrize(("pairs", "equal"), [(3, False), (30, False), (400, True)])
