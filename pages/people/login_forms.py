@@ -16,7 +16,8 @@ from store.people.config import MIN_PASSWORD
 
 _WHERE = """
 <p>The address ends in a secret, which keeps out other accounts on this machine. It was printed in the
-terminal that started <code>tunebench up</code>. To see it again, run this command on the machine that runs Tunebench:</p>
+terminal that started <code>tunebench up</code>. To see it again, run this command on
+the machine that runs Tunebench:</p>
 <pre>tunebench url</pre>
 <p>Your browser keeps the secret: bookmarks and links work from then on.</p>
 """

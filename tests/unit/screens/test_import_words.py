@@ -74,7 +74,7 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
         "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
         "  ignored: id",
         "  ignored on purpose: score (in 9 rows), meta.rank (in 1,200 rows)",
-        "  parts as the file gives them: train 8, test 2",
+        "  splits as given in the file: train 8, test 2",
         "  A notice.",
         "  skipped 5: marked as bad: not trained on",
     ]
