@@ -304,7 +304,7 @@ def test_the_qualification_comes_first_and_who_fails_it_gets_nothing_more(desk: 
     assert len(asked(desk, round_id, CLEO)) == 2
 
 
-# -- restricted to assigned raters -------------------------------------------------------------------------------
+# -- assigned raters -----------------------------------------------------------------------------------
 
 
 def with_accounts(desk: RoundDesk, *people: Person) -> None:
