@@ -200,7 +200,7 @@ def check_format(layout: FileLayout) -> None:
     kind, format, shape = layout.kind, layout.format, layout.shape
     able = "messages, csv or parquet"
     if not shape.rows:
-        raise ConfigError("There is no row to export.", fix="Choose other rows.", field="where")
+        raise ConfigError("There are no rows to export.", fix="Choose other rows.", field="where")
     if kind != "chat" and format not in ("messages", "csv", "parquet"):
         what = "plain text" if kind == "text" else "preferred and rejected answers"
         raise ConfigError(f"{TITLES[format]} can't hold {what}.", fix=f"Choose {able}.", field="format")
@@ -213,8 +213,8 @@ def check_format(layout: FileLayout) -> None:
         )
     if format in PAIRS and shape.pairs < shape.rows:
         raise ConfigError(
-            f"{TITLES[format]} holds one question and one answer a row, and {shape.rows - shape.pairs:,} of"
-            f" {shape.rows:,} rows are longer conversations.",
+            f"{TITLES[format]} holds one question and one answer per row, and "
+            f"{shape.rows - shape.pairs:,} of {shape.rows:,} rows are longer conversations.",
             fix="Choose messages, sharegpt, csv or parquet.",
             field="format",
         )
@@ -233,7 +233,7 @@ def describe_losses(layout: FileLayout) -> list[str]:
         )
     if shape.labelled and not (form == "labelled" and format in ("csv", "parquet")):
         sentences.append(
-            f"{shape.labelled:,} rows have a label: it is in the column label, and an import leaves it out."
+            f"{shape.labelled:,} rows have a label, kept in the column label, which an import ignores."
         )
     return sentences
 

@@ -106,7 +106,7 @@ class ColumnWatch:
     def problems(self) -> list[SourceProblem]:
         """Columns to leave out that no row has."""
         return [
-            SourceProblem(None, f"The column {name!r} was to be left out; no row has anything in it.")
+            SourceProblem(None, f"The column {name!r} was set to be ignored, but it is empty in every row.")
             for name, count in self.left_out.items()
             if not count
         ]
@@ -254,20 +254,20 @@ def _write(
         except RowSkipped as fault:
             writer.skip(line, make_skipped_row(str(fault), source.decode("utf-8")))
         except UnicodeEncodeError:
-            fault_text = "holds half of a surrogate pair, which is no character"
+            fault_text = "contains half of a surrogate pair, which is not a character"
             writer.skip(line, make_skipped_row(fault_text, source.decode("utf-8")))
 
 
 def _make_empty_error(name: str, reasons: Counter[str], first: dict[str, int]) -> DataError:
     if not reasons:
         return DataError(
-            f"There is no row to import for {name!r}.", fix="Give a file with rows.", field="source"
+            f"There are no rows to import for {name!r}.", fix="Give a file with rows.", field="source"
         )
     (reason, count), total = reasons.most_common(1)[0], reasons.total()
     return DataError(
         f"None of {total:,} rows could be read for {name!r}. Most often ({count:,} rows, the first at line"
         f" {first[reason]}): {reason}.",
-        fix="Repair the file, or check format, columns and header.",
+        fix="Fix the file, or check format, columns and header.",
         field="source",
     )
 

@@ -96,7 +96,7 @@ def _read_bundled_split(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]
     these are no rows of the data set."""
     path = JobDir(job.home.jobs / job.order["opened_by"]).split
     if not path.exists():
-        raise DataError("The opened bundle is gone.", fix="Reproduce the bundle again.")
+        raise DataError("The opened bundle no longer exists.", fix="Reproduce the bundle again.")
     dealt = _read_split(path)
     check_split(dealt, row_count)
     return dealt
@@ -107,7 +107,9 @@ def check_split(dealt: Mapping[str, np.ndarray], row_count: int) -> None:
     ids = np.concatenate([dealt[part] for part in PARTS])
     whole = len(dealt["train"]) and len(dealt["validation"]) and len(np.unique(ids)) == len(ids)
     if not whole or ids.min() < 0 or ids.max() >= row_count:
-        raise DataError("The split of the bundle doesn't fit its rows.", fix="Ask for the bundle again.")
+        raise DataError(
+            "The split in the bundle doesn't match its rows.", fix="Request a new copy of the bundle."
+        )
 
 
 def _read_split(path: Path) -> dict[str, np.ndarray]:
@@ -132,8 +134,8 @@ def select_rows(
     for name in ("train", "validation"):
         if not len(dealt[name]):
             raise DataError(
-                f"No row is left for {name} of the {len(whole.row_ids)} rows of the data set.",
-                fix="Take a larger data set, or smaller validation_size and test_size.",
+                f"No rows are left for {name} out of {len(whole.row_ids)} rows in the data set.",
+                fix="Use a larger data set, or a smaller validation_size and test_size.",
                 field="validation_size" if name == "validation" else "dataset",
             )
     return dealt
@@ -243,8 +245,8 @@ def check_rejected(home: Home, fingerprint: str) -> None:
     first = dataset_files.load_rows(home, fingerprint, columns=["rejected"], row_ids=[0])
     if not first["rejected"][0].is_valid:
         raise ConfigError(
-            "task is dpo, and the rows of the data set have no rejected answer beside the chosen one.",
-            fix="Take a data set of preferred and rejected answers, or set task to sft.",
+            "task is dpo, but the rows of the data set have no rejected answers.",
+            fix="Use a data set of preferred and rejected answers, or set task to sft.",
             field="task",
         )
 
@@ -330,7 +332,7 @@ class ClassRows:
             if name != "test" and not len(parts[name].rows):
                 raise DataError(
                     f"No {name} row has a text.",
-                    fix="Look at how the columns of the data set were read.",
+                    fix="Check the column mapping of the data set.",
                     field="dataset",
                 )
         return parts

@@ -37,7 +37,7 @@ MAX_ROWS = 100_000  # of a file of known answers
 MAX_ATTENTION = 50  # items of a round
 PASS_VALUES = {"true": True, "pass": True, "yes": True, "1": True,
           "false": False, "fail": False, "no": False, "0": False}  # fmt: skip
-ATTENTION_PROMPT = "This is a check that prompts are read, whatever the answers are: {ask}."
+ATTENTION_PROMPT = "This is an attention check. Ignore the answers and {ask}."
 
 
 class KnownAnswer(NamedTuple):
@@ -92,7 +92,7 @@ def _read_label(
     row: Mapping[str, Any], config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswer:
     if not row["messages"] or row["label"] not in config.labels:
-        raise RowSkipped("its label is none of the round's")
+        raise RowSkipped("its label is not in the round")
     expected: RatingAnswer = {"label": row["label"], "note": ""}
     if config.several_labels:
         expected = {"labels": [row["label"]], "note": ""}
@@ -233,7 +233,7 @@ def draw_known_items(
     if not source.usable:
         why = "; ".join(f"{reason} ({count:,})" for reason, count in source.left_out.most_common(3))
         raise DataError(
-            f"None of the known answers fits the round{f': {why}' if why else ''}.",
+            f"None of the known answers fits this round{f': {why}' if why else ''}.",
             fix="Give rows with prompt, answers and expected, as the round's protocol answers.",
             field=FIELD,
         )

@@ -101,7 +101,7 @@ class RequestRoundCommands:
         chosen = [(entry, every[entry.place]) for entry in picked]
         with self._held(round_id, body, chosen), self.database.transaction() as tx:
             if waiting := rounds.list_pending_titles(tx, endpoint.endpoint_id):
-                raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
+                raise StateError(f"{waiting[0]} is still being created.", fix="Wait until it is ready.")
             check_name(tx, _add_all_versions(tx, config, looked))
             config = config.model_copy(update={"raters": workload.resolve_people(tx, config.raters)})
             document = {"round": config.document(), **work}
@@ -226,11 +226,13 @@ def list_labels(db: Queryable, looked: CandidateSet) -> list[str]:
 
 def _build_nothing_to_ask_error(looked: CandidateSet) -> StateError:
     if not looked.requests:
-        return StateError("No request was answered there.", fix="Choose a longer window, or fewer filters.")
+        return StateError(
+            "No requests were answered in this window.", fix="Choose a longer window, or fewer filters."
+        )
     why = "; ".join(f"{reason} ({count:,})" for reason, count in looked.left_out.most_common())
     return StateError(
-        f"Of {plural(looked.requests, 'request')} none can be asked about: {why}.",
-        fix="Choose others, or have the endpoint keep texts.",
+        f"None of {plural(looked.requests, 'request')} can be rated: {why}.",
+        fix="Choose other requests, or turn on text storage for the endpoint.",
     )
 
 
@@ -242,11 +244,15 @@ def _list_notices(
     of = plural(len(looked.candidates) + len(looked.reached), "different request")
     lines = [f"{random:,} of {of} drawn at random."]
     if again := sum(entry.place >= len(looked.candidates) for entry in picked):
-        lines.append(f"Of these {again:,} were asked or answered before: a draw of the rest would be easier.")
+        lines.append(
+            f"{again:,} of these were rated or answered before, so sampling only the rest would be easier."
+        )
     if telling := len(picked) - random:
-        lines.append(f"{telling:,} chosen because they tell most: no figure of all requests rests on them.")
+        lines.append(
+            f"{telling:,} selected as the most informative; they are not used for figures about all requests."
+        )
     if total > looked.requests:
-        lines.append(f"The newest {looked.requests:,} of {total:,} requests were looked at.")
+        lines.append(f"Only the newest {looked.requests:,} of {total:,} requests were considered.")
     lines += [f"Left out {plural(count, 'request')}: {why}." for why, count in looked.left_out.most_common()]
     return lines
 
@@ -271,13 +277,13 @@ class RoundRowsOptions(Config):
 
     round: str = Field(min_length=1, max_length=120)
     rows: Literal["preferences", "corrections", "labels", "written"] | None = Field(
-        None, description="What the round gives"
+        None, description="Kind of training data"
     )
-    name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the round where left out")
+    name: Line = Field("", max_length=NAME_LENGTH, description="Defaults to the name of the round")
     agreement: float = Field(0.5, ge=0, le=1)
     least_votes: int = Field(1, ge=1, le=20)
     include_flagged: bool = Field(
-        False, description="Ratings of raters who are flagged (too fast, failing check items) too"
+        False, description="Include ratings of flagged raters (too fast, failing check items)"
     )
 
 
@@ -297,8 +303,9 @@ class RoundDataCommands:
             round = rounds.get(tx, body.round)
             if is_text_round(round):
                 raise StateError(
-                    f"No run trains on several labels or spans, so that {round.name} gives no data set.",
-                    fix="Save its rows as JSON lines: tunebench round data NAME --out FILE",
+                    f"Training does not support several labels or spans, so {round.name} can't become a "
+                    "data set.",
+                    fix="Save its rows as JSON lines with tunebench round data NAME --out FILE",
                 )
             wanted = body.rows or ROWS_BY_PROTOCOL.get(round.protocol, "preferences")
             made, counted = _build_rows(tx, round, body, wanted)
@@ -309,7 +316,7 @@ class RoundDataCommands:
             raise StateError(
                 f"{round.name} gives {len(made.rows)} rows of {wanted}"
                 f" out of {format_counted_ratings(counted)}{f': {because}' if because else ''}.",
-                fix="Have more rated, ask for less agreement, or include raters who are left out.",
+                fix="Collect more ratings, lower the minimum agreement, or include excluded raters.",
             )
         upload = f"{round.round_id}-{wanted}-{secrets.token_hex(4)}.jsonl"
         with write_atomically(self.home.uploads / upload) as unfinished:

@@ -161,7 +161,7 @@ def build_text_rows(
         return made, counted
     raise StateError(
         f"{round.name} has neither several labels nor spans.",
-        fix="Make a data set of it, which runs train on.",
+        fix="Create a data set from it instead.",
     )
 
 

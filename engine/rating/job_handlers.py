@@ -151,6 +151,6 @@ def check_not_rated(tx: Transaction, home: Home, job: Job) -> None:
     for field in ("run", "evaluation"):
         if titles := rounds.list_dependent_titles(tx, field, job.job_id):
             raise StateError(
-                f"{job.title} is needed by “{titles[0]}”, which is being made.",
-                fix="Wait until the round is there, or cancel it first.",
+                f"{job.title} is needed by “{titles[0]}”, which is still being created.",
+                fix="Wait until the round is ready, or cancel it first.",
             )

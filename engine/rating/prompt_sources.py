@@ -83,7 +83,7 @@ class DatasetPrompts:
         own = self.config.where
         filters = [Filter.parse(each) for each in self.job.order["filters"] if each]
         self.notices += dict.fromkeys(
-            f"Of one model the answers are to rows alone where {describe_filter(each)}."
+            f"One model has answers only for rows where {describe_filter(each)}."
             for each in filters
             if each != own
         )
@@ -96,7 +96,7 @@ class DatasetPrompts:
         meant = row_ids[np.isin(row_ids, find_matching_rows(self.job, self.job.order["dataset"], where))]
         if not len(meant):
             raise ConfigError(
-                f"No prompt that was answered is one where {describe_filter(where)}.",
+                f"No answered prompt matches the filter {describe_filter(where)}.",
                 fix="Choose another filter, or other evaluations.",
                 field="where",
             )
@@ -138,9 +138,7 @@ class FilePrompts:
     def answered(self) -> list[AnswersByRow]:
         answered = [self._of_model(place) for place in range(len(self.config.models))]
         if lacking := len(self.prompts) - len(set(self.prompts).intersection(*answered)):
-            self.notices.append(
-                f"Left out {plural(lacking, 'prompt')} that not every model has an answer to."
-            )
+            self.notices.append(f"Left out {plural(lacking, 'prompt')} without an answer from every model.")
         return answered
 
     def _of_model(self, place: int) -> AnswersByRow:
@@ -186,7 +184,7 @@ class RequestPrompts:
         self.notices: list[str] = list(job.config["notices"])
         path = job.dir.held / REQUESTS
         if not path.exists():
-            raise DataError("The requests of the round are gone.", fix="Start it again.")
+            raise DataError("The round's requests no longer exist.", fix="Create the round again.")
         self.rows = pq.read_table(path).to_pylist()
         self.systems = len(config.models)
 
@@ -213,7 +211,7 @@ def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:
     """What a job of that id wrote as its predictions. Raises DataError where that is gone."""
     path = JobDir(job.home.jobs / job_id).predictions
     if path.parent.parent != job.home.jobs or not path.exists():
-        raise DataError(f"The answers of {name} are gone.", fix="Evaluate it again.")
+        raise DataError(f"The answers of {name} no longer exist.", fix="Run the evaluation again.")
     table = pq.read_table(path, columns=["row_id", "prompt", "prediction", "reference"])
     return {
         row["row_id"]: GivenAnswer(row["prompt"], row["prediction"], row["reference"])

@@ -62,7 +62,9 @@ def locate_held_file(round_folder: JobDir, of: str = "") -> Path:
     )
     if not files:
         what = "known answers" if of else "prompts"
-        raise DataError(f"The file of the {what} is gone.", fix="Start the round again.", field=of or FIELD)
+        raise DataError(
+            f"The file with the {what} no longer exists.", fix="Create the round again.", field=of or FIELD
+        )
     return files[0]
 
 

@@ -52,7 +52,10 @@ from store.rating.ratings import OwnTask
 HELD_TASKS = 4  # tasks that lie with a rater: what the page shows, and a few next
 REFILLED_BELOW = 3  # so many are dealt at once, rather than one with each rating
 LAST_RATINGS = 20  # own ratings that a rater can go back to at once
-NOT_QUALIFIED = "Thank you for your answers. They were to show whether this round suits you, and it does not."
+NOT_QUALIFIED = (
+    "Thank you for your answers. You did not pass the qualification for this round, so it "
+    "has no more items for you."
+)
 MIN_TIMED = 3  # own ratings, before they say how long one takes
 
 
@@ -167,13 +170,13 @@ class RatingCommands:
         """Who rates, the revision that is stored now, and whether it was stored before."""
         task = ratings.find_own_task(tx, body.round, body.task, person.person_id)
         if task is None and ratings.is_assigned(tx, body.task):
-            raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
+            raise ForbiddenError("This task is assigned to another rater.", fix="Sign in with that account.")
         if task is None:
-            raise StateError("There is no such task any more.", fix="Take the next.")
+            raise StateError("This task no longer exists.", fix="Continue with the next task.")
         round = rounds.get(tx, body.round)
         rater = require_rater(tx, round, person)
         if round.state != "open":
-            raise StateError(f"{round.name} is closed.", fix="Ask who started it to open it again.")
+            raise StateError(f"{round.name} is closed.", fix="Ask its creator to reopen it.")
         at = job_queue.to_utc(self.clock())
         renew_tasks(tx, rater, body.have, at)
         if body.revision <= task.revision:
@@ -206,7 +209,8 @@ def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:
     would try until it passes."""
     if task.purpose == "qualification" and task.revision and is_qualified(db, rater) is not None:
         raise StateError(
-            "The first items are graded, and their answers stay as they are.", fix="Go on with the next."
+            "Qualification items are already graded, so their answers can't be changed.",
+            fix="Continue with the next task.",
         )
 
 
@@ -216,7 +220,8 @@ def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: Ow
         return
     if tasks.is_full(db, rater.ids[0], task.item_id, task.bits, rater.config.overlap):
         raise StateError(
-            "Others have rated this since this page fell silent, and it needs no more.", fix="Take the next."
+            "Other raters completed this item while this page was inactive.",
+            fix="Continue with the next task.",
         )
 
 

@@ -33,23 +33,23 @@ def describe_alpha(alpha: Alpha) -> str:
     """How far raters agree beyond chance."""
     at = alpha.interval
     if math.isnan(at.value):
-        return f"Whether raters agree can't be told: {at.why}."
+        return f"Whether raters agree can't be determined: {at.why}."
     items = f"{formatting.plural(at.n, 'item')} with two ratings or more"
     return f"{_grade_alpha(at)}: Krippendorff's alpha {format_number(at)}, over {items}."
 
 
 def _grade_alpha(at: Interval) -> str:
     if at.low is None or at.high is None:
-        return "How far raters agree is not sure"
+        return "Agreement is uncertain"
     if at.high < 0:
         return "Raters disagree more than by chance"
     if at.low <= 0:
-        return "Agreement can't be told from chance"
+        return "Agreement is not distinguishable from chance"
     if at.value >= GOOD:
         return "Raters agree well"
     if at.value >= TENTATIVE:
         return "Raters agree well enough for tentative conclusions"
-    return "Raters agree beyond chance, but little"
+    return "Raters agree slightly more than chance"
 
 
 def describe_kappa(kappa: Kappa) -> str:
@@ -75,18 +75,18 @@ def describe_rater(profile: RaterProfile) -> list[str]:
     """What a rater is like; a reason to doubt comes first."""
     lines = []
     if profile.reasons:
-        lines.append(f"{profile.rater}: look at these ratings, {'; '.join(profile.reasons)}.")
+        lines.append(f"{profile.rater}: review these ratings: {'; '.join(profile.reasons)}.")
     n = formatting.plural(profile.n, "rating")
     pace = (
         ""
         if math.isnan(profile.seconds)
-        else f", {formatting.format_point_value(profile.seconds)} seconds in the median"
+        else f", {formatting.format_point_value(profile.seconds)} seconds median"
     )
     lines.append(f"{profile.rater}: {n}{pace}.")
     same = profile.consistency
     if same.n:
         pairs = formatting.plural(same.n, "swapped pair")
-        lines.append(f"Answered {format_share(same)} of {pairs} as before.")
+        lines.append(f"Gave the same answer for {format_share(same)} of {pairs}.")
     if profile.left.n:
         decided = formatting.plural(profile.left.n, "decided rating")
         lines.append(f"Chose the left side in {format_share(profile.left)} of {decided}.")
@@ -99,21 +99,22 @@ def describe_rater(profile: RaterProfile) -> list[str]:
 def describe_reliabilities(reliabilities: Reliabilities) -> list[str]:
     """Who gives the likely true label less or more often than others, and what that does not say."""
     if reliabilities.why:
-        return [f"Who is reliable can't be told: {reliabilities.why}."]
+        return [f"Rater reliability can't be determined: {reliabilities.why}."]
     lines = []
     for standing in ("less", "more"):
         apart = [rater for rater in reliabilities.raters if rater.standing == standing]
         if apart:
             each = " each" if len(apart) > 1 else ""
             lines.append(
-                f"{_format_raters(apart)}: right {standing} often than the others{each}, beyond"
-                " chance, by the"
-                " model of Dawid and Skene."
+                f"{_format_raters(apart)}: right {standing} often than the others{each}, beyond chance "
+                "(Dawid–Skene model)."
             )
     unclear = [rater for rater in reliabilities.raters if rater.standing == "unclear"]
     if unclear:
         others = "the others" if lines else "each other"
-        lines.append(f"{_format_raters(unclear)}: not to be told from {others} in how often they are right.")
+        lines.append(
+            f"{_format_raters(unclear)}: no clear difference from {others} in how often they are right."
+        )
     return [*lines, LIMITATIONS]
 
 
@@ -130,13 +131,13 @@ def describe_disputed_item(disputed: DisputedItem) -> str:
 def describe_human_agreement(measure: HumanAgreement) -> str:
     """How far a metric or a judge agrees with people, beside how far they do with each other."""
     if not measure.n:
-        return f"Whether {measure.name} agrees with people can't be told: no item has both."
+        return f"Whether {measure.name} agrees with people can't be determined: no item has both."
     votes = formatting.plural(measure.n, "vote")
     lead = f"{measure.name} agrees with people in {format_share(measure.share)} of {votes}"
     beyond = f"kappa {format_number(measure.kappa)}"
     missing = f" It says nothing of {measure.missing:,} more." if measure.missing else ""
     if not measure.between_people.n:
-        return f"{lead}, {beyond}; how far people agree with each other is not known.{missing}"
+        return f"{lead}, {beyond}; agreement between raters is not known.{missing}"
     among = f"two people agree in {format_share(measure.between_people)}"
     return f"{lead}, {beyond}; {among}: {_describe_inter_rater_agreement(measure)}.{missing}"
 
@@ -150,14 +151,14 @@ def _describe_inter_rater_agreement(measure: HumanAgreement) -> str:
         return "less than people do"
     if low > most:
         return "more than people do"
-    return "no difference from people that can be told"
+    return "no clear difference from people"
 
 
 def describe_corrected_estimate(corrected: CorrectedEstimate, what: str = "The figure") -> str:
     """A judge's figure, corrected by people."""
     at = corrected.corrected
     if at.low is None or at.high is None:
-        return f"{what} can't be corrected by people: {at.why}."
+        return f"{what} can't be corrected with people's ratings: {at.why}."
     rated, judged = (
         formatting.plural(corrected.rated, "item"),
         formatting.plural(corrected.judged, "item"),
@@ -179,9 +180,9 @@ def describe_prompt_selection(choice: PromptSelection) -> str:
     """What prompts were chosen and what that costs."""
     prompts, every = formatting.plural(len(choice.places), "prompt"), f"{len(choice.score):,}"
     return (
-        f"{prompts} of {every}, likelier where models and measures part. For figures of all prompts, weighted"
-        f" by their chances, they say as much as {formatting.format_number(choice.effective, 0)}"
-        " drawn evenly."
+        f"{prompts} of {every}, sampled more often where models and measures disagree. Weighted for "
+        f"figures about all prompts, they are worth {formatting.format_number(choice.effective, 0)} "
+        "prompts sampled evenly."
     )
 
 
@@ -217,6 +218,6 @@ def describe_flagged_raters(flagged: Sequence[RaterChecks]) -> str:
     ratings = formatting.plural(sum(each.ratings for each in flagged), "rating")
     who = join_names([f"{each.rater} ({' and '.join(each.flags)})" for each in flagged])
     return (
-        f"Of flagged raters: {ratings}, by {who}. Training rows leave them out; people who look at them can"
-        " leave them out of these results too, under People."
+        f"Of flagged raters: {ratings}, by {who}. Training rows leave them out; to exclude them from "
+        "these results too, use the People tab."
     )

@@ -49,7 +49,7 @@ def format_share(share: Interval) -> str:
 def format_number(at: Interval) -> str:
     """ "0.31 (0.12 to 0.50)", or the number with the reason for which it has no interval."""
     if math.isnan(at.value):
-        return f"can't be told ({at.why})"
+        return f"can't be determined ({at.why})"
     if at.low is None or at.high is None:
         return f"{formatting.format_number(at.value, 2)} (no interval: {at.why})"
     value = formatting.format_number(at.value, formatting.compute_decimals(at.low, at.high))
@@ -76,10 +76,10 @@ def join_some_names(names: Sequence[str]) -> str:
 def describe_strengths(strengths: Strengths) -> list[str]:
     """A headline, then each further pair that can be told apart, then what the figures are about."""
     if len(strengths.systems) < 2:
-        return ["Nothing can be compared: there is only one system."]
+        return ["There is nothing to compare: the round has only one system."]
     if not strengths.n:
         bad = f", as both were bad in all {strengths.left_out:,}" if strengths.left_out else ""
-        return [f"Which is better can't be told: there is no comparison{bad}."]
+        return [f"Which is better can't be determined: there is no comparison{bad}."]
     lines = [_format_headline(strengths)]
     if len(strengths.systems) > 2:
         lines += _describe_lower_pairs(strengths)
@@ -97,13 +97,13 @@ def _format_headline(strengths: Strengths) -> str:
     open_still = [pair.second for pair in pairs if pair.verdict == "unclear"]
     apart = [pair.second for pair in pairs if pair.verdict == "none"]
     if not beaten and not apart and all(pair.interval.why for pair in pairs):
-        return f"Which is best can't be told: {pairs[0].interval.why}."
-    lead = f"{names[0]} comes first"
+        return f"Which is best can't be determined: {pairs[0].interval.why}."
+    lead = f"{names[0]} ranks first"
     clauses = []
     if beaten:
         clauses.append(f"it is better than {join_some_names(beaten)}")
     if open_still:
-        clauses.append(f"it can't be told apart from {join_some_names(open_still)} yet")
+        clauses.append(f"it shows no clear difference from {join_some_names(open_still)} yet")
     if apart:
         clauses.append(f"it can't be compared with {join_some_names(apart)}")
     return f"{lead}: {'; '.join(clauses)}."
@@ -116,7 +116,7 @@ def _describe_lower_pairs(strengths: Strengths) -> list[str]:
     apart = [pair for pair in pairs if pair.verdict in ("better", "worse")]
     if len(apart) <= MAX_PAIRS:
         return [describe_difference(pair) for pair in apart]
-    return [f"{len(apart):,} of {formatting.plural(len(pairs), 'pair')} can be told apart."]
+    return [f"{len(apart):,} of {formatting.plural(len(pairs), 'pair')} differ clearly."]
 
 
 def describe_caveats(strengths: Strengths) -> list[str]:
@@ -125,22 +125,22 @@ def describe_caveats(strengths: Strengths) -> list[str]:
     has_interval = any(not pair.interval.why for pair in strengths.differences)
     if strengths.over == "items" and has_interval:
         who = "this one rater" if strengths.raters == 1 else f"these {strengths.raters} raters"
-        lines.append(f"This holds for {who}: so few say nothing of what others would prefer.")
+        lines.append(f"This holds for {who} only: too few to generalize to others.")
     if strengths.left_out:
         were = "was" if strengths.left_out == 1 else "were"
         bad = formatting.plural(strengths.left_out, "rating")
-        lines.append(f"{bad} that both are bad {were} left out: that is no tie.")
+        lines.append(f"{bad} that both are bad {were} left out: this is not a tie.")
     if strengths.soft:
         votes = formatting.plural(strengths.soft, "vote")
         lines.append(
-            f"{votes} {'says' if strengths.soft == 1 else 'say'} how sure they are: each counts in part for"
-            " either answer."
+            f"{votes} {'says' if strengths.soft == 1 else 'say'} how sure they are, so each counts partly "
+            "for both answers."
         )
     if len(strengths.groups) > 1:
         groups = "; ".join(join_some_names(group) for group in strengths.groups[:MAX_NAMES])
         if len(strengths.groups) > MAX_NAMES:
             groups += f"; and {formatting.plural(len(strengths.groups) - MAX_NAMES, 'more group')}"
-        lines.append(f"Not all systems were compared, even by way of others: {groups}.")
+        lines.append(f"Not all systems are connected by comparisons: {groups}.")
     return lines
 
 
@@ -152,14 +152,14 @@ def describe_difference(pair: StrengthDifference) -> str:
     if pair.verdict == "none":
         return f"{first} and {second} can't be compared: {at.why}."
     if at.why:
-        return f"{first} and {second} can't be told apart: {at.why}."
+        return f"{first} and {second} show no clear difference: {at.why}."
     n = formatting.plural(at.n, "rating")
     if pair.unbounded:
         return _describe_one_sided_difference(pair, n)
     wins = f"would win {format_share(pair.share)} of decided ratings ({n})"
     if pair.verdict == "better":
         return f"{first} is better than {second}: it {wins}."
-    return f"{first} and {second} can't be told apart yet: {first} {wins}."
+    return f"{first} and {second} show no clear difference yet: {first} {wins}."
 
 
 def _describe_one_sided_difference(pair: StrengthDifference, n: str) -> str:
@@ -169,11 +169,11 @@ def _describe_one_sided_difference(pair: StrengthDifference, n: str) -> str:
         winner, share = pair.second, pair.turned().share
     lead = f"{pair.first} is better than {pair.second}"
     if pair.verdict != "better":
-        lead = f"{pair.first} and {pair.second} can't be told apart yet"
+        lead = f"{pair.first} and {pair.second} show no clear difference yet"
     least = formatting.percent(share.low or 0.0)
     return (
-        f"{lead}: {winner} would win {least} or more of decided ratings ({n}). It won all that bears on the"
-        " two, so that how much stronger it is can't be bounded above."
+        f"{lead}: {winner} would win {least} or more of decided ratings ({n}). It won every relevant "
+        "comparison, so its lead has no upper bound."
     )
 
 
@@ -184,26 +184,26 @@ def describe_adjusted_difference(plain: StrengthDifference, equal: StrengthDiffe
     first, second = equal.first, equal.second
     held_equal = f"{held} {'are' if ' and ' in held else 'is'} held equal"
     if equal.verdict == "none" or equal.interval.why:
-        return f"Which is better once {held_equal} can't be told: {equal.interval.why}."
+        return f"Which is better once {held_equal} can't be determined: {equal.interval.why}."
     share = f"would win {format_share(equal.share)} of decided ratings"
     if plain.verdict == "better" and equal.verdict == "better":
         return f"{first} is still better than {second} once {held_equal}: it {share}."
     if plain.verdict == "better" and equal.verdict == "unclear":
-        apart = f"{first} and {second} can't be told apart once {held_equal} ({first} {share})"
+        apart = f"{first} and {second} show no clear difference once {held_equal} ({first} {share})"
         return f"{apart}: {held} alone may be what raters prefer."
     if equal.verdict == "better":
         return f"Once {held_equal}, {first} is better than {second}: it {share}."
     if equal.verdict == "worse":
         turned = f"would win {format_share(equal.turned().share)} of decided ratings"
-        way = "it is the other way round" if plain.verdict == "better" else f"{second} is better than {first}"
+        way = "the order is reversed" if plain.verdict == "better" else f"{second} is better than {first}"
         return f"Once {held_equal}, {way}: {second} {turned}."
-    return f"With {held} held equal {first} and {second} can't be told apart either: {first} {share}."
+    return f"With {held} held equal, {first} and {second} show no clear difference either: {first} {share}."
 
 
 def describe_length_effect(coefficient: Coefficient) -> str:
     """What twice the length does, of a coefficient of the difference of log lengths."""
     leads = ("Longer answers are preferred", "Shorter answers are preferred")
-    unclear = "Whether longer answers are preferred can't be told"
+    unclear = "Whether longer answers are preferred can't be determined"
     return _describe_doubling(coefficient, "length", (*leads, unclear), "twice as long")
 
 
@@ -211,7 +211,7 @@ def describe_formatting_effect(coefficient: Coefficient) -> str:
     """What twice the Markdown does, of a coefficient of the difference of the logarithms of one more than the
     marks: near enough to twice from a few marks on."""
     leads = ("More formatting is preferred", "Less formatting is preferred")
-    unclear = "Whether more formatting is preferred can't be told"
+    unclear = "Whether more formatting is preferred can't be determined"
     return _describe_doubling(coefficient, "formatting", (*leads, unclear), "with twice as much")
 
 
@@ -219,7 +219,7 @@ def _describe_doubling(coefficient: Coefficient, what: str, leads: tuple[str, st
     """leads: more is preferred, less is, can't be told."""
     at = coefficient.interval
     if at.low is None or at.high is None:
-        return f"What {what} does can't be told: {at.why}."
+        return f"What {what} does can't be determined: {at.why}."
     value, low, high = (float(special.expit(end * math.log(2))) for end in (at.value, at.low, at.high))
     share = format_share(Interval(value, low, high, at.n))
     lead = leads[0] if low > 0.5 else leads[1] if high < 0.5 else leads[2]
@@ -240,7 +240,7 @@ def describe_win_rates(system: str, rates: WinRates, other: str = "the others") 
 def describe_both_bad_rate(rate: Interval) -> str:
     """How often neither answer is any good."""
     if not rate.n:
-        return "There is no rating yet."
+        return "No ratings yet."
     return f"Both answers are bad in {format_share(rate)} of {formatting.plural(rate.n, 'rating')}."
 
 
@@ -248,12 +248,13 @@ def describe_position_effect(effect: PositionEffect) -> str:
     """What being shown left does."""
     share = effect.share
     if not share.n:
-        return "What the side does can't be told: no rating was decided."
+        return "The position effect can't be determined: no rating was decided."
     if effect.why:
         return (
-            f"What the side does can't be told: {effect.why}, so that it can't be told from what they wrote."
+            f"The position effect can't be determined: {effect.why}, so it can't be separated from the "
+            "answers."
         )
-    lead = "Whether the side matters can't be told"
+    lead = "Whether the side matters can't be determined"
     if share.low is not None and share.low > 0.5:
         lead = "The left side is preferred, whatever stands there"
     elif share.high is not None and share.high < 0.5:
@@ -273,12 +274,12 @@ def describe_ratings_needed(first: str, second: str, more: RatingsNeeded) -> str
         return f"Take {first} and {second} as equal: either would win {margin} of decided ratings."
     if more.at_least:
         return (
-            f"It would take more than {more.count:,} more ratings to tell {first} and {second} apart, if they"
-            " differ by as much as it looks now; whether they are equal can't be told either."
+            f"It would take more than {more.count:,} more ratings to tell {first} and {second} apart, if "
+            "they differ by as much as it looks now; whether they are equal can't be determined either."
         )
     return (
-        f"About {more.count:,} more ratings would tell {first} and {second} apart, in 80 of 100 such rounds,"
-        " if they differ by as much as it looks now."
+        f"About {more.count:,} more ratings would show a clear difference between {first} and {second} "
+        "with 80% power, if the current estimate is right."
     )
 
 
@@ -289,17 +290,20 @@ def describe_peek(peek: Peek) -> str:
         lack = "lacks" if peek.waiting == 1 else "lack"
         waiting = f" ({formatting.plural(peek.waiting, 'item')} still {lack} ratings)"
     if peek.state == "none":
-        return f"Go on: no item with {peek.first} and {peek.second} has its ratings yet{waiting}."
+        return (
+            f"Keep rating: no item comparing {peek.first} and {peek.second} has all its ratings yet{waiting}."
+        )
     items = formatting.plural(peek.items, "item")
     if peek.interval.why:
-        return f"Whether to stop can't be told after {items}: {peek.interval.why}{waiting}."
+        return f"Whether to stop can't be determined after {items}: {peek.interval.why}{waiting}."
     if peek.state == "go_on":
-        sure = f"after {items} not enough is known of {peek.first} and {peek.second} to stop"
-        return f"Go on: {sure}, mean preference {_format_preference(peek.interval)}{waiting}."
+        sure = f"after {items}, there are not enough ratings of {peek.first} and {peek.second} to stop"
+        return f"Keep rating: {sure}, mean preference {_format_preference(peek.interval)}{waiting}."
     winner, other = (peek.first, peek.second) if peek.state == "first" else (peek.second, peek.first)
     return (
-        f"Enough is known: {winner} is preferred to {other}. Mean preference for {peek.first}"
-        f" {_format_preference(peek.interval)} over {items}{waiting}; this holds however often one looked."
+        f"Enough ratings: {winner} is preferred to {other}. Mean preference for {peek.first} "
+        f"{_format_preference(peek.interval)} over {items}{waiting}. This is valid however often you "
+        "check."
     )
 
 
@@ -313,7 +317,7 @@ def describe_criterion_differences(differences: Mapping[str, Interval], first: s
     lines = []
     for criterion, at in differences.items():
         if at.low is None or at.high is None:
-            lines.append(f"{criterion}: {first} and {second} can't be told apart: {at.why}.")
+            lines.append(f"{criterion}: {first} and {second} show no clear difference: {at.why}.")
             continue
         points = f"{format_number(at)} points, {formatting.plural(at.n, 'paired score')}"
         if at.above or at.below:
@@ -322,7 +326,7 @@ def describe_criterion_differences(differences: Mapping[str, Interval], first: s
                 f"{criterion}: {higher} scores higher than {lower} ({first} less {second}: {points})."
             )
         else:
-            lines.append(f"{criterion}: {first} and {second} can't be told apart ({points}).")
+            lines.append(f"{criterion}: {first} and {second} show no clear difference ({points}).")
     return lines
 
 
@@ -353,7 +357,7 @@ def describe_differences(ratings: RoundRatings) -> list[str]:
             lines += describe_criterion_differences(listed, first, second)
     if unclear:
         others = "other differences" if lines else "differences"
-        lines.append(f"{unclear:,} {others} of two models by a criterion can't be told.")
+        lines.append(f"{unclear:,} {others} between two models on a criterion are not clear.")
     if compared > 1:
         lines.append(f"Intervals of differences are corrected for {compared:,} of them (Bonferroni).")
     return [*lines, *([line] if (line := describe_population(ratings)) else [])]
@@ -379,14 +383,14 @@ def describe_population(ratings: RoundRatings) -> str:
     raters = max(len(set(table.rater.tolist())) for table in tables)
     fewest = min(count_fewest_raters(table) for table in tables)
     if fewest >= MIN_RATERS:
-        return f"This holds of people like these {raters:,} raters."
+        return f"This holds for people like these {raters:,} raters."
     who = "this one rater" if raters == 1 else f"these {raters:,} raters"
     few = (
         "so few"
         if raters < MIN_RATERS
-        else f"some figures rest on {formatting.plural(fewest, 'rater')}, and so few"
+        else f"some figures use {formatting.plural(fewest, 'rater')}, and so few"
     )
-    return f"This holds for {who}: {few} say nothing of how others would score."
+    return f"This holds for {who}only: {few} can't be generalized to others."
 
 
 def _list_present_systems(table: CriterionScores) -> set[str]:

@@ -227,7 +227,7 @@ class RoundCommands:
         """Queue the answers of a model to the prompts of the file."""
         if run and run.config.get("task") == "classification" and model.checkpoint != "base":
             raise ConfigError(
-                f"{run.name} is a classifier: it gives each text a class and writes nothing.",
+                f"{run.name} is a classifier: it assigns classes and generates no text.",
                 fix="Choose another run, or its base model.",
                 field="run",
             )
@@ -274,14 +274,14 @@ class RoundCommands:
         """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
         if not config.dataset and not of:
             raise ConfigError(
-                "The round has no data set to take prompts from.", fix="Choose one.", field="dataset"
+                "The round has no data set with prompts.", fix="Choose a data set.", field="dataset"
             )
         named = config.dataset or of[0].dataset_id
         dataset = datasets.get_dataset(tx, named)
         for evaluation in of:
             if evaluation.data_fingerprint != dataset.fingerprint:
                 raise ConfigError(
-                    f"{evaluation.name} is of other rows than {dataset.name}.",
+                    f"{evaluation.name} uses other rows than {dataset.name}.",
                     fix="Choose evaluations of the same data set.",
                     field="models",
                 )
@@ -334,7 +334,7 @@ class RoundCommands:
             if round.state == "open":
                 raise StateError(f"{round.name} is open already.")
             if is_imported_round(round):
-                raise StateError(f"{round.name} was rated elsewhere.", fix="Start a round of your own.")
+                raise StateError(f"{round.name} was rated elsewhere.", fix="Create a round of your own.")
             rounds.update(tx, round.round_id, state="open", closed_at=None, closed_by_name=None)
         return {}
 
@@ -380,8 +380,8 @@ def check_name(tx: Transaction, config: RoundConfig) -> None:
             names += [run.name, run.model]
     if named := find_named_model(config.name, names):
         raise ConfigError(
-            f"The name of the round names {named}, one of its models, and raters see it.",
-            fix="Give the round a name that tells nothing of its models.",
+            f"The round's name contains {named}, one of its models, and raters see the name.",
+            fix="Choose a name that does not reveal the models.",
             field="name",
         )
 
@@ -393,8 +393,8 @@ def check_scales(config: RatingSettings) -> None:
         for end, words in ((0, criterion.anchors[0]), (criterion.points - 1, criterion.anchors[-1])):
             if not words.strip():
                 raise ConfigError(
-                    f"Point {end + 1} of {criterion.points} of {criterion.name} has no words.",
-                    fix="Say what the worst and the best point mean; those between may go without.",
+                    f"Point {end + 1} of {criterion.points} of {criterion.name} has no description.",
+                    fix="Describe the worst and the best point; those between are optional.",
                     field=f"criteria.{place}.anchors.{end}",
                 )
 

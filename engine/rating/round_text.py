@@ -78,7 +78,7 @@ def summarize_round(ratings: RoundRatings, compared: ModelComparison | None = No
             results_text.describe_pass_rate(name, rate) for name, rate in compute_pass_rates(passes).items()
         ]
         return RoundDescription(rates, [raters_text.describe_alpha(compute_pass_alpha(passes))], [])
-    return RoundDescription(["Nothing was rated of which there are figures."], [], [])
+    return RoundDescription(["There are no ratings to summarize."], [], [])
 
 
 def describe_wins(comparisons: Comparisons, names: Sequence[str]) -> list[str]:
@@ -116,11 +116,11 @@ def _describe_raters(profiles: Sequence[RaterProfile]) -> list[str]:
     lines = [line for profile in listed for line in raters_text.describe_rater(profile)]
     if len(listed) < len(profiles):
         rest = formatting.plural(len(profiles) - len(listed), "rater")
-        lines.append(f"Nothing speaks against the ratings of {rest} of {len(profiles):,}.")
+        lines.append(f"No problems found in the ratings of {rest} of {len(profiles):,}.")
     return lines
 
 
-CHOSEN_AS_HARD = "chosen because they are hard: no figure of all requests"
+CHOSEN_AS_HARD = "selected because they are hard: not used for figures about all requests"
 
 
 def describe_settled_texts(figures: LabelStatistics) -> str:
@@ -128,7 +128,7 @@ def describe_settled_texts(figures: LabelStatistics) -> str:
     settled, disputed = len(figures.majority), len(figures.disputed)
     line = f"{formatting.plural(settled, 'text')} of {settled + disputed:,} have a label"
     line += f" by {formatting.plural(figures.ratings, 'rating')}"
-    return f"{line}; on {disputed:,} people part." if disputed else f"{line}."
+    return f"{line}; raters disagree on {disputed:,}." if disputed else f"{line}."
 
 
 def describe_version_accuracy(accuracy: VersionAccuracy) -> str:
@@ -136,22 +136,24 @@ def describe_version_accuracy(accuracy: VersionAccuracy) -> str:
     share, parts = accuracy.random, []
     if share.n and not math.isnan(share.value):
         texts = formatting.plural(share.n, "text")
-        parts.append(f"gave people's label to {format_share(share)} of {texts} drawn at random")
+        parts.append(f"matches the raters' label on {format_share(share)} of {texts} sampled at random")
         if accuracy.unsettled:
             parts[-1] += (
                 f" ({accuracy.unsettled:,} unsettled, which the interval counts as wrong and as right)"
             )
     else:
-        parts.append("can't be judged: none of its texts was drawn at random")
+        parts.append("can't be judged: none of its texts was sampled at random")
     if accuracy.telling:
-        parts.append(f"and to {accuracy.telling_right:,} of {accuracy.telling:,} {CHOSEN_AS_HARD}")
+        parts.append(f"and on {accuracy.telling_right:,} of {accuracy.telling:,} {CHOSEN_AS_HARD}")
     return f"{accuracy.version} {', '.join(parts)}."
 
 
 def summarize_labels(figures: LabelStatistics) -> RoundDescription:
     """All that is said of a round of labels."""
     if not figures.ratings:
-        return RoundDescription(["Everything in this round was skipped, or its raters are left out."], [], [])
+        return RoundDescription(
+            ["There are no ratings to count: every item was skipped, or its raters are excluded."], [], []
+        )
     versions = [describe_version_accuracy(each) for each in figures.accuracy]
     return RoundDescription(
         [describe_settled_texts(figures), *versions], describe_people_agreement(figures), []
@@ -163,11 +165,11 @@ def describe_people_agreement(figures: LabelStatistics) -> list[str]:
     lines = [describe_alpha(figures.alpha)]
     if figures.same_again.n:
         again = formatting.plural(figures.same_again.n, "text")
-        lines.append(f"Of {again} that came again {format_share(figures.same_again)} got the same label.")
+        lines.append(f"Of {again} shown again, {format_share(figures.same_again)} got the same label.")
     return lines
 
 
-NOTHING_RATED = "Everything in this round was skipped, or its raters are left out."
+NOTHING_RATED = "There are no ratings to count: every item was skipped, or its raters are excluded."
 
 
 TEXT_PROTOCOLS = (
@@ -228,15 +230,15 @@ def describe_settled_label_sets(figures: LabelSetStatistics) -> str:
     settled, disputed = len(figures.settled), len(figures.disputed)
     line = f"{formatting.plural(settled, 'text')} of {settled + disputed:,} have their labels by"
     line += f" {formatting.plural(figures.ratings, 'rating')}"
-    return f"{line}; of {disputed:,} a label is undecided, half against half." if disputed else f"{line}."
+    return f"{line}; {disputed:,} have a label that is tied." if disputed else f"{line}."
 
 
 def describe_label_set_agreement(figures: LabelSetStatistics) -> list[str]:
     """Whether people give the same sets, and each the same again."""
-    lines = [f"Of whole sets of labels (MASI distance): {describe_alpha(figures.alpha)}"]
+    lines = [f"For whole sets of labels (MASI distance): {describe_alpha(figures.alpha)}"]
     if (again := figures.same_again) is not None:
         texts = formatting.plural(again.n, "text")
-        lines.append(f"Of {texts} that came again {format_share(again)} got the very same labels.")
+        lines.append(f"Of {texts} shown again, {format_share(again)} got exactly the same labels.")
     return lines
 
 
@@ -292,9 +294,9 @@ def describe_span_agreement(figures: SpanStatistics) -> list[str]:
 def describe_span_match(who: str, match: Interval) -> str:
     """How often the very same span was marked; for these raters, as texts alone vary."""
     if math.isnan(match.value):
-        return f"{who}: how often the very same spans are marked can't be told: {match.why}."
+        return f"{who}: exact span agreement can't be determined: {match.why}."
     texts = formatting.plural(match.n, "text")
-    f1 = f"F1 of spans that match exactly {format_number(match)}"
+    f1 = f"F1 of exact span matches {format_number(match)}"
     return f"{who}: {f1}, over {texts} with a span, of these raters."
 
 
@@ -321,6 +323,4 @@ def describe_written(written: Sequence[AssignedTask]) -> str:
     answers = formatting.plural(len(written), "answer")
     raters = formatting.plural(len({task.person_id for task in written}), "rater")
     words = sorted(len(get_task_answer(task)["written"].split()) for task in written)
-    return (
-        f"{answers} in words by {raters}, {formatting.plural(words[len(words) // 2], 'word')} in the median."
-    )
+    return f"{answers} in free text by {raters}, median {formatting.plural(words[len(words) // 2], 'word')}."

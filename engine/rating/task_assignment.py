@@ -164,8 +164,8 @@ def require_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
     rater = find_rater(db, round, person)
     if rater is None:
         raise StateError(
-            f"{round.name} is rated by people who are named for it, and you are not.",
-            fix="Ask who started it to name you.",
+            f"{round.name} is restricted to assigned raters, and you are not one of them.",
+            fix="Ask its creator to assign you.",
         )
     return rater
 
@@ -262,12 +262,12 @@ class RoundAssignment(RoundName):
     """Who rates a round from now on: these and nobody else, or whoever may rate."""
 
     raters: list[AssignedRater] = Field(default_factory=list, max_length=MAX_RATERS)
-    everybody: bool = Field(False, description="Whoever may rate, as before anybody was named")
+    everybody: bool = Field(False, description="Everyone who can rate, with no assignments")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if bool(self.raters) == self.everybody:
-            raise ValueError("name raters, or say everybody")
+            raise ValueError("name raters, or choose everybody")
         return self
 
 
@@ -296,7 +296,7 @@ class AssignmentCommands:
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if is_imported_round(round):
-                raise StateError(f"{round.name} was rated elsewhere.", fix="Start a round of your own.")
+                raise StateError(f"{round.name} was rated elsewhere.", fix="Create a round of your own.")
             round_id = round.round_id
             named = workload.resolve_people(tx, body.raters)
             workload.set_assignments(tx, round_id, named, person.name, job_queue.to_utc(self.clock()))
@@ -354,20 +354,22 @@ class JudgeRatingCommands:
         """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
         if not all(system.evaluation_id for system in round.systems):
             raise StateError(
-                f"The answers of {round.name} are of no evaluation, and a judge compares evaluations.",
-                fix="Start a round with evaluations of these models, and have them judged.",
+                f"The answers in {round.name} come from no evaluation, and a judge compares evaluations.",
+                fix="Create a round from evaluations of these models, and run a judge on them.",
             )
         ids = [str(system.evaluation_id) for system in round.systems]
         asked = [str(job.config.get(side)) for side in ("first", "second")]
         if round.protocol != "pairwise" or job.kind != "judge" or sorted(ids) != sorted(asked):
             raise ConfigError(
-                f"{job.title} is no judging of the answers of {round.name}.",
-                fix="Judge the two evaluations of the round, then choose that.",
+                f"{job.title} did not judge the answers in {round.name}.",
+                fix="Run a judge on the round's two evaluations, then choose that job.",
                 field="judging",
             )
         path = self.home.jobs / job.job_id / "judgements.parquet"
         if job.status != "finished" or not path.exists():
-            raise StateError(f"{job.title} has no result.", fix="Wait until it has, or judge again.")
+            raise StateError(
+                f"{job.title} has no result.", fix="Wait until it finishes, or run the judge again."
+            )
         rows: list[dict[str, Any]] = pq.read_table(path, columns=["row_id", "score"]).to_pylist()
         turned = asked[0] != ids[0]
         return {

@@ -149,11 +149,11 @@ def build_correction_rows(
         if "text" not in answer or task.purpose not in COUNTING:
             continue
         if task.person_id in left_out:
-            reasons["by a rater who is left out"] += 1
+            reasons["by an excluded rater"] += 1
             continue
         item = items[task.item_id]
         if (item.item_id, answer["text"]) in seen:
-            reasons["the same correction again"] += 1
+            reasons["duplicate correction"] += 1
             continue
         seen.add((item.item_id, answer["text"]))
         turns = [*(dict(turn) for turn in item.prompt), {"role": "assistant", "content": answer["text"]}]
@@ -191,7 +191,7 @@ def build_label_rows(
             skipped.add(task.item_id)
     rows, reasons = [], Counter[str]()
     if only := skipped - set(given):
-        reasons["skipped by all who had it"] = len(only)
+        reasons["skipped by every rater"] = len(only)
     for item_id, labels in sorted(given.items()):
         label, count = Counter(name for name, _ in labels).most_common(1)[0]
         share = count / len(labels)
@@ -228,7 +228,7 @@ def build_written_rows(
         if "written" not in answer or task.purpose not in COUNTING:
             continue
         if task.person_id in left_out:
-            reasons["by a rater who is left out"] += 1
+            reasons["by an excluded rater"] += 1
             continue
         item = items[task.item_id]
         turns = [dict(turn) for turn in item.prompt]

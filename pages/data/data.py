@@ -32,7 +32,7 @@ def _draw_dataset(dataset_id: str) -> None:
     try:
         dataset = cached_queries.read_dataset(dataset_id)
     except NotFoundError as error:
-        st.title("This data set is not here", anchor=False)
+        st.title("Data set not found", anchor=False)
         draw_back_to_list()
         show_error(error)
         return

@@ -224,7 +224,7 @@ def find_adjacent_row(dataset_id: str, where: str, row_id: int, forward: bool, s
     return ids[0] if ids else None
 
 
-@st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")
+@st.cache_data(ttl=60, max_entries=32, show_spinner="Loading …")
 def run_select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
     """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
     statement, files = exploration.build_user_select(build_table(dataset_id), sql)

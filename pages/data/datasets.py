@@ -46,9 +46,9 @@ def draw_back_to_list() -> None:
 def show_list() -> None:
     """All data sets, newest first, searched by name."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title("What data is there?", anchor=False, width="content")
+        st.title("Data sets", anchor=False, width="content")
         if has_right("work") and st.button(
-            "Import a data set", type="primary", icon=":material/upload_file:", key="import-open"
+            "Import data set", type="primary", icon=":material/upload_file:", key="import-open"
         ):
             st.switch_page("pages/data/data.py", query_params={"view": "import"})
     datasets = cached_queries.list_datasets()
@@ -138,10 +138,10 @@ def describe_repeats(stats: ImportStats, repeated: int) -> str:
     but for case and spacing."""
     counted = stats.get("duplicates")
     if counted is None:
-        return "same as an earlier row but for case and spacing" if repeated else "none"
+        return "same as an earlier row except for case and spacing" if repeated else "none"
     more = counted["folded"] - counted["exact"]
-    alike = f"{more:,} more but for case and spacing" if more else ""
-    same = "exactly as an earlier row" if counted["exact"] else "none exactly" if more else "none"
+    alike = f"{more:,} more except for case and spacing" if more else ""
+    same = "exactly as an earlier row" if counted["exact"] else "no exact duplicates" if more else "none"
     return f"{same}; {alike}" if alike else same
 
 
@@ -164,7 +164,7 @@ def show_skipped(dataset: Dataset) -> None:
     total, dataset_id = dataset.skipped_count, dataset.dataset_id
     if not total:
         st.caption(
-            "No row was skipped: a recipe made this version from rows that were read."
+            "No rows were skipped: a recipe created this version from imported rows."
             if dataset.fates
             else "Every row of the file was read."
         )
@@ -172,10 +172,10 @@ def show_skipped(dataset: Dataset) -> None:
     of = total + dataset.row_count
     reasons = sorted(dataset.stats.get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
     meant = sum(count for reason, count in reasons if is_intended_skip(reason))
-    advice = "A recipe could not read them." if dataset.fates else "Mend the file and import it again."
+    advice = "The recipe could not read them." if dataset.fates else "Fix the file and import it again."
     if meant:
         which = f"{meant:,} of them" if meant < total else "it" if total == 1 else "them"
-        advice = f"Nothing is wrong with {which}."
+        advice = f"No problems found in {which}."
     st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
     st.markdown("\n".join(f"- {count:,} × {escape_markdown(reason)}" for reason, count in reasons))
     pages = -(-total // SKIPPED_PAGE)
@@ -184,7 +184,7 @@ def show_skipped(dataset: Dataset) -> None:
     rows = cached_queries.list_skipped_rows(dataset_id, SKIPPED_PAGE, (page - 1) * SKIPPED_PAGE)
     with slot:
         first = SKIPPED_PAGE * (page - 1)
-        st.caption(f"{first + 1:,} to {first + len(rows):,} of {total:,}. Select one to read more of it.")
+        st.caption(f"{first + 1:,} to {first + len(rows):,} of {total:,}. Select a row to see its full text.")
         _draw_skipped_table(rows, f"skipped-{dataset_id}-{page}")
 
 
@@ -199,7 +199,7 @@ def _draw_skipped_table(rows: list[SkippedRow], key: str) -> None:
         column_config={
             "line": st.column_config.NumberColumn("Line", width=70, format="localized"),
             "reason": st.column_config.TextColumn("Why", width=220),
-            "excerpt": st.column_config.TextColumn("What stands there", width="large"),
+            "excerpt": st.column_config.TextColumn("Content", width="large"),
         },
         height="content",
         alt="Skipped rows with line number and reason",
@@ -233,11 +233,11 @@ def show_dataset(dataset: Dataset) -> None:
         (ROWS_TAB, show_rows),
         (":material/scatter_plot: Map", show_map),
         (CLEAN_TAB, show_clean),
-        (":material/visibility: How the model sees it", show_rendering),
+        (":material/visibility: Model view", show_rendering),
         (":material/account_tree: Versions", show_versions),
         (SPLIT_TAB, show_split),
         (f":material/block: Skipped ({dataset.skipped_count:,})", show_skipped),
-        (":material/settings: Name and removal", _draw_settings),
+        (":material/settings: Settings", _draw_settings),
     )
     titles = [title for title, _ in tabs]
     opened = st.tabs(titles, key=key, on_change="rerun")
@@ -261,15 +261,12 @@ def _draw_settings(dataset: Dataset) -> None:
     st.space("small")
     draw_recent_activity("dataset", dataset_id)
     st.space("small")
-    st.markdown("**Remove this data set**")
+    st.markdown("**Delete this data set**")
     st.caption(
-        "Its rows are deleted from this machine, with what was said of them. That is refused while a run uses"
-        " them."
+        "Its rows and their comments are deleted from this machine. A data set used by a run can't be "
+        "deleted."
     )
-    sure = st.checkbox("I want to delete it for good", key=f"delete-sure-{dataset_id}")
+    sure = st.checkbox("I want to delete it permanently", key=f"delete-sure-{dataset_id}")
     pressed = st.button("Delete", icon=":material/delete:", disabled=not sure, key=f"delete-{dataset_id}")
-    if (
-        pressed
-        and send_command("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None
-    ):
+    if pressed and send_command("delete_dataset", {"dataset": dataset_id}, "Data set deleted.") is not None:
         st.switch_page("pages/data/data.py")

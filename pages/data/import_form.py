@@ -66,8 +66,8 @@ def draw_source() -> ImportSource | None:
 
 def _draw_upload() -> ImportSource | None:
     files = st.file_uploader("Files", key="import-file", help=SUPPORTED_FORMATS, accept_multiple_files=True)
-    larger = f" A larger file need not be copied: choose “{PATH}”." if is_machine_owner() else ""
-    st.caption(f"Several files, such as train.csv and test.csv, are one data set.{larger}")
+    larger = f" To avoid copying a larger file, choose “{PATH}”." if is_machine_owner() else ""
+    st.caption(f"Several files, such as train.csv and test.csv, become one data set.{larger}")
     sent: dict[str, str] = st.session_state.setdefault("import-sent", {})
     for file in files:
         if file.file_id not in sent:
@@ -85,7 +85,7 @@ def _draw_hub_source() -> ImportSource | None:
         "Data set id",
         key="import-hub",
         placeholder="owner/name",
-        help="Needs a network that reaches the hub.",
+        help="Requires network access to the hub.",
     )
     config = middle.text_input("Configuration", key="import-hub-config", placeholder="default")
     split = right.text_input(
@@ -99,7 +99,7 @@ def _draw_hub_source() -> ImportSource | None:
     return source
 
 
-IGNORE_COLUMN = "Leave it out"
+IGNORE_COLUMN = "Ignore"
 NOTHING = "—"  # of a role without a column
 
 
@@ -109,9 +109,9 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
     undecided = recognised["undecided"]
     asked = [column.name for column in undecided]
     if undecided:
-        which = "this column" if len(undecided) == 1 else "these columns"
+        which = "This column" if len(undecided) == 1 else "These columns"
         st.warning(
-            f"**Nothing would be used of {which}.** Say what each is: it may change what is taught.",
+            f"**{which} would not be used.** Choose a role for each: it may change what the model learns.",
             icon=":material/help:",
         )
     answered = [_ask_column(column, scope) for column in undecided]
@@ -119,7 +119,7 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
     more: list[str] = []
     if others:  # of which rows further on may show something else than the first
         with st.expander("Ignored columns", icon=":material/visibility_off:"):
-            more = st.multiselect("Left out on purpose", others, key=f"import-left-out {scope}")
+            more = st.multiselect("Ignored on purpose", others, key=f"import-left-out {scope}")
     return [*asked, *more] if all(answered) else None
 
 
@@ -132,11 +132,11 @@ def _ask_column(column: UndecidedColumn, scope: str) -> bool:
         f" ({escape_markdown(format_some_values(column))})? It {MAY_BE[column.may_be]}",
         [*uses, IGNORE_COLUMN],
         index=None,
-        placeholder="Choose what it is",
+        placeholder="Choose a role",
         key=key,
         on_change=partial(_apply_column_use, key, uses, scope),
-        help="To use it in another way, choose format and columns above. If it marks rows that should not be"
-        " taught, take those out of the file.",
+        help="To use it in another way, choose format and columns above. If it marks rows that the model "
+        "should not learn from, remove those rows from the file.",
     )
     return chosen == IGNORE_COLUMN
 
@@ -165,11 +165,11 @@ def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
 def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
     """The files that hold no rows: of those uploaded, or of a folder by name."""
     return st.multiselect(
-        "Files that hold no rows",
+        "Files to ignore",
         list(dict.fromkeys([*source.get("uploads", []), *left])),
         default=left,
         accept_new_options="path" in source,
-        placeholder="Choose the files to leave out",
+        placeholder="Choose files to ignore",
         key=f"import-files {scope}",
     )
 
@@ -179,9 +179,9 @@ def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
 # The engine's `inspect` reads the first rows. What the user changes (format, columns, header, encoding) is
 # asked again, so that the conversations shown are those that the import will write.
 
-AS_RECOGNISED = "as recognised"
+AS_RECOGNISED = "detected"
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
-HEADER = {AS_RECOGNISED: None, "names the columns": True, "is a row": False}
+HEADER = {AS_RECOGNISED: None, "is a header": True, "is a data row": False}
 
 
 class FileReading(TypedDict, total=False):
@@ -295,7 +295,7 @@ def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
         chosen_reading = _draw_encoding(scope, reading)
     if recognised["reader"] in ("csv", "tsv"):
         start = list(HEADER.values()).index(reading.get("has_header"))
-        first = right.selectbox("The first line", list(HEADER), index=start, key=f"import-header {scope}")
+        first = right.selectbox("First line", list(HEADER), index=start, key=f"import-header {scope}")
         chosen_reading.pop("has_header", None)
         if (has_header := HEADER[first]) is not None:
             chosen_reading["has_header"] = has_header
@@ -357,7 +357,7 @@ def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
     if {"validation", "test"} <= given:
         return validation, test, seed
     if not given:
-        st.caption("Rows with equal text stay on one side. It can be changed later.")
+        st.caption("Rows with equal text stay in the same split. You can change it later.")
     with st.container(horizontal=True):
         if "validation" not in given:
             validation = st.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
@@ -379,9 +379,9 @@ def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
     """The first rows as they stand in the file and as the model gets them."""
     st.markdown("**The first rows of the file**")
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
-    st.markdown("**How they will be read**")
+    st.markdown("**Preview of the import**")
     if not corrected or not corrected["canonical"]:
-        wrong = "No row can be read in this way; choose other columns."
+        wrong = "No rows can be read with these columns. Choose other columns."
         st.caption(wrong if recognised["format"] or corrected else "Choose a format first.")
         return
     for row in corrected["canonical"][:3]:

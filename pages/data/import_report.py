@@ -72,18 +72,15 @@ def draw_recognised(recognised: Inspection) -> None:
     about = _describe_file(recognised)
     if not recognised["format"]:
         st.warning(
-            f"**No format was recognised** ({escape_markdown(about)}). Choose one below, and the"
-            " columns it needs.",
+            f"**No format detected** ({escape_markdown(about)}). Choose one below, and the columns it needs.",
             icon=":material/help:",
         )
     else:
         title = escape_markdown(FORMATS[recognised["format"]].title)
         if recognised["guessed"]:
-            st.markdown(f":orange[:material/help:] Guessed to be **{title}** ({escape_markdown(about)})")
+            st.markdown(f":orange[:material/help:] Best guess: **{title}** ({escape_markdown(about)})")
         else:
-            st.markdown(
-                f":green[:material/check_circle:] Recognised as **{title}** ({escape_markdown(about)})"
-            )
+            st.markdown(f":green[:material/check_circle:] Detected **{title}** ({escape_markdown(about)})")
     _draw_problems(recognised["problems"])
 
 
@@ -103,8 +100,7 @@ def draw_column_use(
     )
     if left_out:
         st.markdown(
-            ":material/block: **Left out on purpose:**"
-            f" {escape_markdown(describe_excluded_columns(left_out))}"
+            f":material/block: **Ignored on purpose:** {escape_markdown(describe_excluded_columns(left_out))}"
         )
     mark = ":orange[:material/visibility_off:]" if ignored else ":material/visibility:"
     st.markdown(f"{mark} **Ignored:** {escape_markdown(describe_ignored_columns(ignored, ignored_count))}")
@@ -121,7 +117,7 @@ def _describe_file(recognised: Inspection) -> str:
     own = [column for column in recognised["columns"] if "." not in column.name]
     parts += [plural(len(own), "column")]
     if recognised["reader"] in ("csv", "tsv"):
-        parts.append("first line names them" if recognised["has_header"] else "no header line")
+        parts.append("first line is the header" if recognised["has_header"] else "no header line")
     return ", ".join(parts)
 
 
@@ -166,7 +162,7 @@ def draw_parts(
     columns = [NO_SPLIT_COLUMN, *(column.name for column in recognised["columns"])]
     own = recognised["part_column"]
     column = st.selectbox(
-        "Column that says the part",
+        "Split column",
         columns,
         index=columns.index(own) if own in columns else 0,
         key=f"import-part-column {scope}",
@@ -191,8 +187,8 @@ def draw_parts(
             key=f"import-part {value} {scope}",
         )
     missing = [PARTS[part].lower() for part in ("validation", "test") if part not in parts.values()]
-    taken = f" Those for {' and '.join(missing)} are taken from training: the file has none."
-    st.caption(f"Rows stay in the part that the file gives them.{taken if missing else ''}")
+    taken = f" Rows for {' and '.join(missing)} are taken from training, because the file has none."
+    st.caption(f"Rows keep the split given in the file.{taken if missing else ''}")
     return column, parts
 
 
@@ -217,7 +213,7 @@ def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
         names,
         index=names.index(own) if own in names else None,
         format_func=lambda name: FORMATS[name].title,
-        placeholder="Choose what a row is",
+        placeholder="Choose a format",
         key=f"import-format {scope}",
     )
     if chosen is None:
@@ -236,7 +232,7 @@ def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
             "Instruction before each text",
             key=f"import-instruction {scope}",
             placeholder="Which category does this message belong to?",
-            help="Says what is asked for; the model learns to answer with the label.",
+            help="Describes the task; the model learns to answer with the label.",
         )
         if instruction and instruction.strip():
             wishes["instruction"] = instruction.strip()
@@ -275,7 +271,7 @@ def _draw_answers(own: str | None, scope: str) -> RowMapping:
         options,
         index=options.index(own) if own else None,
         format_func=BY.__getitem__,
-        placeholder="as recognised",
+        placeholder="detected",
         key=f"import-answers {scope}",
     )
     return {"answers": by} if by and by != own else {}
@@ -316,7 +312,7 @@ def show_import_job(job_id: str) -> None:
 def show_import_result(job: Job) -> None:
     """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
     result = cast(ImportResult, job.result)  # of a finished job of this kind
-    st.success("The rows are in the store.", icon=":material/check_circle:")
+    st.success("Import finished.", icon=":material/check_circle:")
     st.html(meters.render_facts(format_row_counts(result)))
     stats = result["stats"]
     draw_column_use(
@@ -333,7 +329,7 @@ def show_import_result(job: Job) -> None:
     )
     if dataset:
         with st.container(horizontal=True):
-            if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
+            if st.button("Explore the data set", type="primary", icon=":material/troubleshoot:"):
                 st.switch_page("pages/data/data.py", query_params={"dataset": dataset.dataset_id})
             if st.button("Fine-tune on this", icon=":material/rocket_launch:"):
                 st.switch_page("pages/training/launch.py", query_params={"dataset": dataset.dataset_id})
@@ -347,12 +343,12 @@ def format_row_counts(result: RowsResult) -> list[tuple[str, str, str]]:
     repeated = result["duplicate_count"]
     counts = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
-        ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
+        ("Rows skipped", f"{skipped:,}", "with reasons" if skipped else "none"),
         ("Repeated rows", f"{repeated:,}", describe_repeats(result["stats"], repeated)),
     ]
     parts = result["stats"].get("parts", {})
     given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
-    return [*counts, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
+    return [*counts, *((title, f"{rows:,}", "as given in the file") for title, rows in given)]
 
 
 def _import_again() -> None:

@@ -48,13 +48,13 @@ def show_measurement_progress(dataset_id: str, count: int, group: str = "") -> N
             redraw()
         for job in jobs:
             title = GROUPS[job.config["group"]].title
-            st.markdown(f":material/straighten: Being measured: **{escape_markdown(title)}**")
+            st.markdown(f":material/straighten: Measuring **{escape_markdown(title)}**")
             st.html(render_progress(job))
             key = f"measure-cancel-{job.job_id}"
             if has_right("work") and st.button(
                 "Cancel", icon=":material/stop_circle:", type="tertiary", key=key
             ):
-                send_command("cancel", {"job": job.job_id}, "It is being cancelled.")
+                send_command("cancel", {"job": job.job_id}, "Cancelling …")
 
 
 def show_missing_measurement(dataset: Dataset, group: str, button: str, why: str) -> None:
@@ -92,7 +92,7 @@ def _draw_last_failure(dataset_id: str, group: str) -> None:
             f"{escape_markdown((error and error['message']) or 'It failed.')}{fix}", icon=":material/error:"
         )
     elif job.status not in ALIVE and job.status != "finished":
-        st.info(f"The measuring was {job.status}.", icon=":material/info:")
+        st.info(f"The measurement was {job.status}.", icon=":material/info:")
 
 
 def _key(dataset_id: str, group: str) -> str:
@@ -125,7 +125,7 @@ DIVERSITY_KINDS = (
     DiversityKind(
         "vendi",
         "Variety",
-        "As varied as so many rows that have nothing in common (Vendi score)",
+        "Effective number of distinct rows (Vendi score)",
         places=1,
     ),
     DiversityKind(
@@ -143,12 +143,12 @@ DIVERSITY_KINDS = (
     DiversityKind(
         "compression",
         "Compressed size",
-        "What is left of the text's size when it is compressed (gzip)",
+        "Compressed size as a share of the text size (gzip)",
         scale=100,
         places=0,
         healthy=(0.3, 0.5),
         below="The text repeats itself.",
-        above="The text is unlike prose: codes, numbers, or many languages.",
+        above="The text does not look like prose: codes, numbers, or many languages.",
     ),
     DiversityKind(
         "distinct_1", "Different words", "Share of the words that are different (distinct-1)", 100, 1
@@ -158,7 +158,7 @@ DIVERSITY_KINDS = (
     ),
     DiversityKind(
         "self_bleu",
-        "Likeness of the rows",
+        "Similarity of rows",
         "How well a row is predicted by the others, 0 to 1; lower is more diverse (Self-BLEU)",
     ),
 )
@@ -240,14 +240,14 @@ def _describe_repeats(duplicates: GroupFigure | None) -> str:
     if share <= most:
         return ""
     share_of = f"**{percent(share)}** of {plural(duplicates['n'], 'row')}"
-    return f"{share_of} nearly repeat an earlier one: these add little. Look at them under Clean."
+    return f"{share_of} nearly repeat an earlier row and add little. Review them on the Clean tab."
 
 
 def _describe_advice(coverage: SetFigure | None) -> str:
     if coverage is None or coverage["value"] is None:
         return ""
     if coverage["value"] < 0.05:
-        return "Half would do nearly as well: more rows of this kind add little."
+        return "Half the rows would do nearly as well: more rows of this kind add little."
     if coverage["value"] < 0.2:
         return "Rows overlap somewhat; more of the same kind add a little."
     return "Rows overlap little: each one adds something."

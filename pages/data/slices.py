@@ -52,7 +52,7 @@ def draw_share_switch(command: str, body: Mapping[str, Any], row: SavedItem, key
     if not st.session_state.pop(f"{widget}-asked", False):
         return
     body = {**body, "name": row.name, "shared": not row.shared, "seen": row.revision}
-    done = "It is yours alone." if row.shared else "Everybody sees it."
+    done = "Only you can see it." if row.shared else "Everyone can see it."
     if send_command(command, body, done) is not None:
         st.rerun()
 
@@ -74,8 +74,8 @@ def save_named(
     if conflict and conflict[0] == body["name"]:
         st.warning(escape_markdown(conflict[1]), icon=":material/group:")
         with st.container(horizontal=True):
-            st.button("Keep that", key=f"{key}-theirs", on_click=_clear_conflict, args=(key,))
-            pressed = st.button("Replace it with mine", type="primary", key=f"{key}-mine")
+            st.button("Keep theirs", key=f"{key}-theirs", on_click=_clear_conflict, args=(key,))
+            pressed = st.button("Overwrite", type="primary", key=f"{key}-mine")
     st.session_state[f"{key}-seen"] = revisions
     if not pressed:
         return
@@ -107,8 +107,8 @@ def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
     if not slices:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption(
-                "Of all rows. To take some alone, filter the rows of the data set and save the filter as a"
-                " slice: it can be chosen here then.",
+                "Uses all rows. To use only some, filter the rows of the data set and save the filter as "
+                "a slice; you can then select it here.",
                 width="content",
             )
             st.page_link(
@@ -120,13 +120,13 @@ def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
             )
         return None
     chosen = st.selectbox(
-        "Of these rows",
+        "Rows",
         ["", *slices],
         format_func=lambda own: (
             " · ".join([slices[own].name, *describe_owner(slices[own])]) if own else "All rows"
         ),
         key=f"{key}.{dataset_id}",
-        help="A slice is a filter that was saved under a name on the page of the data set.",
+        help="A slice is a named filter, saved on the data set's page.",
     )
     if not chosen:
         return None
@@ -173,11 +173,11 @@ def _draw_filter_step(
     document = {"step": "filter", "where": where.model_dump(exclude_defaults=True), "action": action}
     added = draft.has_steps(dataset_id, [document])
     pressed = st.button(
-        "In the recipe" if added else label,
+        "Add to recipe" if added else label,
         icon=":material/check:" if added else icon,
         key=f"explore-{action}-{dataset_id}",
         disabled=added or all_rows,
-        help="Every row is in the filter" if all_rows else "Adds a step to the recipe under Clean",
+        help="The filter matches every row" if all_rows else "Adds a step to the recipe on the Clean tab",
     )
     if pressed:
         draft.append_steps(dataset_id, [document])
@@ -194,7 +194,7 @@ def _draw_filter_step(
 def _draw_save(dataset_id: str, where: Filter) -> None:
     with st.popover("Save as slice", icon=":material/bookmark_add:"):
         name = st.text_input("Name of the slice", max_chars=80, key=f"slice-name-{dataset_id}")
-        shared = st.toggle("Shared with everybody", value=True, key=f"slice-shared-{dataset_id}")
+        shared = st.toggle("Share with everyone", value=True, key=f"slice-shared-{dataset_id}")
         pressed = st.button("Save", type="primary", key=f"slice-save-{dataset_id}", disabled=not name)
         body = {
             "dataset": dataset_id,
@@ -203,7 +203,7 @@ def _draw_save(dataset_id: str, where: Filter) -> None:
             "shared": shared,
         }
         slices = cached_queries.list_slices(dataset_id, get_current_person().person_id)
-        save_named("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
+        save_named("save_slice", body, slices, "Slice saved.", f"slice-{dataset_id}", pressed=pressed)
 
 
 def _draw_slices(dataset_id: str) -> None:
@@ -225,14 +225,14 @@ def _draw_slices(dataset_id: str) -> None:
                 for draw in list_parts(lambda feature: feature.draw_slice_use):
                     draw(dataset_id, kept.slice_id)
                 forget = st.button(
-                    "Forget",
+                    "Delete",
                     type="tertiary",
                     icon=":material/delete:",
                     key=f"slice-forget-{dataset_id}-{place}",
                     disabled=not can_edit(kept, get_current_person()),
                 )
             body = {"dataset": dataset_id, "name": kept.name, "slice_id": kept.slice_id}
-            if forget and send_command("delete_slice", body, "The slice is forgotten.") is not None:
+            if forget and send_command("delete_slice", body, "Slice deleted.") is not None:
                 st.rerun()
 
 
@@ -247,7 +247,7 @@ def _draw_export(rows: DatasetTable, where: Filter, row_count: int) -> None:
             format_func=FORMATS.__getitem__,
             key=f"export-format-{dataset_id}",
         )
-        if st.button("Write the file", type="primary", key=f"export-{dataset_id}"):
+        if st.button("Export", type="primary", key=f"export-{dataset_id}"):
             body = {"dataset": dataset_id, "format": chosen, "where": where.model_dump(exclude_defaults=True)}
             answer = send_command("export", body)
             if answer is not None:
@@ -271,6 +271,6 @@ def _draw_download(result: ExportResult) -> None:
     path = Path(result["path"])
     st.caption(f"{plural(result['rows'], 'row')} in {escape_markdown(str(path))}")
     if not path.is_file():
-        st.warning("The file is not there any more. Export again.", icon=":material/warning:")
+        st.warning("The file no longer exists. Export again.", icon=":material/warning:")
         return
     st.download_button("Download", data=path.read_bytes, file_name=path.name, icon=":material/download:")

@@ -27,8 +27,8 @@ from store.training.split import Split
 from store.training.train_config import TrainConfig
 
 RANDOM = (
-    "Equal rows and near duplicates stay on one side. Figures can't be compared with those of others who use"
-    " the parts of the file."
+    "Equal rows and near duplicates stay in the same split. Results are not comparable with results "
+    "on the file's own splits."
 )
 
 
@@ -39,15 +39,16 @@ def show_leak_fixes(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, setti
     key = f"leaks-{dataset_id}"
     with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-ways"):
         st.button(
-            f"Leave {plural(rows, 'training row')} out",
+            f"Remove {plural(rows, 'training row')}",
             icon=":material/person_remove:",
             key=f"{key}-drop",
             disabled=len(listed) < rows,
-            help="Makes a new version without the training rows that repeat a held-out one; the parts stay.",
+            help="Creates a new version without the training rows that repeat a held-out row; the splits "
+            "stay the same.",
             on_click=_drop_rows,
             args=(dataset_id, listed),
         )
-        at_random = st.button("Deal at random", icon=":material/shuffle:", key=f"{key}-deal", help=RANDOM)
+        at_random = st.button("Split at random", icon=":material/shuffle:", key=f"{key}-deal", help=RANDOM)
         st.button(
             "Show these rows",
             icon=":material/filter_alt:",
@@ -61,7 +62,7 @@ def show_leak_fixes(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, setti
             f"Too many to list: the first {len(listed):,} of {plural(rows, 'training row')} are shown."
         )
     typed = {**settings, "split_by": "random", "split_column": None}
-    if at_random and edit.save("set_split", {"dataset": dataset_id}, typed, "The rows are dealt at random."):
+    if at_random and edit.save("set_split", {"dataset": dataset_id}, typed, "Rows split at random."):
         st.rerun()
 
 
@@ -84,13 +85,13 @@ def show_overlap(dataset: Dataset) -> None:
         for row in cached_queries.list_datasets()
         if row.fingerprint != dataset.fingerprint
     }
-    st.subheader("Is any of this in another data set?", anchor=False)
+    st.subheader("Overlap with another data set", anchor=False)
     if not others:
-        st.caption("There is no other data set to compare with.")
+        st.caption("There is no other data set to compare with. Import one first.")
         return
     key = f"overlap-{dataset.dataset_id}"
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("The other", list(others), format_func=lambda i: others[i].name, key=key)
+        chosen = st.selectbox("Other data set", list(others), format_func=lambda i: others[i].name, key=key)
         if st.button("Compare", icon=":material/compare_arrows:", key=f"{key}-button"):
             st.session_state[f"{key}-asked"] = chosen
     asked = st.session_state.get(f"{key}-asked")
@@ -116,7 +117,7 @@ def _draw_overlap(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
             [(title, f"{rows:,}", f"{format_share(rows, total)} {of}") for title, rows in counted]
         )
     )
-    st.caption(f"Rows of this data set that {name} ({plural(overlap['other_rows'], 'row')}) has too.")
+    st.caption(f"Rows of this data set that are also in {name} ({plural(overlap['other_rows'], 'row')}).")
     examples = overlap["examples"]
     if not examples:
         return
@@ -133,7 +134,7 @@ def _draw_overlap(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
     for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
         _draw_overlap_pair(dataset, other, ours, theirs, similarity, place)
     if len(examples) > SHOWN:
-        st.caption(f"The first {SHOWN} of {len(examples):,} examples are drawn.")
+        st.caption(f"The first {SHOWN} of {len(examples):,} examples are shown.")
 
 
 def _draw_overlap_pair(
@@ -142,16 +143,16 @@ def _draw_overlap_pair(
     first = cached_queries.read_dataset_row(dataset.dataset_id, ours)[0]
     second = cached_queries.read_dataset_row(other.dataset_id, theirs)[0]
     with st.container(border=True, key=f"overlap-pair-{place}"):
-        theirs_title = f"Row {theirs:,} of {other.name}, {100 * similarity:.0f}% alike"
+        theirs_title = f"Row {theirs:,} of {other.name}, {100 * similarity:.0f}% similar"
         st.html(render_pair(first, second, (f"Row {ours:,} here", theirs_title)))
 
 
 BY = {
     "random": "At random",
-    "group": "By group: equal values stay on one side",
+    "group": "By group: equal values stay in the same split",
     "time": "By time: the newest rows are held out",
-    "stratified": "Stratified: each value has its share everywhere",
-    "given": "As the file says",
+    "stratified": "Stratified: each value keeps its share in every split",
+    "given": "As given in the file",
 }
 SplitPart = Literal["train", "validation", "test"]
 PARTS: tuple[tuple[SplitPart, str], ...] = (
@@ -171,8 +172,8 @@ TITLES = {
 def show_split(dataset: Dataset) -> None:
     """Shares, seed and way, editable, with the counts that they give; then the check against another set."""
     st.caption(
-        "Validation chooses the best step; the verdict alone sees test. Equal rows stay together, and near"
-        " duplicates too once they were measured."
+        "Validation selects the best step; only the verdict uses test. Equal rows stay together, and so "
+        "do near duplicates once measured."
     )
     with show_errors():
         _show_assignment(dataset)
@@ -187,7 +188,7 @@ def _show_assignment(dataset: Dataset) -> None:
     except ConfigError as error:
         show_error(error)
         return
-    with st.spinner("Dealing the rows …"):
+    with st.spinner("Splitting the rows …"):
         dealt = dataset_queries.count_split_rows(dataset.fingerprint, split)
     total = sum(dealt["rows"][part] for part, _ in PARTS)
     st.html(
@@ -196,14 +197,12 @@ def _show_assignment(dataset: Dataset) -> None:
                 (title, plural(dealt["rows"][part], "row"), display.format_share(dealt["rows"][part], total))
                 for part, title in PARTS
             ]
-            + [("Kept together", plural(dealt["kept_together"], "row"), "moved so that equals share a side")]
+            + [("Kept together", plural(dealt["kept_together"], "row"), "moved to keep equal rows together")]
         )
     )
     most = TrainConfig.model_fields["max_eval_rows"].default
     if max(dealt["rows"]["validation"], dealt["rows"]["test"]) > most:
-        st.caption(
-            f"A run judges itself on {most:,} rows of a part at most, unless its max_eval_rows says more."
-        )
+        st.caption(f"A run evaluates at most {most:,} rows of a split, unless its max_eval_rows is larger.")
     for problem in dealt["problems"]:
         text = escape_markdown(f"{problem['message']} {problem['fix']}".strip())
         if problem["level"] == "info":
@@ -260,7 +259,7 @@ def _choose_column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
 def _save_split(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
     changed = edit.changed(settings)
     pressed = st.button(
-        "Save this split",
+        "Save split",
         type="primary",
         disabled=not changed,
         icon=":material/save:",
@@ -268,10 +267,10 @@ def _save_split(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> Non
     )
     mine = edit.take_mine(TITLES, settings, _format_field_value)
     body = {"dataset": dataset.dataset_id}
-    if (pressed or mine) and edit.save("set_split", body, settings, "The split is saved."):
+    if (pressed or mine) and edit.save("set_split", body, settings, "Split saved."):
         st.rerun()
     if changed:
-        st.caption("Runs that are there already keep the split that they were started with.")
+        st.caption("Existing runs keep the split they were started with.")
 
 
 def _format_field_value(value: object) -> str:

@@ -29,7 +29,7 @@ from store.core.training_schemas import RenderedRow, RenderedSet, Rendering
 from store.data.schemas import Dataset
 from store.training.train_config import BUNDLED_MODEL
 
-OWN, WRITTEN = "The model's own", "Written here"
+OWN, WRITTEN = "Model default", "Custom"
 TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
 
 
@@ -43,7 +43,7 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
         list(dict.fromkeys([BUNDLED_MODEL, *names])),
         key=f"{key}-model",
         accept_new_options=True,
-        help="One of the home folder, a local folder or a hub id.",
+        help="A model in the home folder, a local folder or a hub id.",
     )
     named = template.selectbox(
         "Chat template",
@@ -59,10 +59,12 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
         if not text.strip():
             return None
     if limit and not (limit.strip().isdigit() and int(limit) >= 8):
-        st.error(f"max_length is {escape_markdown(limit)}: give a whole number from 8 on, or leave it empty.")
+        st.error(
+            f"max_length is {escape_markdown(limit)}: enter a whole number of at least 8, or leave it empty."
+        )
         return None
     only = dataset.kind == "text" or st.toggle(  # a text has no answer apart
-        "Take the loss on answers alone", value=True, key=f"{key}-only"
+        "Compute the loss on answers only", value=True, key=f"{key}-only"
     )
     return {
         "fingerprint": dataset.fingerprint,
@@ -124,7 +126,7 @@ def show_rendering(dataset: Dataset) -> None:
     asked = choose_rendering(dataset)
     if asked is None:
         return
-    with show_errors(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+    with show_errors(), st.spinner("Tokenizing the rows …", show_time=True):
         answer = dataset_queries.render_row(asked)
         _show_checks(answer, asked["completion_only_loss"])
         answers = answer.checks is not None  # plain text has none, and no template
@@ -141,18 +143,18 @@ def _show_checks(answer: Rendering, answers_alone: bool) -> None:
     """One sentence that says that the mask is right, or one for each way in which it is not."""
     checks = answer.checks
     if checks is None:
-        st.caption("Plain text: every token but the first is trained on.")
+        st.caption("Plain text: the loss is computed on every token except the first.")
         return
     n = checks.counted
     wrong = [
-        (checks.unlocated, "the template does not tell the answer from the prompt"),
-        (checks.leaking if answers_alone else 0, "the loss falls on what the user said"),
+        (checks.unlocated, "the template does not separate the answer from the prompt"),
+        (checks.leaking if answers_alone else 0, "the loss covers the user's turns"),
         (checks.missed, "a part of the answer is not trained"),
-        (checks.unclosed, "no token that closes the answer is trained: the model would not learn to stop"),
+        (checks.unclosed, "no end-of-answer token is trained, so the model would not learn to stop"),
     ]
     if not any(count for count, _ in wrong):
-        what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
-        _draw_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer.set)
+        what = "answers and their end tokens only" if answers_alone else "prompts and answers"
+        _draw_verified(f"The loss covers {what}, checked on {plural(n, 'row')}.", answer.set)
     for count, what in wrong:
         if count:
             st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
@@ -165,8 +167,8 @@ def _draw_verified(sentence: str, whole: RenderedSet) -> None:
         st.success(sentence, icon=":material/verified:")
         return
     st.warning(
-        f"{sentence} But {display.format_share(lost, trained)} of the tokens to train on are cut off at"
-        f" {whole.max_length:,} tokens and never learned. Raise max_length, or shorten the rows.",
+        f"{sentence} But {display.format_share(lost, trained)} of the trained tokens are cut off at "
+        f"{whole.max_length:,} tokens and never learned. Raise max_length, or shorten the rows.",
         icon=":material/content_cut:",
     )
 
@@ -185,7 +187,7 @@ def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
             display.format_share(whole.trained_tokens, whole.tokens),
             f"{display.format_count(whole.trained_tokens)} tokens",
         ),
-        ("Rows without a trained token", f"{untrained:,}", why or "every row teaches"),
+        ("Rows without a trained token", f"{untrained:,}", why or "every row has some"),
         (
             "Rows cut",
             f"{whole.cut_rows:,}",
@@ -197,7 +199,7 @@ def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
             f"{whole.shortened_answers:,}",
             f"{lost} of all trained tokens; the median one loses {whole.median_lost_share:.0%} of its own"
             if whole.shortened_answers
-            else "none loses a token",
+            else "no answer loses a token",
         ),
     ]
 
@@ -205,7 +207,7 @@ def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
 def _show_row(dataset: Dataset, row: RenderedRow) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.markdown("**One row as the model will see it**")
+            st.markdown("**One row as the model sees it**")
             st.number_input(
                 "Row",
                 0,

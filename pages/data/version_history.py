@@ -61,7 +61,7 @@ def compute_flows(fates: Fates) -> SankeyFlows:
     """Nodes and links of what became of the rows, step by step."""
     made = SankeyFlows()
     old = count_rows_before(fates)
-    at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
+    at = made.node(f"{old:,}", f"{old:,} rows of the previous version", "rows")
     passing = old
     for number, step in enumerate(fates.steps, 1):
         changed = f", {step.changed:,} changed" if step.changed else ""
@@ -159,13 +159,13 @@ def show_table(
         column_config={
             "first": st.column_config.NumberColumn(numbers[0], width=80, format="localized"),
             "second": st.column_config.NumberColumn(numbers[1], width=80, format="localized"),
-            "fate": st.column_config.TextColumn("Fate", width=110),
+            "fate": st.column_config.TextColumn("Outcome", width=110),
             "reason": st.column_config.TextColumn("Why", width="medium"),
             "text": st.column_config.TextColumn("Text", width="large"),
         },
         height="content",
         placeholder="–",
-        alt="Rows of both versions and what became of them",
+        alt="Rows of both versions and their outcome",
     )
     for at in event.selection.rows[:1]:
         row = rows[at]
@@ -227,17 +227,19 @@ def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
         st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
     with slot:
         if not fates_page.rows:
-            st.caption("No row has that fate. Choose another, or search for less.")
+            st.caption("No rows match. Choose another outcome or change the search.")
             return
         last = offset + len(fates_page.rows)
-        st.caption(f"{offset + 1:,} to {last:,} of {plural(fates_page.total, 'row')}. Select one to open it.")
+        st.caption(
+            f"{offset + 1:,} to {last:,} of {plural(fates_page.total, 'row')}. Select a row to open it."
+        )
         _draw_table(dataset_id, fates_page.rows, f"{asked}-{offset}")
 
 
 def _choose_fates(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int | None, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         fate: Fate | None = st.segmented_control(
-            "Fate",
+            "Outcome",
             list(FATE_TITLES),
             format_func=lambda fate: FATE_TITLES[fate][1],
             key=f"fates-fate-{dataset_id}",
@@ -290,13 +292,13 @@ def _parse_content(text: str | None) -> RowContents | None:
 
 
 WORDS = {
-    "kept": "The same",
+    "kept": "Unchanged",
     "changed": "Changed",
     "dropped": "Only in the first",
     "added": "Only in the second",
 }
 BADGES = {
-    "kept": ":green-badge[:material/check: The same]",
+    "kept": ":green-badge[:material/check: Unchanged]",
     "dropped": ":red-badge[:material/remove: Only in the first]",
     "added": ":blue-badge[:material/add: Only in the second]",
 }
@@ -318,10 +320,10 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
     comparison = dataset_queries.compare_versions(first, second, fate, PAGE, offset)
     st.html(meters.render_facts(_format_facts(comparison.counts)))
     if not comparison.rows:
-        st.caption("No row differs." if fate is None else "There is no such row.")
+        st.caption("No differing rows." if fate is None else "No matching rows.")
         return
     last = offset + len(comparison.rows)
-    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison.total, 'row')}. Select one to read it.")
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison.total, 'row')}. Select a row to read it.")
     rows = [RowPair(row.row_id, row.other_row_id, row.fate, row.before, row.after) for row in comparison.rows]
     show_table(
         rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
@@ -367,9 +369,9 @@ def show_versions(dataset: Dataset) -> None:
     """The family of one data set, and how this version came to be."""
     family = dataset_queries.list_versions(dataset.dataset_id)
     st.caption(
-        "A recipe never changes a version: it makes a new one."
+        "A recipe never changes a version; it creates a new one."
         if len(family) > 1
-        else "This is the only version. A recipe of the tab Clean makes the next one."
+        else "This is the only version. Run a recipe on the Clean tab to create the next one."
     )
     for version in family:
         _draw_version(version, version.dataset_id == dataset.dataset_id)
@@ -427,9 +429,9 @@ def _draw_runs(runs: list[DatasetRun]) -> None:
 
 
 def _draw_recipe_steps(dataset: Dataset, fates: Fates) -> None:
-    st.subheader("What became of every row", anchor=False)
+    st.subheader("Outcome of every row", anchor=False)
     new = f"{dataset.row_count:,} new rows on the right"
-    st.caption(f"{count_rows_before(fates):,} old rows on the left, {new}; steps go by their numbers.")
+    st.caption(f"{count_rows_before(fates):,} old rows on the left, {new}; steps are numbered.")
     st.plotly_chart(
         plot_sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
         key=f"sankey-{dataset.dataset_id}",

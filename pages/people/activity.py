@@ -33,15 +33,15 @@ THINGS: dict[SubjectKind, str] = {
     "setting": "Settings",
     "job": "Other jobs",
 }
-DAYS = {"": "At any time", "1": "In the last day", "7": "In the last 7 days", "30": "In the last 30 days"}
+DAYS = {"": "All time", "1": "In the last day", "7": "In the last 7 days", "30": "In the last 30 days"}
 EMPTY = """
-Nobody has done anything yet. Whatever people import, launch, change, delete, evaluate or say will stand here,
-with their name and the time; no line is ever changed or removed.
+No activity yet. Everything that people import, launch, change, delete, evaluate or comment on appears here,
+with their name and the time. Entries are never changed or removed.
 """
 
 
 def main() -> None:
-    st.title("Who did what?", anchor=False)
+    st.title("Activity", anchor=False)
     with show_errors():
         if not activity_feed.list_activity(ALL, 1, 0)[0]:
             st.markdown(EMPTY)
@@ -60,7 +60,7 @@ def _draw_lines(which: ActivityFilter) -> None:
         _, lines = activity_feed.list_activity(which, PAGE, PAGE * (page - 1))
         with slot:
             if not lines:
-                st.caption("Nothing like that was done. Take a filter away.")
+                st.caption("No matching activity. Remove a filter.")
             for line in lines:
                 draw_line(line)
         st.caption(f"{len(lines)} of {plural(total, 'line')}, newest first.")
@@ -71,12 +71,12 @@ def _read_filter() -> ActivityFilter:
     everybody = {person.person_id: person.name for person in activity_feed.list_people()}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         text = _draw_search()
-        person_id = _draw_choice("Person", "by", {"": "Everybody", **everybody})
+        person_id = _draw_choice("Person", "by", {"": "Everyone", **everybody})
         kind = _draw_choice(
             "Kind of action", "kind", {"": "Any action", **{name: name for name in group_commands_by_kind()}}
         )
         subject = _draw_choice(
-            "Things", "things", {"": "All things", **{str(kind): title for kind, title in THINGS.items()}}
+            "Items", "things", {"": "All items", **{str(kind): title for kind, title in THINGS.items()}}
         )
         days = _draw_choice("Days", "days", DAYS)
         mentioned = _draw_mentions_switch()
@@ -119,7 +119,7 @@ def _draw_mentions_switch() -> str:
     """The person who looks, where comments that name them are asked for."""
     key = "activity-mentions"
     st.session_state[key] = "mentions" in st.query_params
-    help_text = "Comments that name you by @"
+    help_text = "Comments that mention you with @"
     switched = st.toggle(
         "Mentions of you", key=key, on_change=_update_switch_link, args=(key,), help=help_text
     )
@@ -154,7 +154,7 @@ def _draw_subject_filter() -> tuple[str, str]:
         icon=":material/close:",
         key="activity-about",
         on_click=_clear_subject,
-        help="Show all things again",
+        help="Show all items",
     )
     return kind, subject_id
 

@@ -79,7 +79,7 @@ def draw_own_items_switch(made: OwnedKind, key: str) -> str:
     person_id = get_current_person().person_id
     if not _has_items_by_others(made, person_id):
         return ""
-    switched = st.toggle("Mine", key=key, bind="query-params", help="Those that you made yourself, alone")
+    switched = st.toggle("Only mine", key=key, bind="query-params", help="Show only items that you created")
     return person_id if switched else ""
 
 
@@ -87,7 +87,7 @@ def describe_owner(row: SavedItem) -> list[str]:
     """Whose it is, where that is not plain, and whether others see it."""
     if name := describe_creator(row.created_by):
         return [f"by {name}"]
-    return [] if row.shared else ["yours alone"]
+    return [] if row.shared else ["only yours"]
 
 
 LAST = 5  # lines on the page of a thing
@@ -146,7 +146,7 @@ def draw_recent_activity(kind: SubjectKind, subject_id: str) -> None:
     total, lines = list_activity(which, LAST, 0)
     st.markdown("**Activity**")
     if not lines:
-        st.caption("Nothing is recorded: it is older than the activity, or nobody has touched it.")
+        st.caption("No activity recorded: this is older than the activity log, or nobody has changed it.")
         return
     for line in lines:
         draw_line(line, of_page=True)
@@ -185,7 +185,7 @@ def draw_comments(subject_kind: CommentSubjectKind, subject_id: str) -> None:
         works = "work" in RIGHTS[person.role]
         st.markdown(f"**Comments** ({len(written):,})" if written else "**Comments**")
         if not written:
-            st.caption("Nobody has said anything yet." if works else "Nobody has said anything.")
+            st.caption("No comments yet. Write the first one below." if works else "No comments.")
         for comment in _choose_newest(written, f"{subject_kind}-{subject_id}"):
             _draw_comment(comment, person, works=works)
         if works:
@@ -218,13 +218,13 @@ def _draw_comment(comment: Comment, person: Person, *, works: bool) -> None:
     with st.container(border=True, gap="xsmall", key=f"comment-{comment_id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             name = "You" if mine else escape_markdown(comment.person_name)
-            changed = ", changed" if comment.edited_at else ""
+            changed = ", edited" if comment.edited_at else ""
             st.markdown(
                 f"**{name}** :gray[{display.format_ago(comment.written_at)}{changed}]", width="stretch"
             )
             if works and mine:
                 st.button(
-                    "Change", type="tertiary", icon=":material/edit:", key=f"comment-edit-{comment_id}",
+                    "Edit", type="tertiary", icon=":material/edit:", key=f"comment-edit-{comment_id}",
                     on_click=_set_state, args=(editing, True),
                 )  # fmt: skip
             if works and (mine or person.role == "admin"):
@@ -238,10 +238,7 @@ def _draw_comment(comment: Comment, person: Person, *, works: bool) -> None:
 def _draw_delete(comment_id: str) -> None:
     with st.popover("Delete", type="tertiary", icon=":material/delete:", key=f"comment-gone-{comment_id}"):
         pressed = st.button("Delete this comment", key=f"comment-gone-sure-{comment_id}")
-    if (
-        pressed
-        and send_command("delete_comment", {"comment": comment_id}, "The comment is deleted.") is not None
-    ):
+    if pressed and send_command("delete_comment", {"comment": comment_id}, "Comment deleted.") is not None:
         st.rerun()
 
 
@@ -251,7 +248,7 @@ def _draw_edit(comment: Comment, editing: str) -> None:
         text = st.text_area("Comment", comment.text, max_chars=MAX_CHARACTERS, label_visibility="collapsed")
         with st.container(horizontal=True):
             saved = st.form_submit_button("Save", type="primary", key=f"comment-save-{comment_id}")
-            left = st.form_submit_button("Leave it as it was", key=f"comment-leave-{comment_id}")
+            left = st.form_submit_button("Cancel", key=f"comment-leave-{comment_id}")
     if saved and send_command("edit_comment", {"comment": comment_id, "text": text}) is None:
         return
     if saved or left:
@@ -264,7 +261,7 @@ def _draw_form(subject_kind: CommentSubjectKind, subject_id: str) -> None:
     key = f"comment-new-{subject_kind}-{subject_id}-{st.session_state.get(count_key, 0)}"
     with st.form(f"form-{key}", border=False):
         text = st.text_area(
-            "Say something", key=key, max_chars=MAX_CHARACTERS, height=90, label_visibility="collapsed",
+            "Add a comment", key=key, max_chars=MAX_CHARACTERS, height=90, label_visibility="collapsed",
             placeholder=_describe_mentions(),
         )  # fmt: skip
         pressed = st.form_submit_button("Comment", icon=":material/comment:", key=f"send-{key}")
@@ -279,9 +276,9 @@ def _draw_form(subject_kind: CommentSubjectKind, subject_id: str) -> None:
 def _describe_mentions() -> str:
     others = [each.name for each in list_people() if each.person_id != get_current_person().person_id]
     if not others:
-        return "What do you see?"
+        return "Write a comment"
     names = ", ".join(f"@{name}" for name in others[:NAMED])
-    return f"What do you see? Name somebody: {names}{' …' if len(others) > NAMED else ''}"
+    return f"Write a comment. Mention people with {names}{' …' if len(others) > NAMED else ''}"
 
 
 def _set_state(key: str, value: bool) -> None:

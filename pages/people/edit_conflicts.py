@@ -70,13 +70,15 @@ class FieldEdit:
         theirs: dict[str, Any] = st.session_state.get(f"{self._key}-drawn", dict(self._present))
         st.session_state[f"{self._key}-drawn"] = dict(self._present)
         with st.container(border=True, key=f"{self._key}-conflict-box"):
-            st.markdown(f":orange[:material/group:] **{escape_markdown(message)}** Which is to count?")
+            st.markdown(
+                f":orange[:material/group:] **{escape_markdown(message)}** Which version should be kept?"
+            )
             for field, value in self.changed(typed).items():
                 if self._present[field] not in (self.seen[field], value):
                     _draw_conflict(titles[field], words(self._present[field]), words(value))
             with st.container(horizontal=True):
                 st.button("Keep theirs", key=f"{self._key}-theirs", on_click=self.begin_anew)
-                chosen = st.button("Take mine", type="primary", key=f"{self._key}-mine")
+                chosen = st.button("Overwrite", type="primary", key=f"{self._key}-mine")
         if chosen:  # knowing what was drawn when it was pressed, and not what has come since
             self.seen.update(theirs)
             st.session_state.pop(f"{self._key}-conflict")

@@ -149,7 +149,7 @@ class LoginRoutes:
             request = Request(scope, receive)
             if answer := self._answers.get((request.method, scope["path"].rstrip("/"))):
                 if request.method == "POST" and "origin" not in request.headers:
-                    return PlainTextResponse("The request does not say which page it is from.", 403, HEADERS)
+                    return PlainTextResponse("The request has no origin.", 403, HEADERS)
                 return await answer(request)
             if self._provider and scope["path"] == LOGIN:
                 return None
@@ -179,7 +179,7 @@ class LoginRoutes:
     def _turn_away(self, scope: Scope) -> Response:
         headers = Headers(scope=scope)
         if scope["type"] == "websocket" or "text/html" not in headers.get("accept", ""):
-            return PlainTextResponse("Nobody is signed in.", 401, HEADERS)
+            return PlainTextResponse("You are not signed in.", 401, HEADERS)
         there = sanitize_local_address(scope["path"] + "?" + scope["query_string"].decode("latin-1"))
         if headers.get("sec-fetch-site") == "cross-site":  # the cookie comes with what begins here alone
             return HTMLResponse(login_forms.render_redirect(there), headers=HEADERS)
@@ -224,7 +224,7 @@ class LoginRoutes:
         except EngineUnavailable:
             raise
         except TunebenchError as error:
-            page = login_forms.render_refusal("This link opens nothing", str(error))
+            page = login_forms.render_refusal("This link is not valid", str(error))
             return HTMLResponse(page, error.status, HEADERS)
         page = login_forms.render_invitation(
             code,
@@ -313,8 +313,8 @@ class LoginRoutes:
         claims = provider.claims(cookies)
         email = extract_verified_email(claims)
         if not email:
-            why = f"{provider.name} has not verified the address." if claims.get("email") else ""
-            return self._refused_by_provider(why or f"{provider.name} did not say who you are.", 403)
+            why = f"{provider.name} has not verified your e-mail address." if claims.get("email") else ""
+            return self._refused_by_provider(why or f"{provider.name} did not return your identity.", 403)
         body = {"email": email, "name": str(claims.get("name") or "")[:80]} | describe_browser(request)
         try:
             signed_in = await self._visitors.ask("verified_sign_in", body)

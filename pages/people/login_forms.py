@@ -15,9 +15,9 @@ from store.core.schemas import InvitationOffer
 from store.people.config import MIN_PASSWORD
 
 _WHERE = """
-<p>The address ends in a secret, which keeps other accounts of this machine out. It stands in the terminal in
-which <code>tunebench up</code> was started. To see it again, run this command on the machine on which
-Tunebench runs:</p>
+<p>The address ends in a secret, which keeps out other accounts on this machine. It was printed in the
+terminal that started <code>tunebench up</code>. To see it again, run this command on
+the machine that runs Tunebench:</p>
 <pre>tunebench url</pre>
 <p>Your browser keeps the secret: bookmarks and links work from then on.</p>
 """
@@ -48,7 +48,7 @@ pre { padding: 0.75rem 1rem; border: 1px solid var(--line); overflow-x: auto }
 
 def render_missing_secret() -> str:
     """For a browser that does not bring the secret."""
-    return render_page("Open Tunebench by its whole address", _WHERE)
+    return render_page("Open Tunebench with its full address", _WHERE)
 
 
 def render_cross_site() -> str:
@@ -59,13 +59,13 @@ def render_cross_site() -> str:
 
 def render_wrong_host(problem: str) -> str:
     """For a request by a name that is none of ours, or from a page of another site."""
-    return render_page("This address is not answered", f"<p>{escape(problem)}</p>")
+    return render_page("This address is not served", f"<p>{escape(problem)}</p>")
 
 
 def render_redirect(address: str) -> str:
     """A page that goes on to another one by itself, in whose place in the history that one comes."""
     refresh = f'<meta http-equiv="refresh" content="0; url={escape(address)}">'
-    return render_page("Opening", f'<p><a href="{escape(address)}">Go on</a></p>', refresh)
+    return render_page("Opening", f'<p><a href="{escape(address)}">Continue</a></p>', refresh)
 
 
 def render_page(heading: str, body: str, head: str = "") -> str:
@@ -124,7 +124,7 @@ def render_sign_in(there: str, email: str, problem: str, provider: str) -> str:
         _render_field("password", "Password", kind="password", fill="current-password"),
         _render_button("Sign in", plain=bool(provider)),
     )
-    body += "<p>No account, or no password any more? An admin of your team can give you a link.</p>"
+    body += "<p>No account, or forgot your password? Ask an admin of your team for a link.</p>"
     return render_page("Sign in to Tunebench", body, _FORM_STYLE)
 
 
@@ -144,7 +144,7 @@ def render_invitation(
     fields.append(
         _render_field(
             "password",
-            "A password",
+            "Password",
             kind="password",
             fill="new-password",
             hint=f"{MIN_PASSWORD} characters or more, such as a sentence.",
@@ -153,14 +153,17 @@ def render_invitation(
     hours = max(1, round((offer["expires_at"] - time.time()) / 3600))
     ends = f"{hours} hour{'s' if hours > 1 else ''}" if hours < 48 else f"{hours // 24} days"
     if offer["name"]:
-        heading = f"A new password for {escape(offer['name'])}"
-        lead = f"<p>It ends all open sessions and all API tokens. The link works once, for {ends} more.</p>"
-        button = _render_button("Set the password and sign in")
+        heading = f"New password for {escape(offer['name'])}"
+        lead = (
+            "<p>Setting it ends all sessions and revokes all API tokens. The link works once and "
+            f"expires in {ends}.</p>"
+        )
+        button = _render_button("Set password and sign in")
     else:
         heading = "You are invited to Tunebench"
         role = f"Your role is <b>{offer['role']}</b>: {MEANINGS[offer['role']]}."
-        lead = f"<p>{role} The link works once, for {ends} more.</p>"
-        button = _render_button("Make my account")
+        lead = f"<p>{role} The link works once and expires in {ends}.</p>"
+        button = _render_button("Create account")
     if provider and fixed_email and not offer["name"]:
         label = f"Sign in with {escape(provider)} as {escape(fixed_email)}"
         lead += f'<p><a class="button" href="/sign-in/provider">{label}</a></p>'
@@ -174,17 +177,19 @@ def render_invitation(
 
 def render_password_set(ended: int) -> str:
     """A new password by a link has ended API tokens: scripts that used one need another."""
-    what = f"{plural(ended, 'API token')} ended with the old password. Make new ones on the page You."
+    what = (
+        f"{plural(ended, 'API token')} were revoked with the old password. Create new ones on the You page."
+    )
     return render_page(
-        "The password is set", f'<p>{what}</p><p><a class="button" href="/">Go on</a></p>', _FORM_STYLE
+        "Password set", f'<p>{what}</p><p><a class="button" href="/">Continue</a></p>', _FORM_STYLE
     )
 
 
 def render_sign_out(name: str, provider: str) -> str:
     """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out.
     `provider`: the name of the organisation's sign-in, by which they came, or nothing."""
-    also = f"<p>You are signed out at {escape(provider)}, too, where it lets us.</p>" if provider else ""
-    back = '<a class="button plain" href="/">Stay</a>'
+    also = f"<p>This also signs you out at {escape(provider)}, if it supports that.</p>" if provider else ""
+    back = '<a class="button plain" href="/">Cancel</a>'
     return render_page(
         f"Sign out, {escape(name)}?",
         also + _render_form_tag("/sign-out", _render_button("Sign out"), back),
@@ -196,8 +201,8 @@ def render_signed_out_locally(provider: str) -> str:
     """Signed out, and not at the provider, which offers no way to that."""
     name = escape(provider)
     why = (
-        f"<p>You are still signed in at {name}, by which whoever uses this browser next may come in as you."
-        f" On a computer that you share, sign out at {name} too.</p>"
+        f"<p>You are still signed in at {name}, so the next person to use this browser could sign in as "
+        f"you. On a shared computer, sign out at {name} too.</p>"
     )
     return render_page(
         "You are signed out of Tunebench", why + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE
@@ -219,9 +224,10 @@ def render_engine_unavailable(problem: str) -> str:
 
 def render_sign_in_disabled() -> str:
     """Served to other machines, and nobody has to sign in: then nobody comes in."""
-    why = "These screens are served to other machines, which takes sign-in. It was turned off."
+    why = "Tunebench is served to other machines, which requires sign-in, but sign-in is off."
     return render_page(
-        "Sign-in is off", f"<p>{why} To turn it on again, on the machine:</p><pre>tunebench team on</pre>"
+        "Sign-in is off",
+        f"<p>{why} To turn it on, run this command on the machine:</p><pre>tunebench team on</pre>",
     )
 
 

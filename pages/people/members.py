@@ -36,10 +36,10 @@ def draw_link() -> None:
         st.code(build_invitation_link(get_origin(), made["secret"]), language=None, wrap_lines=True)
         left = format_time_left(made["expires_at"])
         st.markdown(
-            f"Send it to that person alone; nothing is mailed. It works once, for {left}, and can't be shown"
-            " again."
+            f"Send it only to that person; Tunebench sends no e-mail. It works once, expires in {left}, "
+            "and can't be shown again."
         )
-        if st.button("I have copied it", key="put-link-away"):
+        if st.button("I copied it", key="put-link-away"):
             del st.session_state[KEY]
             st.rerun()
 
@@ -68,7 +68,7 @@ def draw_members(team: Team) -> None:
     active = sum(member.active for member in team.members)
     st.subheader("1 person" if active == 1 else f"{active:,} people", anchor=False)
     if not team.members:
-        st.markdown("Nobody has an account yet. Invite the first person below.")
+        st.markdown("No accounts yet. Invite the first person below.")
     for member in team.members:
         own = [session for session in team.sessions if session.person_id == member.person_id]
         draw_member(member, own)
@@ -78,7 +78,7 @@ def draw_member(member: TeamMember, sessions: list[ActiveSession]) -> None:
     with st.container(border=True, key=f"member-{member.person_id}"):
         who, role, more = st.columns([5, 2, 2], vertical_alignment="center")
         with who:
-            off = "" if member.active else " :gray-badge[may not sign in]"
+            off = "" if member.active else " :gray-badge[deactivated]"
             st.markdown(f"**{escape_markdown(member.name)}**{off}  \n{escape_markdown(member.email)}")
             st.caption(describe_last_seen(member, sessions))
         person_id = member.person_id
@@ -94,7 +94,9 @@ def draw_member(member: TeamMember, sessions: list[ActiveSession]) -> None:
         if chosen != member.role:
             name = member.name
             if (
-                send_command("set_role", {"person": person_id, "role": chosen}, f"{name} is {chosen} now.")
+                send_command(
+                    "set_role", {"person": person_id, "role": chosen}, f"{name} now has the role {chosen}."
+                )
                 is not None
             ):
                 st.rerun()
@@ -106,25 +108,25 @@ def draw_account(member: TeamMember, sessions: list[ActiveSession]) -> None:
     """What can be done about somebody's account."""
     person_id, name = member.person_id, member.name
     if not member.active:
-        if st.button("Let sign in again", key=f"on-{person_id}", width="stretch"):
-            _send_change("set_active", {"person": person_id, "active": True}, f"{name} may sign in again.")
+        if st.button("Reactivate", key=f"on-{person_id}", width="stretch"):
+            _send_change("set_active", {"person": person_id, "active": True}, f"{name} can sign in again.")
         return
-    if st.button("Link to a new password", key=f"reset-{person_id}", width="stretch"):
+    if st.button("Create password reset link", key=f"reset-{person_id}", width="stretch"):
         made = send_command("reset_password", {"person": person_id})
         if made is not None:
-            keep_link(made, f"a new password of {name}")
+            keep_link(made, f"a new password for {name}")
             st.rerun()
     for session in sessions:
         st.caption(describe_session(session))
-        if st.button("End this session", key=f"end-{session.session_id}", width="stretch"):
-            _send_change("end_session", {"session": session.session_id}, "The session has ended.")
+        if st.button("End session", key=f"end-{session.session_id}", width="stretch"):
+            _send_change("end_session", {"session": session.session_id}, "Session ended.")
     if len(sessions) > 1 and st.button("End all sessions", key=f"end-all-{person_id}", width="stretch"):
         _send_change("end_sessions", {"person": person_id}, f"{name} is signed out everywhere.")
-    if st.button("Switch off", key=f"off-{person_id}", icon=":material/block:", width="stretch"):
+    if st.button("Deactivate", key=f"off-{person_id}", icon=":material/block:", width="stretch"):
         ended = send_command("set_active", {"person": person_id, "active": False})
         if ended is not None:
             st.toast(
-                f"{escape_markdown(name)} may not sign in any more: {describe_ended_access(ended)}.",
+                f"{escape_markdown(name)} can't sign in any more: {describe_ended_access(ended)}.",
                 icon=":material/check:",
             )
             st.rerun()
@@ -144,17 +146,17 @@ def describe_ended_access(ended: Mapping[str, int]) -> str:
 def describe_last_seen(member: TeamMember, sessions: list[ActiveSession]) -> str:
     """When somebody was seen last, and in how many browsers they are signed in."""
     if member.seen_at is None:
-        return "not seen yet" if member.active else "never seen"
+        return "not active yet" if member.active else "never active"
     where_in = f" · signed in in {plural(len(sessions), 'browser')}" if sessions else ""
-    return f"seen {format_moment(member.seen_at)}{where_in}"
+    return f"active {format_moment(member.seen_at)}{where_in}"
 
 
 def describe_session(session: ActiveSession) -> str:
     """A session in words: browser, address and when."""
     return (
-        f"{escape_markdown(format_browser(session.agent))} from"
-        f" {escape_markdown(session.address or 'an unknown address')},"
-        f" seen {format_moment(session.seen_at)}"
+        f"{escape_markdown(format_browser(session.agent))} from "
+        f"{escape_markdown(session.address or 'an unknown address')}, active "
+        f"{format_moment(session.seen_at)}"
     )
 
 

@@ -140,8 +140,8 @@ def read_provider(home: Home, environment: Mapping[str, str] = os.environ) -> Pr
     if home.provider.exists():
         if stat.S_IMODE(home.provider.stat().st_mode) & 0o077:
             raise ConfigError(
-                f"{home.provider} holds a secret, and others may read it.",
-                fix=f"Use the command: chmod 600 {home.provider}",
+                f"{home.provider} contains a secret, and other users can read it.",
+                fix=f"Run: chmod 600 {home.provider}",
                 field="oidc.toml",
             )
         try:
@@ -165,6 +165,6 @@ def _check_address(name: str, value: str) -> None:
     if not parts.netloc or parts.scheme not in (("http", "https") if local else ("https",)):
         raise ConfigError(
             f"{name} is {value!r}.",
-            fix="Give an address that begins with https:// (http:// on this machine alone).",
+            fix="Set an address that begins with https:// (http:// only for this machine).",
             field=name,
         )

@@ -23,7 +23,7 @@ DAYS = {1: "1 day", 7: "7 days", 30: "30 days"}
 
 def draw_invitations(team: Team) -> None:
     """The form, the link that it made, and those that are open."""
-    st.subheader("Invite somebody", anchor=False)
+    st.subheader("Invite a person", anchor=False)
     draw_form()
     draw_link()
     if team.invitations:
@@ -41,31 +41,31 @@ def draw_form() -> None:
             ROLES.index(DEFAULT_ROLE),
             format_func=lambda name: f"{name}: {MEANINGS[name]}",
         )
-        for_days = days.selectbox("Works for", list(DAYS), index=1, format_func=DAYS.__getitem__)
+        for_days = days.selectbox("Expires in", list(DAYS), index=1, format_func=DAYS.__getitem__)
         email = st.text_input(
-            "E-mail (may stay empty)",
-            help="With an address the account gets that one, and sign-in by OpenID Connect finds it.",
+            "E-mail (optional)",
+            help="If set, the account gets this address, and OpenID Connect sign-in matches it.",
         )
-        if not st.form_submit_button("Make a link", type="primary", icon=":material/link:"):
+        if not st.form_submit_button("Create invitation link", type="primary", icon=":material/link:"):
             return
     made = send_command("invite", {"role": chosen, "days": for_days, "email": email or None})
     if made is not None:
-        keep_link(made, f"an account as {chosen}" + (f" for {email}" if email else ""))
+        keep_link(made, f"an account with the role {chosen}" + (f" for {email}" if email else ""))
         st.rerun()
 
 
 def draw_invitation(invitation: Invitation) -> None:
     if invitation.name:
-        what = f"A new password for **{escape_markdown(invitation.name)}**"
+        what = f"New password for **{escape_markdown(invitation.name)}**"
     else:
-        to = escape_markdown(invitation.email or "whoever has the link")
-        what = f"An account as **{invitation.role}** for {to}"
+        to = escape_markdown(invitation.email or "anyone with the link")
+        what = f"Account with the role **{invitation.role}** for {to}"
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(what)
         left = format_time_left(invitation.expires_at)
-        st.caption(f"made by {escape_markdown(invitation.made_by)}, for {left} more", width="stretch")
+        st.caption(f"created by {escape_markdown(invitation.made_by)}, expires in {left}", width="stretch")
         if (
-            st.button("Take back", key=f"take-back-{invitation.invitation_id}")
+            st.button("Revoke", key=f"take-back-{invitation.invitation_id}")
             and send_command("take_back_invitation", {"invitation": invitation.invitation_id}) is not None
         ):
             st.rerun()
@@ -75,20 +75,20 @@ def draw_networks() -> None:
     """The list, and the form that adds to it."""
     st.subheader("Private networks", anchor=False)
     st.markdown(
-        "Whoever works here chooses the addresses of judges, of models elsewhere and of webhooks. Those in a"
-        " private network are refused unless it is listed here; link-local addresses and Tunebench's own"
-        " ports are always refused."
+        "Members choose the addresses of judges, remote models and webhooks. Addresses in a private "
+        "network are blocked unless the network is listed here; link-local addresses and Tunebench's own "
+        "ports are always blocked."
     )
     for network in settings.networks(get_client()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{escape_markdown(network)}**", width="stretch")
             if (
-                st.button("Take back", key=f"refuse-{network}")
+                st.button("Revoke", key=f"refuse-{network}")
                 and send_command("refuse_network", {"network": network}) is not None
             ):
                 st.rerun()
     with st.form("allow_network", border=True, clear_on_submit=True):
-        network = st.text_input("Network", placeholder="10.1.0.0/16", help="Or one address")
+        network = st.text_input("Network", placeholder="10.1.0.0/16", help="Or a single address")
         if not st.form_submit_button("Allow", icon=":material/lan:"):
             return
     if send_command("allow_network", {"network": network}) is not None:
@@ -96,7 +96,7 @@ def draw_networks() -> None:
 
 
 def main() -> None:
-    st.title("Who works here?", anchor=False)
+    st.title("Team", anchor=False)
     with show_errors():
         if not get_client().account().team:
             draw_single_user()
@@ -113,22 +113,22 @@ def main() -> None:
 def draw_single_user() -> None:
     """What a team is for, and how one person turns it on."""
     st.markdown(
-        "You work alone: whoever has the address of these screens may do everything. With sign-in on,"
-        " everybody has an account and a role, and what they do has their name. Turn it on with this command,"
-        " on the machine on which Tunebench runs; it prints a link by which you make the first admin's"
-        " account."
+        "Sign-in is off: anyone with the address of this app can do everything. With sign-in on, "
+        "everyone has an account and a role, and actions are recorded under their name. Turn it on with "
+        "this command on the machine that runs Tunebench; it prints a link to create the first admin "
+        "account."
     )
     st.code("tunebench up --team", language=None)
     draw_roles()
 
 
 def draw_roles() -> None:
-    st.subheader("What each role may do", anchor=False)
+    st.subheader("Role permissions", anchor=False)
     st.markdown("\n".join(f"- **{role}** {meaning}" for role, meaning in MEANINGS.items()))
 
 
 def draw_provider() -> None:
-    st.subheader("Sign-in by OpenID Connect", anchor=False)
+    st.subheader("Sign-in with OpenID Connect", anchor=False)
     try:
         provider = read_provider(Home())
     except ConfigError as error:
@@ -136,14 +136,13 @@ def draw_provider() -> None:
         return
     if provider:
         st.markdown(
-            ":material/verified_user: People may sign in with"
-            f" **{escape_markdown(provider.name)}**. Their verified"
-            " e-mail address has to have an account here, or an invitation."
+            f":material/verified_user: People can sign in with **{escape_markdown(provider.name)}**. "
+            "Their verified e-mail address needs an account or an invitation here."
         )
     else:
         st.markdown(
-            "Not configured: people sign in with passwords. `docs/team.md` shows how your organisation's own"
-            " sign-in is set up."
+            "Not configured: people sign in with passwords. To set up your organisation's sign-in, see "
+            "`docs/team.md`."
         )
 
 

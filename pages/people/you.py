@@ -17,26 +17,25 @@ def draw_tokens(tokens: list[ApiToken]) -> None:
     """Those that there are, a new one, and the form for another."""
     st.subheader("API tokens", anchor=False)
     st.markdown(
-        "The command line and scripts on this machine act in your name where the environment has"
-        " `TUNEBENCH_TOKEN`. A token may do what you may do, until you revoke it."
+        "The command line and scripts on this machine act as you if the environment sets "
+        "`TUNEBENCH_TOKEN`. A token has your permissions until you revoke it."
     )
     if not tokens:
-        st.caption("There is none.")
+        st.caption("No API tokens yet. Create one below.")
     for token in tokens:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{escape_markdown(token.name)}**")
             used = f"used {format_moment(token.used_at)}" if token.used_at else "never used"
-            st.caption(f"made {format_moment(token.created_at)}, {used}", width="stretch")
+            st.caption(f"created {format_moment(token.created_at)}, {used}", width="stretch")
             if (
                 st.button("Revoke", key=f"revoke-{token.token_id}")
-                and send_command("revoke_token", {"token": token.token_id}, "The token is revoked.")
-                is not None
+                and send_command("revoke_token", {"token": token.token_id}, "Token revoked.") is not None
             ):
                 st.rerun()
     _draw_new()
     with st.form("new-token", border=True, clear_on_submit=True):
         name = st.text_input("What is it for?", placeholder="nightly import", max_chars=80)
-        if st.form_submit_button("Make a token", icon=":material/key:"):
+        if st.form_submit_button("Create token", icon=":material/key:"):
             made = send_command("make_token", {"name": name})
             if made is not None:
                 st.session_state[KEY] = name, made["token"]
@@ -50,13 +49,13 @@ def _draw_new() -> None:
     with st.container(border=True):
         st.markdown(f":material/key: **{escape_markdown(name)}**, which can't be shown again:")
         st.code(token, language=None, wrap_lines=True)
-        if st.button("I have copied it", key="put-token-away"):
+        if st.button("I copied it", key="put-token-away"):
             del st.session_state[KEY]
             st.rerun()
 
 
 def main() -> None:
-    st.title("What acts in your name?", anchor=False)
+    st.title("Your account", anchor=False)
     with show_errors():
         account = get_client().account()
         draw_name(account)
@@ -71,13 +70,13 @@ def main() -> None:
 def draw_name(account: OwnAccount) -> None:
     person = account.person
     with st.form("own-name", border=True):
-        name = st.text_input("Name, as others see it", person.name, max_chars=80)
+        name = st.text_input("Name (visible to others)", person.name, max_chars=80)
         if account.email:
             role = person.role
             st.caption(f"{escape_markdown(account.email)} · {role}: {MEANINGS[role]}")
         if (
-            st.form_submit_button("Change the name")
-            and send_command("set_own_name", {"name": name}, "The name is changed.") is not None
+            st.form_submit_button("Change name")
+            and send_command("set_own_name", {"name": name}, "Name changed.") is not None
         ):
             st.rerun()
 
@@ -85,11 +84,11 @@ def draw_name(account: OwnAccount) -> None:
 def draw_owner(account: OwnAccount) -> None:
     """Whoever has the home folder has no account, and needs none."""
     if account.team:
-        st.markdown("You are the owner of the home folder, which takes no account.")
+        st.markdown("You are the owner of the home folder and need no account.")
     else:
         st.markdown(
-            "You work alone, so there is no password, and scripts on this machine may do everything. With a"
-            " team everybody has an account of their own; the page **Team** says how that is turned on."
+            "Sign-in is off, so there is no password, and scripts on this machine can do everything. In "
+            "a team everyone has an account; see the **Team** page for how to turn it on."
         )
 
 
@@ -100,24 +99,26 @@ def draw_password(account: OwnAccount) -> None:
         if account.has_password:
             current = st.text_input("Current password", type="password", autocomplete="current-password")
         else:
-            st.caption("You sign in with your organisation's account; a password is a second way in.")
+            st.caption(
+                "You sign in with your organisation's account; a password is an additional way to sign in."
+            )
         password = st.text_input(
             "New password",
             type="password",
             autocomplete="new-password",
             help=f"{MIN_PASSWORD} characters or more, such as a sentence.",
         )
-        st.caption("All other sessions and all API tokens end.")
-        if st.form_submit_button("Change the password"):
+        st.caption("This ends all other sessions and revokes all API tokens.")
+        if st.form_submit_button("Change password"):
             body = {"password": password} | ({"current": current} if account.has_password else {})
             ended = send_command("set_own_password", body)
             if ended is not None:
-                st.toast(f"The password is changed: {describe_ended_access(ended)}.", icon=":material/check:")
+                st.toast(f"Password changed: {describe_ended_access(ended)}.", icon=":material/check:")
                 st.rerun()
 
 
 def draw_sessions(account: OwnAccount) -> None:
-    st.subheader("Where you are signed in", anchor=False)
+    st.subheader("Sessions", anchor=False)
     for session in account.sessions:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(describe_session(session))
@@ -125,9 +126,8 @@ def draw_sessions(account: OwnAccount) -> None:
             if session.current:
                 st.badge("this browser", color="green")
             elif (
-                st.button("End", key=f"end-{session.session_id}")
-                and send_command("end_session", {"session": session.session_id}, "The session has ended.")
-                is not None
+                st.button("End session", key=f"end-{session.session_id}")
+                and send_command("end_session", {"session": session.session_id}, "Session ended.") is not None
             ):
                 st.rerun()
 

@@ -38,7 +38,7 @@ def draw_report(round: RoundSummary) -> None:
     """The button that saves it. It is written with the page: a download is answered outside of the page's
     run, where nobody is signed in."""
     st.download_button(
-        "Save as a report",
+        "Download report",
         _render_report(build_stamp(round), round),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round.name)[:60]}.html",
         mime="text/html",
@@ -65,7 +65,7 @@ def render_report(round: RoundSummary) -> str:
     parts = [f"<h1>{_escape(round.name)}</h1>", f"<p class=gray>{_escape(' · '.join(about))}</p>"]
     instruction = round.config.get("instruction", "")
     if instruction:
-        parts += ["<h2>What raters were told</h2>", f"<p>{_escape(instruction)}</p>"]
+        parts += ["<h2>Instruction to raters</h2>", f"<p>{_escape(instruction)}</p>"]
     verdict, agreement, raters = _describe_round(round)
     parts += ["<h2>Result</h2>", f"<p class=verdict>{_escape(verdict[0])}</p>", _render_list(verdict[1:])]
     left_out = round_queries.list_excluded_raters(round.round_id)
@@ -111,7 +111,7 @@ def draw_table(round: RoundSummary) -> None:
     """The buttons that save it, each of which makes its file when it is pressed; nothing is read before they
     are there to be seen. For closed rounds alone: who wrote what would sway those who still rate."""
     with st.expander(
-        "Save all ratings", icon=":material/table:", on_change="rerun", key="round-table"
+        "Download all ratings", icon=":material/table:", on_change="rerun", key="round-table"
     ) as box:
         if box.open:
             _draw_buttons(round)
@@ -124,14 +124,14 @@ def _draw_buttons(round: RoundSummary) -> None:
     )
     for kind, mime, write in kinds:
         st.download_button(
-            f"Save as {kind}",
+            f"Download as {kind}",
             _build_file_writer(round, write),
             file_name=f"{''.join(c if c.isalnum() else '-' for c in round.name)[:60]}.{kind.lower()}",
             mime=mime,
             icon=":material/table:",
             key=f"round-table-{kind.lower()}",
             on_click="ignore",
-            help="A row a rating: what was shown, who said what of it, when, and whether it counts",
+            help="One row per rating: what was shown, who rated it and how, when, and whether it counts",
         )
 
 

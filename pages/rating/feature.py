@@ -22,7 +22,7 @@ FEATURE = PagesFeature(
                     "title": "Rating",
                     "icon": ":material/rate_review:",
                     "url_path": "rating",
-                    "help": "People say which answers are better, without knowing who wrote them.",
+                    "help": "Raters compare or score answers without knowing which model wrote them.",
                 },
             ),
         )

@@ -35,7 +35,12 @@ from store.evaluation import evaluation_pairs, evaluations
 
 ROW = 22  # pixels of a model
 MAX_LABEL = 22  # characters, of which a phone has room for as many again
-VERDICTS = {"better": "better", "worse": "worse", "unclear": "can't be told apart", "none": "not compared"}
+VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "unclear": "show no clear difference",
+    "none": "not compared",
+}
 NEIGHBOURS = "Neighbours in the ranking"
 
 
@@ -45,8 +50,8 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
     level = [each for each in ranked if each.best == 1]
     if len(level) > 1:
         st.markdown(
-            f"**{plural(len(level), 'model')} may be the best one**: none of the others is surely better than"
-            " any of them. They are the coloured ones."
+            f"**{plural(len(level), 'model')} may be the best**: no other model is significantly better "
+            "than any of them. They are shown in color."
         )
     st.plotly_chart(
         _plot_ranking(ranked),
@@ -70,8 +75,8 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
             alt="Rank, share of decided ratings won against the average, and ratings of each model",
         )
         st.caption(
-            "A rank is a range: so many others are surely better, and so many surely worse. All ranges hold"
-            " at once, in 95 of 100 rounds."
+            "A rank is a range: it counts the models that are significantly better and significantly "
+            "worse. All ranges hold at once, in 95 of 100 rounds."
         )
     _draw_pairs(ranked, fitted)
 
@@ -142,8 +147,8 @@ def _build_pair_row(pair: StrengthDifference) -> dict[str, str | int]:
     return {
         "Model": pair.first,
         "is": VERDICTS[pair.verdict],
-        "than or from": pair.second,
-        "It would win": format_share(pair.share) if comparable else f"can't be told: {pair.interval.why}",
+        "Compared with": pair.second,
+        "Would win": format_share(pair.share) if comparable else f"can't be determined: {pair.interval.why}",
         "Compared directly": pair.direct,
     }
 
@@ -160,18 +165,18 @@ def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
     """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
     if not all(system.evaluation_id for system in round.systems):
         st.caption(
-            "No metric and no judge stands beside people here: they score evaluations, and these answers are"
-            " of none."
+            "No metric or judge can be compared with raters here: they score evaluations, and these "
+            "answers come from none."
         )
         return
     lines = _describe_metrics(round, comparisons) + _describe_judges(round, comparisons)
-    st.subheader("Which cheap measure may stand for people?", anchor=False)
+    st.subheader("Which metric or judge agrees with raters?", anchor=False)
     if lines:
         st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
     else:
         st.caption(
-            "No metric scored the answers of all these models. Evaluate them with metrics, or ask a judge"
-            " on the page of the evaluations, and it is held against people here."
+            "No metric scored the answers of all these models. Evaluate them with metrics, or run a "
+            "judge on the Evaluations page, to compare it with raters here."
         )
 
 

@@ -39,7 +39,7 @@ def draw_raters(round: RoundSummary) -> None:
     open_now = round.state == "open"
     if not counts:
         if not open_now:
-            st.markdown("Nobody has rated it.")
+            st.markdown("No ratings yet. Send raters the link to this page.")
         return
     names = {person_id: name for name, person_id in index_raters_by_name(counts).items()}
     _draw_failed(round, names)
@@ -66,7 +66,7 @@ class _RaterProfiles(NamedTuple):
     reliable: Reliabilities
 
 
-@st.cache_data(ttl=600, max_entries=16, show_spinner="Working out how people rated")
+@st.cache_data(ttl=600, max_entries=16, show_spinner="Computing rater statistics")
 def _compute_profiles(stamped: tuple[str, ...], _round: RoundSummary) -> _RaterProfiles:
     """Of all who rated, left out or not."""
     ratings = round_queries.build_all_ratings(_round)
@@ -87,14 +87,14 @@ def _draw_table(
             "Name": names[each.person_id],
             "Rated": each.rated,
             "Skipped": each.skipped,
-            "Time for one": "–" if each.seconds is None else display.format_duration(each.seconds),
-            "Last": display.format_ago(each.last_at),
+            "Time per item": "–" if each.seconds is None else display.format_duration(each.seconds),
+            "Last active": display.format_ago(each.last_at),
         }
         if profile := profiled.get(each.person_id):
             line["Others agree"] = format_share(profile.agreement) if profile.agreement.n else "–"
-            line["Look at"] = _describe_doubts(profile)
+            line["Why to review"] = _describe_doubts(profile)
         lines.append(line)
-    st.dataframe(lines, hide_index=True, alt="Who rated how much")
+    st.dataframe(lines, hide_index=True, alt="Ratings per rater")
 
 
 def _describe_doubts(profile: RaterProfile | None) -> str:
@@ -116,7 +116,7 @@ def _draw_people(
         doubted += [person_id for person_id, checked in checks.items() if checked.flags]
         looked_at = list(dict.fromkeys([*left_out, *doubted]))
         chosen = st.selectbox(
-            "Look at a rater",
+            "Select a rater",
             names,
             index=None,
             format_func=lambda person_id: escape_markdown(names[person_id]),
@@ -125,7 +125,7 @@ def _draw_people(
         )
         person_ids = list(dict.fromkeys([*([chosen] if chosen else []), *looked_at[:MAX_PEOPLE]]))
         if len(looked_at) > MAX_PEOPLE:
-            st.caption(f"{MAX_PEOPLE} of {len(looked_at)} raters to look at, or left out.")
+            st.caption(f"{MAX_PEOPLE} of {len(looked_at)} raters to review or excluded.")
     for person_id in person_ids:
         _draw_person(round, names.get(person_id, person_id), person_id, lines.get(person_id, []), left_out)
 
@@ -139,7 +139,7 @@ def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
         if job.status != "finished" or f"judge:{job.job_id}" in names:
             continue
         model = escape_markdown(job.config["judge"]["model"])
-        if st.button(f"Count {model} as a rater", icon=":material/gavel:", key=f"judge-{job.job_id}"):
+        if st.button(f"Add {model} as a rater", icon=":material/gavel:", key=f"judge-{job.job_id}"):
             body = {"round": round.round_id, "judging": job.job_id}
             if send_command("judge_rates", body, f"{model} is one of the raters.") is not None:
                 st.rerun()
@@ -154,14 +154,14 @@ def _draw_failed(round: RoundSummary, names: Mapping[str, str]) -> None:
         name = escape_markdown(names[person_id])
         if person_id in let_in:
             st.caption(
-                f"{name} failed the qualification and was let in by {escape_markdown(let_in[person_id])}."
+                f"{name} failed the qualification and was admitted by {escape_markdown(let_in[person_id])}."
             )
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{name} failed the qualification and is given nothing more.", width="stretch")
+            st.markdown(f"{name} failed the qualification and gets no more items.", width="stretch")
             body = {"round": round.round_id, "person": person_id}
-            pressed = has_right("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
-            if pressed and send_command("let_rater_in", body, f"{name} goes on.") is not None:
+            pressed = has_right("work") and st.button("Admit rater", key=f"rater-let-in-{person_id}")
+            if pressed and send_command("let_rater_in", body, f"{name} can continue rating.") is not None:
                 st.rerun()
 
 
@@ -173,14 +173,14 @@ def _draw_person(
             st.markdown(f"**{escape_markdown(name)}**", width="stretch")
             out = person_id in left_out
             if has_right("work"):
-                label, command = ("Count again", "take_rater_in") if out else ("Leave out", "leave_rater_out")
+                label, command = ("Include", "take_rater_in") if out else ("Exclude", "leave_rater_out")
                 body = {"round": round.round_id, "person": person_id}
                 pressed = st.button(label, key=f"rater-{command}-{person_id}")
                 if pressed and send_command(command, body) is not None:
                     st.rerun()
         if out:
             st.caption(
-                f"Left out by {escape_markdown(left_out[person_id])}: the ratings are kept and don't count."
+                f"Excluded by {escape_markdown(left_out[person_id])}. The ratings are kept but not counted."
             )
         if lines:
             st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
@@ -192,13 +192,13 @@ P = "round-work."
 def draw_workload(round: RoundSummary) -> None:
     """For whoever leads the round."""
     work = round_queries.read_workload(round.round_id)
-    st.subheader("Who rates", anchor=False)
+    st.subheader("Raters", anchor=False)
     st.markdown(escape_markdown(" ".join(describe_remaining(work))))
     if not work.raters:
-        st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
+        st.markdown("No ratings yet. Send raters the link to this page.")
     for rater in work.raters:
         _draw_rater(round, work, rater)
-    with st.expander("Name the people who rate this round", icon=":material/assignment_ind:"):
+    with st.expander("Assign raters", icon=":material/assignment_ind:"):
         _draw_rater_assignment(round, work)
 
 
@@ -207,9 +207,9 @@ def _draw_rater(round: RoundSummary, work: Workload, rater: RaterWorkload) -> No
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None, width="stretch"):
             st.markdown(f"**{escape_markdown(rater.person_name)}**")
-            last = display.format_ago(rater.last_active) if rater.last_active else "has rated nothing yet"
+            last = display.format_ago(rater.last_active) if rater.last_active else "no ratings yet"
             each = rater.median_seconds
-            pace = f" · {display.format_duration(each)} for one" if each is not None else ""
+            pace = f" · {display.format_duration(each)} per item" if each is not None else ""
             st.caption(f"{escape_markdown(describe_rater_progress(rater))}{pace} · {last}")
         if rater.held and st.button(
             "Release", icon=":material/assignment_return:", key=f"{P}release.{person_id}"
@@ -220,47 +220,48 @@ def _draw_rater(round: RoundSummary, work: Workload, rater: RaterWorkload) -> No
         if st.button("Reassign", icon=":material/swap_horiz:", key=f"{P}reassign.{person_id}"):
             _confirm_reassign(round, work, rater)
         others = sum(other.assigned for other in work.raters) > 1
-        if others and st.button("Take off", icon=":material/person_remove:", key=f"{P}off.{person_id}"):
+        if others and st.button("Remove rater", icon=":material/person_remove:", key=f"{P}off.{person_id}"):
             _confirm_removal(round, work, rater)
 
 
-@st.dialog("Release what lies with this rater?")
+@st.dialog("Release this rater's tasks?")
 def _confirm_release(round: RoundSummary, rater: RaterWorkload) -> None:
     name = escape_markdown(rater.person_name)
     st.markdown(
-        f"{plural(rater.held, 'task')} go to whoever asks next. What {name} is rating just now is still"
-        " taken, unless somebody else rates it first."
+        f"{plural(rater.held, 'task')} go to the next rater who asks. The item that {name} is rating now "
+        "is still accepted, unless another rater finishes it first."
     )
     if st.button("Release", type="primary", key=f"{P}release-sure"):
         body = {"round": round.round_id, "person": rater.person_id}
-        if send_command("release_round", body, f"What lay with {name} is free.") is not None:
+        if send_command("release_round", body, f"Tasks of {name} are released.") is not None:
             st.rerun()
 
 
-@st.dialog("Take this rater off?")
+@st.dialog("Remove this rater?")
 def _confirm_removal(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
     name = escape_markdown(rater.person_name)
-    st.markdown(f"{name} gets no more of this round. What {name} has rated stays and counts.")
-    if st.button("Take off", type="primary", key=f"{P}off-sure"):
-        _assign(round, _list_assigned_raters(work, without=rater), f"{name} is taken off.")
+    st.markdown(f"{name} gets no more tasks in this round. Existing ratings of {name} are kept and counted.")
+    if st.button("Remove rater", type="primary", key=f"{P}off-sure"):
+        _assign(round, _list_assigned_raters(work, without=rater), f"{name} is removed.")
 
 
-@st.dialog("Have somebody else go on?")
+@st.dialog("Reassign to another rater?")
 def _confirm_reassign(round: RoundSummary, work: Workload, rater: RaterWorkload) -> None:
     name = escape_markdown(rater.person_name)
     people = {each.person_id: each.name for each in list_raters() if each.person_id != rater.person_id}
     if not people:
-        st.markdown("Nobody else may rate. An admin can invite people on the page Team.")
+        st.markdown("Nobody else can rate. An admin can invite people on the Team page.")
         return
     to = st.selectbox("To", list(people), format_func=people.__getitem__, key=f"{P}reassign-to")
-    left = f" the {rater.left:,} that are left of the quota of {name}" if rater.left else ""
+    left = f" the {rater.left:,} remaining tasks in the quota of {name}" if rater.left else ""
     st.markdown(
-        f"{escape_markdown(people[to])} gets{left or ' what is left'}, and {name} no more of this round."
+        f"{escape_markdown(people[to])} gets{left or ' the remaining tasks'}. {name} gets no more tasks "
+        "in this round."
     )
     if st.button("Reassign", type="primary", key=f"{P}reassign-sure"):
         named = _list_assigned_raters(work, without=rater)
         _reassign(named, to, rater.left)
-        _assign(round, named, f"{escape_markdown(people[to])} goes on.")
+        _assign(round, named, f"Reassigned to {escape_markdown(people[to])}.")
 
 
 def _reassign(named: list[dict[str, Any]], to: str, left: int | None) -> None:
@@ -278,12 +279,12 @@ def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
     """Who rates the round from now on; everybody who may where nobody is chosen."""
     people = {each.person_id: each.name for each in list_raters()}
     if not people:
-        st.markdown("Without a team there is nobody to name.")
+        st.markdown("Raters can only be assigned in a team. Turn on sign-in with `tunebench up --team`.")
         return
     quotas = {rater.person_id: rater.quota for rater in work.raters if rater.assigned}
     named = draw_rater_fields(people, quotas, f"{P}{round.round_id}")
     if st.button("Save", key=f"{P}save", icon=":material/check:"):
-        _assign(round, named, "Saved who rates it.")
+        _assign(round, named, "Raters saved.")
 
 
 def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:

@@ -29,25 +29,25 @@ def main() -> None:
 
 
 def _draw_overview() -> None:
-    st.title("Which answer would people rather read?", anchor=False)
+    st.title("Which answer do raters prefer?", anchor=False)
     with show_errors():
         waiting = has_right("rate") and draw_open_rounds()
         if not has_right("look"):
             if not waiting:
-                st.markdown("There is nothing to rate now. Come back when a round has been started.")
+                st.markdown("There is nothing to rate. Come back when a round is started.")
             return
         alive = rounds.draw_unfinished()
         listed = round_queries.list_rounds()
         if not listed and not alive:
             st.markdown(
-                "There is no rating round yet. Choose models and prompts, and people say which answers are"
-                " better without knowing who wrote them. It ends with a result that carries its uncertainty,"
-                " and with rows to train on."
+                "No rating rounds yet. Choose models and prompts; raters compare the answers without "
+                "knowing which model wrote them. The results come with confidence intervals and can "
+                "become training data."
             )
         if has_right("work"):
-            with st.expander("Start a round", icon=":material/add:", expanded=not listed and not alive):
+            with st.expander("Create round", icon=":material/add:", expanded=not listed and not alive):
                 draw_form()
-            with st.expander("Import a round that was rated elsewhere", icon=":material/upload_file:"):
+            with st.expander("Import ratings from a file", icon=":material/upload_file:"):
                 draw_import()
         if listed:
             rounds.draw_rounds(listed)

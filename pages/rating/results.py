@@ -60,14 +60,14 @@ def draw_labels(round: RoundSummary) -> None:
     """The figures of a round in which something was given a label."""
     figures = compute_label_figures(round)
     if not figures.ratings:
-        st.markdown("Everything in this round was skipped, or its raters are left out.")
+        st.markdown("There are no ratings to count: every item was skipped, or its raters are excluded.")
         return
     with st.container(border=True, key="round-verdict"):
         st.subheader(escape_markdown(round_text.describe_settled_texts(figures)), anchor=False)
         lines = [round_text.describe_version_accuracy(each) for each in figures.accuracy]
         st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
     _draw_accuracy(figures)
-    st.subheader("Do people agree?", anchor=False)
+    st.subheader("Inter-rater agreement", anchor=False)
     st.markdown(
         "\n".join(f"- {escape_markdown(line)}" for line in round_text.describe_people_agreement(figures))
     )
@@ -84,10 +84,11 @@ def _draw_accuracy(figures: LabelStatistics) -> None:
     if len(rows) < 2:  # of one its sentence says all
         return
     st.plotly_chart(
-        charts.plot_intervals(rows, "Served label is people's (%)", height=90 + 34 * len(rows)),
+        charts.plot_intervals(rows, "Served label matches raters (%)", height=90 + 34 * len(rows)),
         key="round-labels",
         config={"displayModeBar": False},
-        alt="Share of texts drawn at random to which each version gave people's label, with 95% intervals",
+        alt="Share of randomly sampled texts where each version's label matches the raters' label, with "
+        "95% intervals",
     )
 
 
@@ -98,13 +99,13 @@ def _build_accuracy_row(accuracy: VersionAccuracy, place: int) -> charts.Interva
 
 
 def _draw_counts(figures: LabelStatistics) -> None:
-    st.subheader("Which labels were given", anchor=False)
+    st.subheader("Label counts", anchor=False)
     most_frequent = figures.counts[:MAX_LABELS]
     st.dataframe(
         [{"Label": label or NONE_FITS, "Texts": count} for label, count in most_frequent],
         hide_index=True,
         width="content",
-        alt="How many texts have each label",
+        alt="Texts per label",
     )
     if len(figures.counts) > len(most_frequent):
         st.caption(f"The {len(most_frequent)} most frequent of {plural(len(figures.counts), 'label')}.")
@@ -114,12 +115,12 @@ def _draw_disputed_labels(round: RoundSummary, figures: LabelStatistics) -> None
     if not figures.disputed:
         return
     items = round_queries.read_items(round.round_id, tuple(figures.disputed[:MAX_DISPUTED]))
-    with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
+    with st.expander(f"{plural(len(figures.disputed), 'text')} with disagreement"):
         for item_id in figures.disputed[:MAX_DISPUTED]:
             prompt = items[item_id].prompt
             show_text(prompt[-1]["content"] if prompt else "", 600)
         if len(figures.disputed) > MAX_DISPUTED:
-            st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
+            st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; see all of them on the Answers tab.")
 
 
 PAGE = 20  # answers in words
@@ -133,16 +134,16 @@ def draw_label_sets(round: RoundSummary) -> None:
         return
     with st.container(border=True, key="round-verdict"):
         st.subheader(escape_markdown(round_text.describe_settled_label_sets(figures)), anchor=False)
-    st.subheader("Do people agree?", anchor=False)
+    st.subheader("Inter-rater agreement", anchor=False)
     lines = round_text.describe_label_set_agreement(figures)
     lines += [round_text.describe_label_agreement(each) for each in figures.labels if each.alpha]
     st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
-    st.subheader("Which labels were given", anchor=False)
+    st.subheader("Label counts", anchor=False)
     st.dataframe(
         [{"Label": each.label, "Texts": each.texts} for each in figures.labels],
         hide_index=True,
         width="content",
-        alt="How many texts have each label",
+        alt="Texts per label",
     )
     _draw_disputed_texts(round, figures)
 
@@ -151,12 +152,12 @@ def _draw_disputed_texts(round: RoundSummary, figures: LabelSetStatistics) -> No
     if not figures.disputed:
         return
     items = {item.item_id: item for item in round_queries.list_items(round.round_id)}
-    with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
+    with st.expander(f"{plural(len(figures.disputed), 'text')} with disagreement"):
         for item_id in figures.disputed[:MAX_DISPUTED]:
             prompt = items[item_id].prompt
             st.text(shorten(prompt[-1]["content"] if prompt else ""))
         if len(figures.disputed) > MAX_DISPUTED:
-            st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")
+            st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; see all of them on the Answers tab.")
 
 
 def draw_spans(round: RoundSummary) -> None:
@@ -171,9 +172,9 @@ def draw_spans(round: RoundSummary) -> None:
         [{"Label": each.label, "Spans": each.spans, "Texts": each.texts} for each in figures.labels],
         hide_index=True,
         width="content",
-        alt="How many spans each label has, in how many texts",
+        alt="Spans and texts per label",
     )
-    st.subheader("Do people agree?", anchor=False)
+    st.subheader("Inter-rater agreement", anchor=False)
     st.markdown(
         "\n".join(f"- {escape_markdown(line)}" for line in round_text.describe_span_agreement(figures))
     )
@@ -190,12 +191,12 @@ def draw_written(round: RoundSummary) -> None:
         st.subheader(escape_markdown(round_text.describe_written(written)), anchor=False)
         st.caption(escape_markdown(str(round.config.get("instruction", ""))))
     search = st.text_input(
-        "Search", key="written-search", placeholder="Search what people wrote", label_visibility="collapsed"
+        "Search", key="written-search", placeholder="Search answers", label_visibility="collapsed"
     )
     words = (search or "").casefold().strip()
     matches = [task for task in written if words in get_task_answer(task)["written"].casefold()]
     if not matches:
-        st.caption("Nobody wrote that.")
+        st.caption("No matching answers. Try another search.")
         return
     pages = -(-len(matches) // PAGE)
     number = min(int(st.session_state.get("written-page") or 1), pages)
@@ -220,16 +221,18 @@ def draw_results(round: RoundSummary) -> None:
     """The tab. A round in which nothing was said tells so."""
     ratings = build_ratings(round)
     if not round.rated:
-        st.markdown("Nothing was rated in this round. Open it again, or delete it.")
+        st.markdown("This round has no ratings. Reopen it, or delete it.")
         return
     left_out = round_queries.list_excluded_raters(round.round_id)
     if left_out:
-        st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
+        st.caption(
+            f":material/person_off: Without {plural(len(left_out), 'rater')} excluded; see the People tab."
+        )
     _draw_flagged(round, {rater.person_id for rater in left_out})
     if (telling := list_informative_items(round)) and round.protocol not in UNCOUNTED_PROTOCOLS:
         st.caption(
-            f":material/info: Figures rest on the requests that were drawn at random;"
-            f" {plural(len(telling), 'other')} were {CHOSEN_AS_HARD}."
+            ":material/info: Results use only requests sampled at random; "
+            f"{plural(len(telling), 'other')} were {CHOSEN_AS_HARD}."
         )
     compared = compute_comparison(round)
     if ratings.comparisons is not None and compared is not None:
@@ -252,7 +255,7 @@ def draw_results(round: RoundSummary) -> None:
     elif round.protocol == "free_text":
         draw_written(round)
     else:
-        st.markdown("Everything in this round was skipped, or its raters are left out.")
+        st.markdown("There are no ratings to count: every item was skipped, or its raters are excluded.")
     if ratings.skipped:
         st.caption(f"{plural(ratings.skipped, 'task')} skipped.")
     with st.container(horizontal=True):
@@ -298,7 +301,7 @@ def _draw_wins(comparisons: Comparisons, names: Sequence[str]) -> None:
         "\n".join(f"- {escape_markdown(line)}" for line in describe_wins(comparisons, names[:MAX_PAIRS]))
     )
     if len(names) > MAX_PAIRS:
-        st.caption(f"{MAX_PAIRS} of {len(names)} models, the strongest.")
+        st.caption(f"The {MAX_PAIRS} strongest of {len(names)} models.")
 
 
 def _describe_side_effects(comparisons: Comparisons, compared: ModelComparison) -> list[str]:
@@ -345,7 +348,7 @@ def _build_interval_row(name: str, at: Interval, place: int) -> charts.IntervalR
 
 
 def _draw_agreement(round: RoundSummary) -> None:
-    st.subheader("Do people agree?", anchor=False)
+    st.subheader("Inter-rater agreement", anchor=False)
     agreement = compute_agreement(round)
     lines = []
     for criterion, alpha in agreement.alphas.items():
@@ -361,7 +364,7 @@ def _draw_disputed_answers(round: RoundSummary) -> None:
     if not agreement.parted:
         return
     item_ids = tuple(int(dispute.item) for dispute in agreement.parted)
-    title = f"{plural(agreement.parted_on, 'prompt')} on which people part"
+    title = f"{plural(agreement.parted_on, 'prompt')} with disagreement"
     with st.expander(title, on_change="rerun", key="round-parted") as box:
         if not box.open:
             return
@@ -371,7 +374,7 @@ def _draw_disputed_answers(round: RoundSummary) -> None:
             st.markdown(f"**{escape_markdown(raters_text.describe_disputed_item(dispute))}**")
             show_text(item.prompt[-1]["content"] if item.prompt else "", 600)
         if agreement.parted_on > len(item_ids):
-            st.caption(f"{len(item_ids)} of {agreement.parted_on:,}; all answers are under Answers.")
+            st.caption(f"{len(item_ids)} of {agreement.parted_on:,}; see all of them on the Answers tab.")
 
 
 def _draw_scores(ratings: RoundRatings) -> None:
@@ -423,6 +426,6 @@ def _draw_corrections(round: RoundSummary) -> None:
         get_task_answer(task)["text"] != items[task.item_id].answers[task.systems[0]] for task in corrected
     )
     st.markdown(
-        f"{plural(len(corrected), 'answer')} looked at, {changed:,} of them changed. Under **Train on it**"
-        " they become rows to train on."
+        f"{plural(len(corrected), 'answer')} reviewed, {changed:,} edited. Export them as training rows "
+        "on the **Training data** tab."
     )

@@ -27,9 +27,9 @@ PAGE = 5
 MAX_COLUMNS = 8  # answers beside each other
 LETTERS = "ABCDEFGH"  # of at most so many answers
 CHECK_WORDS: dict[CheckKind, str] = {
-    "gold": "An item whose answer is known",
-    "attention": "An item whose answer stands in its prompt",
-    "qualification": "An item of the qualification",
+    "gold": "Check item with a known answer",
+    "attention": "Attention check: the prompt contains the answer",
+    "qualification": "Qualification item",
 }
 
 
@@ -45,7 +45,7 @@ def draw_answers(round: RoundSummary) -> None:
     if number > pages > 0:  # of a search that finds fewer
         page = round_queries.read_item_page(round_id, words, PAGE, pages)
     if not page["items"]:
-        st.caption("No prompt is like that.")
+        st.caption("No matching prompts. Try another search or filter.")
         return
     by_item: dict[int, list[AssignedTask]] = {}
     for task in round_queries.list_rated_tasks(round_id, tuple(item.item_id for item in page["items"])):
@@ -92,9 +92,9 @@ def _describe_verdict(task: AssignedTask, names: tuple[str, ...]) -> str:
     if task.purpose != "repeat" or get_task_answer(task).get("skipped"):
         return verdict
     return verdict + (
-        " (the text again)"
+        " (repeated text)"
         if {"label", "labels"} & set(get_task_answer(task))
-        else " (the pair again, sides swapped)"
+        else " (repeated pair, sides swapped)"
     )
 
 
@@ -103,7 +103,7 @@ def describe_answer(answer: Mapping[str, Any], names: Sequence[str]) -> str:
     if answer.get("skipped"):
         return f"skipped {answer.get('reason') or ''}".strip()
     if "choice" in answer:
-        words = {"tie": "a tie", "both_bad": "both are bad"}
+        words = {"tie": "a tie", "both_bad": "both bad"}
         choice = str(answer["choice"])
         return words.get(choice) or f"{names['AB'.index(choice)]} is better"
     if "ranks" in answer:
@@ -139,7 +139,7 @@ def draw_round(round_id: str) -> None:
         "results": Tab("Results", lambda: draw_results(round)),
         "raters": Tab("People", lambda: draw_raters(round)),
         "answers": Tab("Answers", lambda: draw_answers(round)),
-        "train": Tab("Train on it", lambda: draw_train(round)),
+        "train": Tab("Training data", lambda: draw_train(round)),
     }
     tab, place = draw_tab_bar(tabs, "round-tab", subject={LINK: round_id})
     with place:
@@ -177,15 +177,15 @@ def _draw_actions(round: RoundSummary) -> None:
         return
     if (
         open_now
-        and st.button("Close", icon=":material/check_circle:", key="round-close")
-        and send_command("close_round", {"round": round_id}, "The round is closed.") is not None
+        and st.button("Close round", icon=":material/check_circle:", key="round-close")
+        and send_command("close_round", {"round": round_id}, "Round closed.") is not None
     ):
         st.rerun()
     if (
         not open_now
         and not is_imported_round(round)
-        and st.button("Open again", icon=":material/lock_open:", key="round-open")
-        and send_command("open_round", {"round": round_id}, "The round is open.") is not None
+        and st.button("Reopen round", icon=":material/lock_open:", key="round-open")
+        and send_command("open_round", {"round": round_id}, "Round reopened.") is not None
     ):
         st.rerun()
     if st.button("Delete", icon=":material/delete:", key="round-delete"):
@@ -195,10 +195,10 @@ def _draw_actions(round: RoundSummary) -> None:
 @st.dialog("Delete this round?")
 def _confirm_delete(round: RoundSummary) -> None:
     st.markdown(
-        f"**{escape_markdown(round.name)}** goes for good, with {plural(round.rated, 'rating')} by"
-        f" {format_people_count(round.raters)}. Data sets that were made of it stay."
+        f"**{escape_markdown(round.name)}** is deleted permanently, with {plural(round.rated, 'rating')} "
+        f"by {format_people_count(round.raters)}. Data sets made from it are kept."
     )
-    sure = st.button("Delete for good", type="primary", icon=":material/delete:", key="round-delete-sure")
+    sure = st.button("Delete permanently", type="primary", icon=":material/delete:", key="round-delete-sure")
     if sure and send_command("delete", {"job": round.round_id}, "Deleted") is not None:
         st.query_params.clear()
         st.rerun()
@@ -208,19 +208,23 @@ def _draw_open(round: RoundSummary) -> None:
     """How far it is, and whether enough is known: not who is ahead, which would sway those who rate."""
     rated = round.rated - round.extra
     share = min(1.0, float(rated / round.wanted)) if round.wanted else 0.0
-    extra = f" and {round.extra:,} for checking" if round.extra else ""
+    extra = f" and {round.extra:,} checks" if round.extra else ""
     st.progress(
         share, f"{rated:,} of {round.wanted:,} ratings{extra}, by {format_people_count(round.raters)}"
     )
     if round.protocol in ("pairwise", "rank"):
         st.markdown(describe_readiness(round))
-    st.caption("What people said is shown once the round is closed, so that nobody rates by it.")
+    st.caption("Results are hidden until the round is closed, so that they do not influence raters.")
     details = round.details
     notes = [
         *details.notices,
-        *([f"To {plural(details.named, 'prompt')} an answer names a model."] if details.named else []),
+        *([f"For {plural(details.named, 'prompt')}, an answer names a model."] if details.named else []),
         *([f"{plural(details.empty, 'answer')} are empty."] if details.empty else []),
-        *([f"To {plural(details.same, 'prompt')} two models gave the same answer."] if details.same else []),
+        *(
+            [f"For {plural(details.same, 'prompt')}, two models gave the same answer."]
+            if details.same
+            else []
+        ),
     ]
     if notes:
         st.markdown("\n".join(f"- {escape_markdown(note)}" for note in notes))

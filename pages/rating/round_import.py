@@ -32,7 +32,7 @@ from store.rating.schemas import RatingFileSummary, UnusedColumn
 
 KINDS = ["json", "jsonl", "csv", "tsv", "parquet", "gz"]
 NOTHING = "—"  # of a role without a column
-IGNORE_COLUMN = "Leave it out"
+IGNORE_COLUMN = "Ignore"
 SENT = f"{P}ratings-sent"  # of the session: the uploads of files that were chosen
 TAKEN = f"{P}ratings-taken"  # how many files rounds were made of
 
@@ -51,9 +51,9 @@ class FileCorrections(TypedDict, total=False):
 def draw_import() -> None:
     """The file, how it is read, and the button."""
     st.markdown(
-        "A file in which people, or a judge, said which answers are better: a vote a row with models and"
-        " rater in columns, or a column of votes of each rater. Scores, passes and labels too; as JSON,"
-        " JSONL, CSV or Parquet. It becomes a closed round with its results."
+        "A file of ratings by people or by a judge: one vote per row with models and rater in columns, "
+        "or one column of votes per rater. Scores, pass/fail and labels also work. Formats: JSON, JSONL, "
+        "CSV or Parquet. The import creates a closed round with results."
     )
     number = st.session_state.get(TAKEN, 0)
     file = st.file_uploader("File", type=KINDS, key=f"{P}file.{number}")
@@ -74,7 +74,7 @@ def _draw_reading(upload: str) -> None:
         return
     summary = st.container()
     with st.expander(
-        "Columns and what they mean",
+        "Column mapping",
         icon=":material/view_column:",
         expanded=bool(recognised.problem or recognised.unclear),
     ):
@@ -97,14 +97,14 @@ def _draw_reading(upload: str) -> None:
     )
     ready = answered and not asked.problem and not asked.unclear and asked.ratings > 0
     pressed = st.button(
-        "Import the round",
+        "Import round",
         icon=":material/upload_file:",
         type="primary",
         key=f"{P}import",
         disabled=not ready,
     )
     body = {"upload": upload, "name": name, **corrected}
-    if pressed and send_command("import_round", body, f"{escape_markdown(name)} is being read.") is not None:
+    if pressed and send_command("import_round", body, f"Importing {escape_markdown(name)}.") is not None:
         st.session_state[TAKEN] = st.session_state.get(TAKEN, 0) + 1
         st.rerun()
 
@@ -124,9 +124,8 @@ def _draw_recognised(read: RatingFileSummary) -> None:
     """What was recognised, its counts, what is left out, and the first ratings."""
     if read.form is None:
         st.warning(
-            f"**No ratings were recognised.** {escape_markdown(read.problem or '')} Say what a"
-            " row is, and which"
-            " column is what.",
+            f"**No ratings were recognised.** {escape_markdown(read.problem or '')} Choose the row type, "
+            "and map the columns.",
             icon=":material/help:",
         )
         return
@@ -150,7 +149,7 @@ def _draw_counts(read: RatingFileSummary) -> None:
     if not read.rows:
         return
     if not read.whole:
-        st.caption(f"Counts are of the first {plural(read.rows, 'row')}; the import reads all.")
+        st.caption(f"Counts cover the first {plural(read.rows, 'row')}; the import reads all rows.")
     for notice in read.notices:
         st.markdown(f"- {escape_markdown(notice)}")
     if read.models:
@@ -179,11 +178,11 @@ def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
     """Form and columns; what is as recognised is not said."""
     forms = list(RATING_FORMS)
     chosen = st.selectbox(
-        "A row is",
+        "Row type",
         forms,
         index=forms.index(read.form) if read.form else None,
         format_func=lambda name: RATING_FORMS[name].title,
-        placeholder="Choose what a row is",
+        placeholder="Choose a row type",
         key=f"{P}rated-form.{upload}",
     )
     if chosen is None:
@@ -228,7 +227,7 @@ def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
         if form.meanings:
             meaning = st.selectbox(
                 question, form.meanings, index=None, format_func=MEANING_WORDS.__getitem__, key=key,
-                placeholder="Choose what it means",
+                placeholder="Choose a meaning",
             )  # fmt: skip
         else:
             meaning = st.text_input(question, key=key, placeholder="A number, such as 3")
@@ -242,9 +241,9 @@ def _draw_questions(read: RatingFileSummary, upload: str) -> tuple[list[str], bo
     undecided = read.undecided
     if not undecided:
         return [], True
-    which = "this column" if len(undecided) == 1 else "these columns"
+    which = "This column" if len(undecided) == 1 else "These columns"
     st.warning(
-        f"**Nothing would be used of {which}.** Say above what each is, or leave it out.",
+        f"**{which} would not be used.** Map each one above, or ignore it.",
         icon=":material/help:",
     )
     left = [column.name for column in undecided if _ask_column(column, upload)]
@@ -267,9 +266,9 @@ def _draw_sides(read: RatingFileSummary, upload: str) -> FileCorrections:
         return {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = st.text_input(
-            "Who wrote the first answer", key=f"{P}first.{upload}", placeholder="as its column is named"
+            "Model of the first answer", key=f"{P}first.{upload}", placeholder="same as the column name"
         )
         second = st.text_input(
-            "And the second", key=f"{P}second.{upload}", placeholder="as its column is named"
+            "Model of the second answer", key=f"{P}second.{upload}", placeholder="same as the column name"
         )
     return {"first": first or "", "second": second or ""}

@@ -185,7 +185,7 @@ def build_all_ratings(round: RoundSummary) -> RoundRatings:
     return round_ratings.build_round_ratings(round, read_ratings(*stamped))
 
 
-@st.cache_resource(ttl=600, max_entries=8, show_spinner="Reading what people said")
+@st.cache_resource(ttl=600, max_entries=8, show_spinner="Loading ratings")
 def _build_ratings(stamped: tuple[str, ...], _round: RoundSummary) -> RoundRatings:
     """Shared and never changed: arrays of tens of thousands of ratings are not copied for each look."""
     round_id = _round.round_id
@@ -205,7 +205,7 @@ def compute_label_figures(round: RoundSummary) -> LabelStatistics:
     return _compute_label_figures(build_stamp(round), round)
 
 
-@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Computing label statistics")
 def _compute_label_figures(stamped: tuple[str, ...], _round: RoundSummary) -> LabelStatistics:
     round_id = _round.round_id
     left_out = {rater.person_id for rater in list_excluded_raters(round_id)}
@@ -223,7 +223,7 @@ def compute_label_set_figures(round: RoundSummary) -> LabelSetStatistics:
     return _compute_label_set_figures(build_stamp(round), round)
 
 
-@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Computing label statistics")
 def _compute_label_set_figures(stamped: tuple[str, ...], _round: RoundSummary) -> LabelSetStatistics:
     round_id = _round.round_id
     weights = compute_sampling_weights(_round, list_items(round_id), list_round_requests(round_id))
@@ -236,7 +236,7 @@ def compute_span_figures(round: RoundSummary) -> SpanStatistics:
     return _compute_span_figures(build_stamp(round), round)
 
 
-@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the marks come to")
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Computing span statistics")
 def _compute_span_figures(stamped: tuple[str, ...], _round: RoundSummary) -> SpanStatistics:
     round_id = _round.round_id
     return compute_span_statistics(
@@ -253,7 +253,7 @@ def compute_rater_checks(round: RoundSummary) -> list[RaterChecks]:
     return _compute_rater_checks(build_stamp(round), round)
 
 
-@st.cache_data(ttl=600, max_entries=16, show_spinner="Checking how people rated")
+@st.cache_data(ttl=600, max_entries=16, show_spinner="Checking raters")
 def _compute_rater_checks(stamped: tuple[str, ...], _round: RoundSummary) -> list[RaterChecks]:
     checking, items = list_checks(_round.round_id)
     return compute_checks_from_table(_round, read_ratings(*stamped), checking, items)
@@ -269,7 +269,7 @@ def compute_comparison(round: RoundSummary) -> ModelComparison | None:
     return _compute_comparison(build_stamp(round), round.state, round)
 
 
-@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is better")
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing models")
 def _compute_comparison(stamped: tuple[str, ...], state: str, _round: RoundSummary) -> ModelComparison | None:
     comparisons = build_ratings(_round).comparisons
     if comparisons is None:
@@ -285,7 +285,7 @@ def compute_agreement(round: RoundSummary) -> AgreementSummary:
     return _compute_agreement(build_stamp(round), round)
 
 
-@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out how far people agree")
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Computing agreement")
 def _compute_agreement(stamped: tuple[str, ...], _round: RoundSummary) -> AgreementSummary:
     ratings = build_ratings(_round)
     if ratings.comparisons is not None and len(ratings.comparisons):
@@ -306,26 +306,28 @@ def describe_readiness(round: RoundSummary) -> str:
     """Whether a round can be closed, without a word of who is ahead; may be looked at any time."""
     if round.config.get("choice") == "telling":
         return (
-            f"{CONTINUE_ICON} Prompts on which answers part were rather chosen: of those no"
-            " stop can be told ahead."
+            f"{CONTINUE_ICON} Prompts with differing answers were sampled more often, so early stopping "
+            "is not available for this round."
         )
     compared = compute_comparison(round)
     if compared is None:
-        return f"{CONTINUE_ICON} Nothing is known yet."
+        return f"{CONTINUE_ICON} No results yet: keep rating."
     if not compared.peeks:
-        return f"{CONTINUE_ICON} Nothing is known yet."
+        return f"{CONTINUE_ICON} No results yet: keep rating."
     settled = [peek for peek in compared.peeks if peek.state in ("first", "second")]
     if len(settled) == len(compared.peeks):
-        return f"{READY_ICON} **Enough is known**: the models can be told apart. Close the round to see."
+        return (
+            f"{READY_ICON} **Enough ratings**: the models differ clearly. Close the round to see the results."
+        )
     if settled:
         return (
-            f"{CONTINUE_ICON} {len(settled)} of {len(compared.peeks)} pairs of models can be"
-            " told apart by now."
+            f"{CONTINUE_ICON} {len(settled)} of {len(compared.peeks)} pairs of models differ clearly so far."
         )
     if reasons := list(dict.fromkeys(peek.interval.why for peek in compared.peeks if peek.interval.why)):
-        return f"{CONTINUE_ICON} Whether to stop can't be told: {'; '.join(reasons)}."
+        return f"{CONTINUE_ICON} Whether to stop can't be determined: {'; '.join(reasons)}."
     return (
-        f"{CONTINUE_ICON} The models can't be told apart yet. Looking does no harm: this holds at any time."
+        f"{CONTINUE_ICON} The models show no clear difference yet. You can check at any time without "
+        "biasing the result."
     )
 
 

@@ -80,7 +80,7 @@ def draw_preparing(round_id: str) -> bool:
     """A round whose answers are still being gathered, or could not be; whether this one is."""
     if all(job.job_id != round_id for job in round_queries.list_unfinished()):
         return False
-    st.title("The round is being made", anchor=False)
+    st.title("Creating the round", anchor=False)
     draw_unfinished()
     return True
 
@@ -104,7 +104,7 @@ def _show_preparing(job: Job) -> None:
 
 def _draw_answer_jobs(job_ids: list[str]) -> None:
     """How far each model is with the answers that the round waits for."""
-    st.caption("The models answer the prompts first.")
+    st.caption("The models generate answers first.")
     for answering in round_queries.list_jobs_by_id(tuple(job_ids)):
         if answering.status in ALIVE:
             st.markdown(escape_markdown(answering.title))
@@ -122,14 +122,14 @@ def draw_run_rounds(run_id: str) -> None:
         listed = round_queries.list_run_rounds(run_id)
         if not listed:
             st.markdown(
-                "People have not rated this run's answers yet. In a round they say which answers are better,"
-                " without knowing who wrote them."
+                "No ratings of this run's answers yet. Create a round, in which raters compare answers "
+                "without knowing which model wrote them."
             )
         for round in listed:
             _draw_round(round)
         st.page_link(
             "pages/rating/rating.py",
-            label="Start a round with this run" if not listed else "Start another round",
+            label="Create round with this run" if not listed else "Create another round",
             icon=":material/rate_review:",
             query_params={"run": run_id},
         )
@@ -150,7 +150,7 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
         ]
         if not between:
             return
-        st.subheader("What people prefer", anchor=False)
+        st.subheader("Rater preferences", anchor=False)
         for round in between[:MAX_RUNS]:
             _draw_round(round)
         if len(between) > MAX_RUNS:
@@ -163,10 +163,10 @@ def draw_dataset_origin(dataset: Dataset) -> None:
     if "round" not in source or "round_ratings" not in source:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(escape_markdown(f"Made of a rating round: {source['round_ratings']}."), width="content")
+        st.markdown(escape_markdown(f"Made from a rating round: {source['round_ratings']}."), width="content")
         st.page_link(
             "pages/rating/rating.py",
-            label="The round",
+            label="Open round",
             icon=":material/rate_review:",
             query_params={"round": source["round"]},
         )

@@ -24,13 +24,14 @@ from store.jobs import job_queue
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 120.0
 ROWS = {
-    "pairwise": "Each pair of which more people preferred one answer than all else that was said of it"
-    " becomes a row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split.",
-    "correction": "What people wrote becomes rows to train on.",
-    "free_text": "What people wrote becomes rows to train on: after the prompt, or, of a question about"
-    " answers, after prompt, answer and question.",
-    "label": "Each text to which more people gave one label than all else becomes a row: text and label."
-    " Where the texts were chosen because they tell most, train on the rows and judge by others.",
+    "pairwise": "Each pair where a majority of ratings prefers one answer becomes a row with prompt, "
+    "chosen and rejected. Rows of one prompt stay in the same split.",
+    "correction": "Raters' texts become training rows.",
+    "free_text": "Raters' texts become training rows, as completions of the prompt, or, for questions "
+    "about answers, of prompt, answer and question.",
+    "label": "Each text where a majority of ratings gives one label becomes a row with text and label. "
+    "Where the texts were selected as the most informative, train on these rows and evaluate on "
+    "others.",
 }
 MAX_RUNS = 100  # to go on from, where nobody said whose answers they are
 
@@ -42,8 +43,9 @@ def draw_train(round: RoundSummary) -> None:
         return
     if round.protocol not in ("pairwise", "rank", "correction", "label", "free_text"):
         st.markdown(
-            "Scores and passes say how good answers are, not what a better one looks like. A round of pairs"
-            " gives preferences to train on, one in which answers are written better gives training rows."
+            "Scores and pass/fail ratings say how good answers are, not what a better answer looks like. "
+            "To get training data, create a round that compares pairs (preferences) or in which raters "
+            "rewrite answers."
         )
         return
     protocol = round.protocol
@@ -57,14 +59,14 @@ def draw_train(round: RoundSummary) -> None:
     if not written:
         body |= _draw_agreement_option(round)
     if protocol == "label":
-        if st.button("Make the data set", type="primary", icon=":material/dataset:", key="round-rows"):
+        if st.button("Create data set", type="primary", icon=":material/dataset:", key="round-rows"):
             _create_dataset(body)
         return
     base = _choose_base(round)
     label = "Launch an SFT run on it" if written else "Launch a DPO run on it"
     with st.container(horizontal=True):
         launched = st.button(label, type="primary", icon=":material/rocket_launch:", key="round-launch")
-        made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
+        made = st.button("Create data set only", icon=":material/dataset:", key="round-rows")
     if not launched and not made:
         return
     dataset = _create_dataset(body, say=not launched)
@@ -76,11 +78,11 @@ def _draw_lines(round: RoundSummary) -> None:
     """Rows that no run here trains on, as a file for other tools."""
     several = round.protocol == "label"
     what = (
-        "the labels that more than half of its raters gave" if several else "the spans that one rater marked"
+        "the labels that more than half of its raters chose" if several else "the spans that one rater marked"
     )
     st.markdown(
-        f"A row has a text and {what}. No run trains on {'several labels' if several else 'spans'} yet, so"
-        " that they are JSON lines for other tools, not a data set."
+        f"A row has a text and {what}. Training does not support "
+        f"{'several labels' if several else 'spans'} yet, so download them as JSON lines for other tools."
     )
     if not has_right("work"):
         return
@@ -90,7 +92,7 @@ def _draw_lines(round: RoundSummary) -> None:
     by_hand = {rater.person_id for rater in round_queries.list_excluded_raters(round_id)}
     made, _ = build_text_rows(round, tasks, items, by_hand, **limits)
     st.download_button(
-        f"Save {plural(len(made.rows), 'row')} (JSON lines)",
+        f"Download {plural(len(made.rows), 'row')} (JSON lines)",
         format_json_lines(made),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round.name)[:60]}.jsonl",
         mime="application/jsonl",
@@ -116,14 +118,14 @@ def _create_dataset(body: dict[str, Any], *, say: bool = True) -> str:
     if not _wait_for_import(answer["job_id"], answer["dataset"]):
         return ""
     if say:
-        st.success(f"The data set {escape_markdown(answer['dataset'])} is there.", icon=":material/check:")
+        st.success(f"The data set {escape_markdown(answer['dataset'])} is ready.", icon=":material/check:")
     return str(answer["dataset"])
 
 
 def _draw_improve(round: RoundSummary) -> None:
     """The way to the improvement of a registered model whose answers were rated."""
     rows = NewRows(
-        "Improve {} with them, and measure it beside the version in use",
+        "Retrain {} on them and compare it with the version in use",
         [system.model for system in round.systems],
         [system.run_id for system in round.systems if system.run_id],
         {"round": round.round_id},
@@ -140,10 +142,10 @@ def _choose_raters(round: RoundSummary) -> dict[str, bool]:
     included = flagged and st.toggle(
         "Include ratings of flagged raters",
         key="round-include-flagged",
-        help="They took too little time, or fail items whose answer is known; see People",
+        help="Raters who were too fast or failed check items; see the People tab",
     )
     counted = count_ratings(checks, by_hand, include_flagged=included)
-    st.markdown(escape_markdown(f"Made of {format_counted_ratings(counted)}."))
+    st.markdown(escape_markdown(f"Made from {format_counted_ratings(counted)}."))
     for each in counted["left_out"]:
         st.caption(escape_markdown(f"{each['rater']}: {plural(each['ratings'], 'rating')}, {each['reason']}"))
     return {"include_flagged": included}
@@ -152,15 +154,15 @@ def _choose_raters(round: RoundSummary) -> dict[str, bool]:
 def _draw_agreement_option(round: RoundSummary) -> dict[str, Any]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         share = st.slider(
-            "Agreement at least (%)",
+            "Minimum agreement (%)",
             50,
             100,
             50,
             5,
             key="round-agreement",
-            help="Share of the votes on a pair, or a text, that say the same; always more than half",
+            help="Share of the votes on a pair or a text that agree; always more than half",
         )
-        votes = st.number_input("Votes at least", 1, 20, 1, key="round-votes")
+        votes = st.number_input("Minimum votes", 1, 20, 1, key="round-votes")
     return {"agreement": share / 100, "least_votes": int(votes)}
 
 
@@ -180,7 +182,7 @@ def _choose_base(round: RoundSummary) -> dict[str, str]:
     if not options:
         return {}
     chosen = st.selectbox(
-        "Go on from", list(options), format_func=lambda key: options[key][0], key="round-base"
+        "Continue from", list(options), format_func=lambda key: options[key][0], key="round-base"
     )
     return options[chosen][1]
 
@@ -198,14 +200,18 @@ def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
 def _wait_for_import(job_id: str, name: str) -> bool:
     """Wait until the data set is there; why it is not is shown."""
     ends = time.monotonic() + WAIT_SECONDS
-    with st.status(f"Making the data set {escape_markdown(name)}") as status:
+    with st.status(f"Creating the data set {escape_markdown(name)}") as status:
         job: Job = job_queue.get_job(get_client(), job_id)
         while job.status in ALIVE and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
             job = job_queue.get_job(get_client(), job_id)
         status.update(state="complete" if job.status == "finished" else "error")
     if job.status != "finished":
-        why = job.error["message"] if job.error else "It is still being made; see the queue on the overview."
+        why = (
+            job.error["message"]
+            if job.error
+            else ("The data set is still being created. See the queue on the Overview page.")
+        )
         st.error(escape_markdown(why), icon=":material/error:")
         return False
     st.cache_data.clear()
@@ -222,7 +228,7 @@ def _launch(round: RoundSummary, dataset: str, base: dict[str, str], task: str) 
         answer = get_client().command("launch", config)
     except TunebenchError as error:
         show_error(error)
-        st.page_link("pages/training/launch.py", label="Change it on the form", icon=":material/tune:",
+        st.page_link("pages/training/launch.py", label="Edit in the form", icon=":material/tune:",
                      query_params={"dataset": dataset, "task": task})  # fmt: skip
         return
     st.cache_data.clear()

@@ -59,12 +59,12 @@ class FilterRows(Config):
     step: Literal["filter"] = "filter"
     where: Filter
     action: Literal["drop", "keep"] = "drop"
-    reason: str = Field("", max_length=200, description="Why, in the table of what became of every row")
+    reason: str = Field("", max_length=200, description="Reason shown in the table of row outcomes")
 
     @model_validator(mode="after")
     def _says_something(self) -> FilterRows:
         if not self.where:
-            raise ValueError("where is empty: say which rows are meant")
+            raise ValueError("where is empty: choose the rows")
         return self
 
 
@@ -77,12 +77,12 @@ class DropDuplicates(Config):
     kind: Literal["exact", "folded", "near", "prompt", "conflict"] = "exact"
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of word 5-grams; near only")
     keep: Literal["first", "longest_answer", "shortest_answer", "most_frequent"] = Field(
-        "first", description="Of labels the first or the most frequent"
+        "first", description="For labels: keep the first or the most frequent"
     )
     conflicts: Literal["keep", "drop"] = Field(
         "keep",
-        description="Rows that are alike but for their label or answer are conflicts, and stay; drop takes"
-        " them for duplicates",
+        description="Rows that differ only in their label or answer are conflicts and are kept; drop "
+        "treats them as duplicates",
     )
 
 
@@ -121,7 +121,9 @@ class Balance(Config):
 
     step: Literal["balance"] = "balance"
     column: str = "label"
-    most: int | None = Field(None, ge=1, description="Rows a value; the rarest value's count where left out")
+    most: int | None = Field(
+        None, ge=1, description="Rows per value; defaults to the count of the rarest value"
+    )
     seed: int = Field(0, ge=0)
 
 
@@ -139,7 +141,7 @@ class Relabel(Config):
 
     step: Literal["label_errors"] = "label_errors"
     action: Literal["drop", "suggested"] = "drop"
-    most: int | None = Field(None, ge=1, description="Only so many, the most suspicious first")
+    most: int | None = Field(None, ge=1, description="Maximum number, the most suspicious first")
 
 
 class Mix(Config):
@@ -165,7 +167,7 @@ class AddRows(Config):
     )
     called: str = Field("", max_length=120, description="Its name, where dataset is an id")
     run: str = Field(
-        "", description="Id of the run whose deal the rows here keep; the data set's own where left out"
+        "", description="Id of the run whose split these rows keep; defaults to the data set's own split"
     )
 
 

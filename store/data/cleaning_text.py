@@ -97,14 +97,14 @@ def format_some_values(column: UndecidedColumn) -> str:
 
 KEPT = {"first": "first", "longest_answer": "longest answer", "shortest_answer": "shortest answer",
         "most_frequent": "most frequent answer"}  # fmt: skip
-DUPLICATES = {"exact": "exact duplicates", "folded": "rows that are the same but for case and spacing",
+DUPLICATES = {"exact": "exact duplicates", "folded": "rows that differ only in case and spacing",
               "near": "near duplicates", "prompt": "rows with the same prompt",
               "conflict": "rows that contradict another answer to their prompt"}  # fmt: skip
 PII = {"email": "e-mail addresses", "phone": "phone numbers", "card": "card numbers", "iban": "bank accounts",
        "ip": "IP addresses", "ssn": "social security numbers", "person": "names of people",
        "address": "street addresses", "secret": "secrets"}  # fmt: skip
 ALIKE = {"exact_group": "exact duplicates", "near_group": "near duplicates",
-         "folded_group": "others that are the same but for case and spacing",
+         "folded_group": "others that differ only in case and spacing",
          "near_chain": "others in its chain of near duplicates",
          "prompt_group": "others with its prompt"}  # fmt: skip
 PARTS = ("train", "validation", "test")
@@ -139,10 +139,10 @@ def describe_step(step: Step) -> str:
         case Balance():
             column = format_column_title(step.column)
             if step.most is None:
-                return f"As many rows of each {column} as the rarest has"
+                return f"Balance {column} to its rarest value"
             return f"At most {step.most:,} row{'' if step.most == 1 else 's'} of each {column}"
         case Sample():
-            how = "at random" if step.by == "random" else "spread over the topics"
+            how = "at random" if step.by == "random" else "spread over topics"
             return f"Sample {step.rows:,} rows {how}"
         case Relabel():
             which = f"the {step.most:,} most suspicious labels" if step.most else "suspected label errors"
@@ -151,11 +151,11 @@ def describe_step(step: Step) -> str:
             return f"Mix in {step.dataset} ({step.share:.0%})"
         case AddRows():
             parts = "" if len(step.parts) == len(PARTS) else f" ({_join_words(list(step.parts))})"
-            return f"Add the rows of {step.called or step.dataset}{parts} and keep the deal"
+            return f"Add the rows of {step.called or step.dataset}{parts} and keep the split"
         case EditRows():
             count = len(step.edits)
             return f"Edit {count:,} row{'' if count == 1 else 's'} by hand"
-    raise TypeError(f"{step!r} is no step of a recipe")  # the union above is all there is
+    raise TypeError(f"{step!r} is not a recipe step")  # the union above is all there is
 
 
 def describe_filter(where: Filter) -> str:

@@ -41,9 +41,9 @@ class CostQuery(Config):
     replay: Document | None = None
     probes: list[Document] = Field(default_factory=list)
     imported_as: Document | None = None
-    time_steps: bool = Field(False, description="Take a few steps for real where none like them were timed")
-    running: bool = Field(False, description="A run is training, and the next one begins after it")
-    launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
+    time_steps: bool = Field(False, description="Run a few real steps if no similar ones were timed")
+    running: bool = Field(False, description="A run is training; the next one starts after it")
+    launch: bool = Field(False, description="Start the launch's checks sooner and inspect weights for longer")
 
 
 class RenderingQuery(NoRemoteCodeConfig):
@@ -100,7 +100,9 @@ class Source(Config):
     builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
     round: str | None = Field(None, description="The rating round that the file was made of")
     round_ratings: str | None = Field(
-        None, max_length=2_000, description="Of the round: how many ratings count, and which were left out"
+        None,
+        max_length=2_000,
+        description="For a rating round: how many ratings count, and which were excluded",
     )
 
     @model_validator(mode="after")
@@ -166,33 +168,34 @@ class ImportOptions(Config):
 
     source: Source = Field(description="Where rows come from")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
-    encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
-    format: FormatName | None = Field(None, description="Recognised where left out")
+    encoding: str | None = Field(None, description="Detected if omitted: utf-8, utf-16, latin-1")
+    format: FormatName | None = Field(None, description="Detected if omitted")
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
     answers: AnswerBy | None = Field(
-        None, description="Multiple choice: text, letter, number from 0 or from 1; recognised where left out"
+        None, description="Multiple choice: text, letter, number from 0 or from 1; detected if omitted"
     )
     values: dict[str, str] = Field(
-        default_factory=dict, description="What deciding values mean: value -> first, second, tie, good, bad"
+        default_factory=dict,
+        description="Meaning of the rating values: value -> first, second, tie, good, bad",
     )
-    instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
+    instruction: str = Field("", description="Text and label: instruction put before each text")
     ignore: list[str] = Field(
         default_factory=list,
         max_length=200,
-        description="Columns left out on purpose, though they may be marks, answers or labels",
+        description="Columns to ignore although they may be ratings, answers or labels",
     )
     ignore_files: list[str] = Field(
         default_factory=list,
         max_length=200,
-        description="Files of a folder, or of several, that hold no rows",
+        description="Files to ignore, of a folder or of several files",
     )
     part_column: str | None = Field(
         None,
-        description="Column that says a row's part; recognised where left out, none where empty",
+        description="Column with the split of a row; detected if omitted, none if empty",
     )
     parts: dict[str, GivenPart] = Field(
         default_factory=dict,
-        description="value of it -> train, validation, test or leave out; by its words if not",
+        description="value -> train, validation, test or leave out; by name if omitted",
     )
 
     @model_validator(mode="after")
@@ -214,7 +217,7 @@ class ImportOptions(Config):
 class ImportConfig(Split, ImportOptions):
     """One import: how its rows are read, and how they are dealt to train, validation and test."""
 
-    name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the file where left out")
+    name: Line = Field("", max_length=NAME_LENGTH, description="Defaults to the name of the file")
 
     @model_validator(mode="before")
     @classmethod
@@ -237,11 +240,11 @@ class ProfileConfig(Config):
         BUNDLED_MODEL,
         min_length=1,
         max_length=500,
-        description="Whose tokenizer, or whose loss; tokens and difficulty only",
+        description="Model whose tokenizer or loss is used; tokens and difficulty only",
     )
     max_length: int | None = Field(None, ge=8, description="Rows longer than this are cut; tokens only")
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
-    sample: int | None = Field(None, ge=1, description="Measure only so many rows, drawn by seed 0")
+    sample: int | None = Field(None, ge=1, description="Measure only this many rows, sampled with seed 0")
 
     @field_validator("group")
     @classmethod
@@ -256,7 +259,7 @@ class CleanConfig(Config):
 
     dataset: str = Field(min_length=1, description="Name or id of the old version")
     name: Line = Field(
-        "", max_length=80, description="Of the new version; numbered after the old where empty"
+        "", max_length=80, description="Name of the new version; numbered after the old one if empty"
     )
     recipe: Recipe = Field(description="The steps, in their order")
 
@@ -265,10 +268,14 @@ class ExportConfig(Config):
     """A version, or the rows of it that a filter names, as a file in the home folder's exports."""
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
-    format: ExportFormat = Field("messages", description="How each row is written")
-    where: Filter = Field(default_factory=Filter, description="Rows that this filter means; all if empty")
-    parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All where left out")
-    one_list: bool = Field(False, description="One JSON list in place of a line a row; csv and parquet apart")
+    format: ExportFormat = Field("messages", description="Format of each row")
+    where: Filter = Field(
+        default_factory=Filter, description="Only rows that match this filter; all if empty"
+    )
+    parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All if omitted")
+    one_list: bool = Field(
+        False, description="One JSON list instead of one line per row; not for csv and parquet"
+    )
 
 
 class CleanPreviewQuery(Config):
@@ -279,4 +286,4 @@ class CleanPreviewQuery(Config):
     parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)
-    whole: bool = Field(False, description="All rows, however long it takes")
+    whole: bool = Field(False, description="Use all rows, even if it takes long")

@@ -101,7 +101,9 @@ def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:
             fix="Import the file again.",
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is broken.", fix="Delete the data set and import the file again.") from error
+        raise DataError(
+            f"{path} is corrupted.", fix="Delete the data set and import the file again."
+        ) from error
 
 
 def iterate_batches(

@@ -294,8 +294,8 @@ def _find_parent(db: Queryable, version: Dataset) -> Dataset:
     parent = datasets.find_dataset(db, version.parent_id) if version.parent_id else None
     if not parent:
         raise StateError(
-            f"{version.name} was imported, not made by a recipe: no row has a fate.",
-            fix="Choose a version that a recipe made.",
+            f"{version.name} was imported, not created by a recipe, so its rows have no outcomes.",
+            fix="Choose a version that was created by a recipe.",
         )
     return parent
 

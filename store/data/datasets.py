@@ -48,7 +48,7 @@ def get_dataset(db: Queryable, dataset: str) -> Dataset:
     if not rows:
         raise NotFoundError(
             f"There is no data set {dataset!r}.",
-            fix="Import it first, or choose one of the list.",
+            fix="Import it first, or choose an existing one.",
             field="dataset",
         )
     return rows[0]
@@ -127,7 +127,7 @@ def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
     present = get_dataset(tx, dataset)
     name = name.strip()
     if not 0 < len(name) <= 80:
-        raise ConfigError(f"The name has {len(name)} characters: give 1 to 80.", field="name")
+        raise ConfigError(f"The name has {len(name)} characters; use 1 to 80.", field="name")
     _check_name(tx, name, present.dataset_id)
     tx.execute("UPDATE dataset SET name = ? WHERE dataset_id = ?", [name, present.dataset_id])
 
@@ -182,7 +182,7 @@ def _check_name(tx: Transaction, name: str, dataset_id: str) -> None:
     taken = tx.query("SELECT 1 FROM dataset WHERE name = ? AND dataset_id <> ?", [name, dataset_id])
     if len(taken):
         raise ConfigError(
-            f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
+            f"A data set named {name!r} already exists.", fix="Choose another name.", field="name"
         )
 
 
@@ -213,7 +213,7 @@ def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
     try:
         name, others = str(config["dataset"]), _list_other_datasets(config)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError("This is no config that names data sets.", field="config") from error
+        raise ConfigError("This config does not reference data sets.", field="config") from error
     dataset = get_dataset(db, name)
     parent = find_dataset(db, dataset.parent_id) if dataset.parent_id else None
     return {

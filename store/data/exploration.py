@@ -68,9 +68,7 @@ def columns(
     used = [name for name in dataset.columns.values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
     listed += [
-        TableColumn(
-            f"{SOURCE}{name}", _infer_source_type(example.get(name)), name, means="As it stood in the file"
-        )
+        TableColumn(f"{SOURCE}{name}", _infer_source_type(example.get(name)), name, means="As in the file")
         for name in named
     ]
     return {column.name: column for column in listed}

@@ -137,7 +137,7 @@ def check_column(column: str, columns: Collection[str]) -> None:
     if column in GROUP_OF:
         title = GROUPS[GROUP_OF[column]].title
         raise ConfigError(
-            f"{column} was not measured for this data set yet.",
+            f"{column} has not been measured for this data set yet.",
             fix=f"Measure the group {title} first.",
             field="filter",
         )

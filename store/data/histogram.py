@@ -230,7 +230,9 @@ def _query_edges(db: Queryable, rows: DatasetTable, names: Sequence[str]) -> dic
 
 
 def _compute_edges(rows: DatasetTable, name: str, span: tuple[float, float, float]) -> list[float]:
-    return compute_nice_edges(*span, whole=rows.columns[name].unit not in ("share", "ratio", "nats a token"))
+    return compute_nice_edges(
+        *span, whole=rows.columns[name].unit not in ("share", "ratio", "nats per token")
+    )
 
 
 def _find_known_span(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:

@@ -133,8 +133,8 @@ def check_owner(row: SavedItem, by: Person) -> None:
     """Raise ForbiddenError where somebody else keeps it."""
     if not can_edit(row, by):
         raise ForbiddenError(
-            f"{row.saved_by or 'Somebody'} saved {row.name!r}: its owner and admins alone change it.",
-            fix="Save one of your own.",
+            f"{row.saved_by or 'Somebody'} saved {row.name!r}. Only its owner and admins can change it.",
+            fix="Save your own under another name.",
         )
 
 
@@ -161,9 +161,9 @@ def _find_visible(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
     own = [row for row in named if row.created_by == by.person_id]
     candidates = own or named
     if not candidates:
-        raise NotFoundError(f"Nothing is saved as {name!r}.", field="name")
+        raise NotFoundError(f"There is no saved item named {name!r}.", field="name")
     if len(candidates) > 1:
-        raise StateError(f"Several people share {name!r}.", fix="Name it by its id.", field="name")
+        raise StateError(f"Several people share {name!r}.", fix="Use its id.", field="name")
     return candidates[0]
 
 
@@ -173,12 +173,14 @@ def _check_revision(present: AnySaved | None, saving: SaveRequest, noun: str, va
         return
     if present is None:
         raise ConflictError(
-            f"The {noun} {saving.name!r} was deleted meanwhile.", fix="Save it as a new one.", field="name"
+            f"The {noun} {saving.name!r} was deleted in the meantime.",
+            fix="Save it as a new one.",
+            field="name",
         )
     raise ConflictError(
         f"{present.saved_by or 'Somebody'} saved the {noun} {present.name!r} on"
         f" {present.created_at:%d %b %Y at %H:%M} UTC: {value(present)}.",
-        fix="Take that one, or replace it with yours.",
+        fix="Keep that version, or overwrite it with yours.",
         field="name",
     )
 

@@ -44,7 +44,7 @@ def get_account(db: Queryable, person_id: str) -> Account:
     """The account of a person. Raises NotFoundError."""
     rows = read_records(db.query(f"{_ACCOUNT} WHERE person_id = ?", [person_id]), Account)
     if not rows:
-        raise NotFoundError(f"There is no person {person_id!r}.", fix="The page Team lists them.")
+        raise NotFoundError(f"There is no person {person_id!r}.", fix="See the list on the Team page.")
     return rows[0]
 
 

@@ -34,13 +34,18 @@ class RequestSample(Config):
     """Requests that were answered and whose texts were kept, narrowed to those that are meant."""
 
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
-    start: datetime | None = Field(None, description="Requests from then on, UTC; all where null")
+    start: datetime | None = Field(None, description="Only requests from this time on, UTC; all if null")
     end: datetime | None = None
     alert: Line = Field("", max_length=80, description="Only the requests behind this alert")
     group: Line = Field("", max_length=200, description="Only requests of this group")
-    version: Line = Field("", max_length=200, description="Only answers of this version, a shadow's too")
+    version: Line = Field(
+        "", max_length=200, description="Only answers of this version, including as a shadow"
+    )
     random_share: float = Field(
-        0.3, ge=0, le=1, description="Of the telling ones: so many are a plain random draw, which can judge"
+        0.3,
+        ge=0,
+        le=1,
+        description="Among the informative ones, how many are sampled at random, which figures can use",
     )
     weights: InformativenessWeights = Field(default_factory=InformativenessWeights)
 
@@ -92,19 +97,19 @@ class RoundModel(Config):
     """One model in a round: by an evaluation of it, or a run, or a model by name, or by its answers in the
     file of the prompts."""
 
-    evaluation: Line = Field("", max_length=120, description="Its answers are taken; by id or name")
+    evaluation: Line = Field(
+        "", max_length=120, description="Use the answers of this evaluation, by id or name"
+    )
     run: Line = Field("", max_length=120, description="Id or name of a run")
     checkpoint: Checkpoint = "tuned"
     model: ModelSource = Field("", max_length=500, description="A model by name, folder or hub id")
-    answers: Line = Field(
-        "", max_length=120, description="Under this name the file has its answers; a run or model wrote them"
-    )
+    answers: Line = Field("", max_length=120, description="Name under which the file has its answers")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         writers = sum(map(bool, (self.evaluation, self.run, self.model)))
         if self.answers and (self.evaluation or writers > 1):
-            raise ValueError("beside answers give a run or a model that wrote them, or nothing")
+            raise ValueError("with answers, give the run or model that wrote them, or neither")
         if not self.answers and writers != 1:
             raise ValueError("give exactly one of evaluation, run, model and answers")
         return self
@@ -134,7 +139,7 @@ class AssignedRater(Config):
     """A person who is named for a round."""
 
     person: Line = Field(min_length=1, max_length=200, description="E-mail address, name or id")
-    quota: int | None = Field(None, ge=1, le=100_000, description="Ratings of this person at most")
+    quota: int | None = Field(None, ge=1, le=100_000, description="Maximum ratings by this person")
 
 
 class RatingSettings(Config):
@@ -142,32 +147,38 @@ class RatingSettings(Config):
 
     name: Line = Field(min_length=1, max_length=80)
     notes: str = Field("", max_length=10_000)
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed for sampling prompts and answers")
 
     protocol: RatingProtocol = "pairwise"
-    instruction: str = Field("", max_length=4_000, description="What raters are to look at")
-    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
-    overall: bool = Field(False, description="Of a rubric: one figure over all criteria as well")
-    reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
+    instruction: str = Field("", max_length=4_000, description="Question shown to raters")
+    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="For a rubric")
+    overall: bool = Field(False, description="For a rubric: also report one figure over all criteria")
+    reasons: list[Line] = Field(default_factory=list, max_length=9, description="For pass or fail")
     labels: list[Line] = Field(
-        default_factory=list, max_length=MAX_LABELS, description="Of label and spans: what may be given"
+        default_factory=list,
+        max_length=MAX_LABELS,
+        description="For label and spans: the labels to choose from",
     )
-    several_labels: bool = Field(False, description="Of label: a text may have any number of them")
-    subject: RatingSubject = Field("answer", description="Of spans and free text: what they are about")
-    overlapping: bool = Field(False, description="Of spans: two may share characters")
-    blind: bool = Field(True, description="Of label: the models' labels are not shown")
+    several_labels: bool = Field(False, description="For label: a text may have any number of labels")
+    subject: RatingSubject = Field(
+        "answer", description="For spans and free text: rate the answer or the prompt"
+    )
+    overlapping: bool = Field(False, description="For spans: spans may overlap")
+    blind: bool = Field(True, description="For label: hide the models' labels")
     ties: bool = True
     both_bad: bool = True
 
-    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
-    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
-    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
+    overlap: int = Field(2, ge=1, le=20, description="Raters per item")
+    per_rater: int | None = Field(None, ge=1, le=100_000, description="Maximum ratings per person")
+    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Share shown again; pairs with sides swapped")
     calibration_share: float = Field(
-        0.1, ge=0, le=1, description="Prompts that everybody rates first; 5 at least, half of them at most"
+        0.1, ge=0, le=1, description="Share of prompts that every rater rates first; at least 5, at most half"
     )
-    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    adjudicate: bool = Field(False, description="Send disagreements to one more rater")
     raters: list[AssignedRater] = Field(
-        default_factory=list, max_length=MAX_RATERS, description="Who rates it; whoever may rate if empty"
+        default_factory=list,
+        max_length=MAX_RATERS,
+        description="Assigned raters; everyone who can rate if empty",
     )
 
     @model_validator(mode="after")
@@ -177,7 +188,7 @@ class RatingSettings(Config):
         if self.several_labels and self.protocol != "label":
             raise ValueError(f"several_labels: {self.protocol} gives a text no labels; leave it out")
         if self.protocol == "free_text" and not self.instruction.strip():
-            raise ValueError("instruction: free text needs the question that people answer in words")
+            raise ValueError("instruction: free text needs the question that raters answer in text")
         names = [criterion.name for criterion in self.criteria]
         if len(set(names)) < len(names):
             raise ValueError("criteria: each needs a name of its own")
@@ -192,16 +203,17 @@ class RequestRound(RatingSettings, RequestSample):
     """A round over requests that an endpoint has answered: people rate what was served."""
 
     protocol: Literal["label", "correction", "pass_fail", "rubric", "pairwise"] = "label"
-    items: int = Field(50, ge=1, le=MAX_REQUESTS, description="Different requests, at most")
+    items: int = Field(50, ge=1, le=MAX_REQUESTS, description="Maximum number of different requests")
     choice: Literal["random", "telling"] = Field(
-        "telling", description="telling: those that tell most, beside a random draw; random: that draw alone"
+        "telling",
+        description="telling: the most informative, plus a random sample; random: a random sample only",
     )
-    overlap: int = Field(1, ge=1, le=20, description="People who rate the same")
+    overlap: int = Field(1, ge=1, le=20, description="Raters per item")
 
     @model_validator(mode="after")
     def _fits_what_was_served(self) -> Self:
         if self.several_labels:
-            raise ValueError("several_labels: a request was served one label, so that one is asked for")
+            raise ValueError("several_labels: a request has one label, so ask for one")
         return self
 
     @property
@@ -220,48 +232,52 @@ class RoundConfig(RatingSettings):
 
     models: list[RoundModel] = Field(min_length=1, max_length=MAX_MODELS)
 
-    prompts_file: RowFile | None = Field(None, description="Of the prompts, in place of a data set")
+    prompts_file: RowFile | None = Field(None, description="File of prompts, in place of a data set")
     requests: RequestSample | None = Field(
         None, description="Requests of an endpoint in place of a data set; set by round_of_requests alone"
     )
-    dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
+    dataset: Line = Field(
+        "", max_length=120, description="Data set of prompts; that of the evaluations if null"
+    )
     part: Part = "test"
-    where: Filter | None = Field(None, description="Those of its rows that this filter means; all if null")
-    items: int | None = Field(100, ge=1, le=100_000, description="Prompts, drawn at random; all where null")
+    where: Filter | None = Field(None, description="Only rows that match this filter; all if null")
+    items: int | None = Field(
+        100, ge=1, le=100_000, description="Number of prompts sampled at random; all if null"
+    )
     choice: Literal["random", "telling"] = Field(
-        "random", description="telling: rather those on which models, metrics and judge part"
+        "random", description="telling: prefer prompts where models, metrics and judge disagree"
     )
     max_new_tokens: int = Field(256, ge=1, le=4096)
     do_sample: bool = False
     temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
     top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
     named: Literal["keep", "leave_out"] = Field(
-        "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
+        "keep", description="Prompts where an answer names a model: kept and counted, or left out"
     )
     gold_dataset: Line = Field(
         "",
         max_length=120,
-        description="Of known answers: preference pairs for pairwise, labelled texts for label",
+        description="Data set of known answers: preference pairs for pairwise, labelled texts for label",
     )
     gold_file: RowFile | None = Field(
-        None, description="Of known answers, for any protocol: prompt, answers and expected in each row"
+        None, description="File of known answers, for any protocol: prompt, answers and expected in each row"
     )
-    gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
+    gold_items: int = Field(0, ge=0, le=1_000, description="Number of items with a known answer")
     gold_pass: float = Field(
-        GOLD_PASS, ge=0, le=1, description="Share to be right; who is surely below it is flagged"
+        GOLD_PASS, ge=0, le=1, description="Required accuracy; raters significantly below it are flagged"
     )
     gold_tolerance: int = Field(
-        GOLD_TOLERANCE, ge=0, le=9, description="Points of a rubric by which a score may miss the known one"
+        GOLD_TOLERANCE, ge=0, le=9, description="Rubric points by which a score may differ from the known one"
     )
-    gold_share: float = Field(0.1, ge=0, le=0.3, description="Of what a rater gets: such items, at most")
+    gold_share: float = Field(0.1, ge=0, le=0.3, description="Maximum share of check items per rater")
     attention_share: float = Field(
-        0.0, ge=0, le=0.1, description="Of what a rater gets: items whose right answer is in their prompt"
+        0.0, ge=0, le=0.1, description="Share of attention checks per rater, whose answer is in the prompt"
     )
     qualification_items: int = Field(
         0, ge=0, le=50, description="Items with a known answer that each rater answers first"
     )
     qualification_pass: float = Field(
-        0.7, ge=0, le=1, description="Share of those to be right, or the rater gets nothing more"
+        0.7, ge=0, le=1, description="Required accuracy on those; below it a rater gets no more items"
     )
 
     @model_validator(mode="after")
@@ -310,23 +326,25 @@ class RoundConfig(RatingSettings):
 class ImportRound(RowFile):
     """A round that people rated elsewhere: a file of votes, scores, passes or labels."""
 
-    name: Line = Field("", max_length=80, description="From the name of the file where left out")
-    form: RatingFormName | None = Field(None, description="What a row is; recognised where left out")
+    name: Line = Field("", max_length=80, description="Defaults to the name of the file")
+    form: RatingFormName | None = Field(None, description="Row type; detected if omitted")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="role -> column, beside those recognised; empty for no column"
+        default_factory=dict, description="role -> column, in addition to those detected; empty for no column"
     )
     values: dict[str, str] = Field(
-        default_factory=dict, description="What a deciding value means; recognised where left out"
+        default_factory=dict, description="Meaning of each rating value; detected if omitted"
     )
     ignore: list[str] = Field(
         default_factory=list,
         max_length=4_096,
-        description="Columns left out on purpose, though they may matter",
+        description="Columns to ignore although they may matter",
     )
     first: Line = Field(
         "", max_length=80, description="The model of the first answer, where no column says it"
     )
-    second: Line = Field("", max_length=80, description="The model of the second answer, likewise")
+    second: Line = Field(
+        "", max_length=80, description="The model of the second answer, where no column says it"
+    )
 
     @model_validator(mode="after")
     def _fits_the_form(self) -> Self:

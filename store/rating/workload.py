@@ -46,7 +46,7 @@ def resolve_people(db: Queryable, raters: Sequence[AssignedRater]) -> list[Assig
         field = f"raters.{place}.person"
         person_id = _resolve_person(db, rater.person, field)
         if person_id in by_id:
-            raise ConfigError(f"{rater.person} is named twice.", fix="Name each person once.", field=field)
+            raise ConfigError(f"{rater.person} is listed twice.", fix="Name each person once.", field=field)
         by_id[person_id] = rater.model_copy(update={"person": person_id})
     return list(by_id.values())
 
@@ -71,8 +71,8 @@ def _resolve_person(db: Queryable, name: str, field: str) -> str:
         )
     if not exact[0]["rates"]:
         raise ConfigError(
-            f"{name!r} may not rate: a viewer, or an account that is switched off.",
-            fix="Name somebody else, or ask an admin for another role.",
+            f"{name!r} can't rate: the account is a viewer or is deactivated.",
+            fix="Choose another person, or ask an admin to change the role.",
             field=field,
         )
     return str(exact[0]["person_id"])
@@ -186,18 +186,18 @@ UNITS = ((24 * HOUR, "day"), (HOUR, "hour"), (60.0, "minute"))
 def describe_remaining(work: Workload) -> list[str]:
     """What is left until the round is done, and how long that takes."""
     if not work.ratings_left:
-        return ["Every unit has its ratings: the round can be closed."]
+        return ["Every item has its ratings: the round can be closed."]
     sentences = [f"{work.ratings_left:,} of {work.wanted:,} ratings are left."]
     if (seconds := work.seconds_of_work_left) is not None:
         sentences.append(f"That is about {_format_duration(seconds)} of work.")
     if (days := work.days_left) is not None:
         sentences.append(
-            f"At the pace of the last day it is done in about {_format_duration(days * 24 * HOUR)}."
+            f"At the pace of the last day, it will be done in about {_format_duration(days * 24 * HOUR)}."
         )
     else:
-        sentences.append("When it will be done can't be told: under five ratings came in the last day.")
+        sentences.append("No estimate of the finish time: fewer than five ratings came in the last day.")
     if work.for_everybody:
-        sentences.append("Whoever may rate is given some of it.")
+        sentences.append("Everyone who can rate gets tasks.")
     return sentences
 
 

@@ -73,7 +73,7 @@ WATCH = """() => {
         window.pressed = 0;
     }))).observe(root.querySelector(".work"), {childList: true});
 }"""
-EARLY = "Not counted: that press came before"
+EARLY = "Not counted: the key was pressed too soon"
 # By the page's own clock, which begins once a frame is painted: a busy machine paints late.
 READ = """() => new Promise((done) =>
     requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 420))))"""

@@ -29,8 +29,8 @@ def accept(page: Page, link: str, name: str, email: str = "") -> None:
     page.get_by_label("Your name").fill(name)
     if email:
         page.get_by_label("E-mail").fill(email)
-    page.get_by_label("A password").fill(PASSWORD)
-    page.get_by_role("button", name="Make my account").click()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Create account").click()
     page.wait_for_url(re.compile(r"/$"))
     expect(page.get_by_role("link", name="Sign out")).to_be_visible()
 
@@ -44,11 +44,11 @@ def sign_in(page: Page, email: str, password: str = PASSWORD) -> None:
 def invite(page: Page, role: str, email: str) -> str:
     """The link that the page Team makes."""
     page.get_by_role("link", name="Team").click()
-    expect(page.get_by_role("heading", name="Who works here?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Team")).to_be_visible()
     page.get_by_role("combobox", name=re.compile("Role")).last.click()
     page.get_by_role("option", name=re.compile(f"^{role}:")).click()
-    page.get_by_role("textbox", name="E-mail (may stay empty)").fill(email)
-    page.get_by_role("button", name="Make a link").click()
+    page.get_by_role("textbox", name="E-mail (optional)").fill(email)
+    page.get_by_role("button", name="Create invitation link").click()
     link = page.get_by_test_id("stCode").first.inner_text()
     page.get_by_role("button", name="I have copied it").click()
     expect(page.get_by_role("button", name="I have copied it")).to_be_hidden()

@@ -115,7 +115,7 @@ def test_dns_rebinding_is_refused_in_a_real_browser(app: App, rebound: Page) -> 
     answer = rebound.goto(f"{evil}/?{app.entrance.partition('?')[2]}")  # even one who had the secret
     assert answer
     assert answer.status == 403
-    expect(rebound.get_by_role("heading", name="This address is not answered")).to_be_visible()
+    expect(rebound.get_by_role("heading", name="This address is not served")).to_be_visible()
 
     # The attacker's page came from elsewhere; since then its name leads here.
     rebound.route(f"{evil}/attack", lambda route: route.fulfill(body="<p>", content_type="text/html"))
@@ -156,7 +156,7 @@ def test_without_the_secret_a_page_says_where_it_is(app: App, browser: Browser, 
     answer = page.goto(f"{app.address}/run?run=x")
     assert answer
     assert answer.status == 403
-    expect(page.get_by_role("heading", name="Open Tunebench by its whole address")).to_be_visible()
+    expect(page.get_by_role("heading", name="Open Tunebench with its full address")).to_be_visible()
     expect(page.get_by_text("tunebench url", exact=True)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -125,7 +125,7 @@ def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, pa
     link = page.url
     for _ in range(3):
         page.goto(f"{app.address}/data")
-        expect(page.get_by_role("heading", name="What data is there?")).to_be_visible()
+        expect(page.get_by_role("heading", name="Data sets")).to_be_visible()
         assert len(app.client.playground().answering) == 1
         page.goto(link)
         expect(text).to_be_attached()

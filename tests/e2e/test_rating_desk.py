@@ -167,7 +167,7 @@ def test_undo_changes_the_last_rating_and_comes_back(server: RatingServer, page:
     page.keyboard.type("a comment begun")
     page.keyboard.press("Escape")
     press(page, "u")
-    expect(page.locator(".progress-text")).to_have_text("Back at one that you rated")
+    expect(page.locator(".progress-text")).to_have_text("Previous item (rated)")
     expect(desk.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "true")
     press(page, "u", "n")
     expect(page.locator(".progress-text")).to_contain_text("2 of 20")
@@ -261,7 +261,7 @@ def test_an_unchanged_correction_is_sent_on_purpose_alone(
     name = "correction-4-same"
     desk = open_round(page, server, name)
     press(page, "Control+Enter")
-    expect(page.get_by_text("Nothing changed: press")).to_be_visible()
+    expect(page.get_by_text("Nothing changed. Press")).to_be_visible()
     desk.get_by_label("Better answer").fill("Only this.")
     expect(desk.locator(".difference del").first).to_be_visible()
     page.keyboard.press("Escape")

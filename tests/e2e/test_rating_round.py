@@ -75,8 +75,8 @@ def test_a_team_rates_two_models_blindly_and_trains_on_what_it_prefers(
         with in_a_browser(browser, links[0], "Bea") as bea, in_a_browser(browser, links[1], "Carl") as carl:
             traffic = [Traffic(page) for page in (bea, carl)]
             for page in (bea, carl):
-                expect(page.get_by_text("Which answer would people rather read?")).to_be_visible()
-                expect(page.get_by_text("Start a round")).to_have_count(0)
+                expect(page.get_by_text("Which answer do raters prefer?")).to_be_visible()
+                expect(page.get_by_text("Create round")).to_have_count(0)
                 page.get_by_role("button", name="Rate", exact=True).click()
             rate(app, bea, round, "Bea", 9)
             bea.reload()
@@ -94,7 +94,7 @@ def test_a_team_rates_two_models_blindly_and_trains_on_what_it_prefers(
 def start(app: TeamApp, page: Page) -> RoundSummary:
     """From the form: base model against the run, twenty prompts, two people each."""
     page.get_by_role("link", name="Rating").click()
-    expect(page.get_by_text("There is no rating round yet")).to_be_visible()
+    expect(page.get_by_text("No rating rounds yet")).to_be_visible()
     for model in (f"{RUN}: base model", f"{RUN}: tuned model"):
         page.get_by_role("combobox", name="Models").click()
         page.get_by_role("option", name=model).click()
@@ -132,10 +132,10 @@ def rate(app: TeamApp, page: Page, round: RoundSummary, name: str, until: int) -
 def result(app: TeamApp, page: Page, round: RoundSummary) -> None:
     """The round is closed; its preferences become a data set and a run, which is compared with its parent."""
     page.goto(f"{app.address}/rating?round={round.round_id}")
-    page.get_by_role("button", name="Close").click()
-    expect(page.get_by_text(re.compile("is better than|can't be told apart")).first).to_be_visible()
+    page.get_by_role("button", name="Close round").click()
+    expect(page.get_by_text(re.compile("is better than|show no clear difference")).first).to_be_visible()
     expect(page.get_by_text("Bea and Carl agree on")).to_be_visible()
-    page.get_by_role("tab", name="Train on it").click()
+    page.get_by_role("tab", name="Training data").click()
     page.get_by_text("Include ratings of flagged raters").click()  # who press as fast as a test does
     expect(page.get_by_text("ratings of 2 raters.")).to_be_visible()
     page.get_by_role("button", name="Launch a DPO run on it").click()

@@ -91,7 +91,7 @@ def test_a_team_from_the_printed_link_to_the_end_of_a_session(
     admin.get_by_role("link", name="Team").click()
     row = admin.locator("[class*='st-key-member-']").filter(has_text="vera@example.org")
     row.get_by_role("button", name="Account").click()
-    admin.get_by_role("button", name="End this session").click()
+    admin.get_by_role("button", name="End session").click()
     expect(admin.get_by_text("The session has ended.")).to_be_visible()
     another.get_by_role("link", name="Compare").click()  # the next click is out
     expect(another.get_by_role("heading", name="You are signed out")).to_be_visible()
@@ -111,7 +111,7 @@ def commands(folder: Path) -> list[str]:
 
 def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin: Page, another: Page) -> None:
     accept(another, invite(admin, "rater", "rita@example.org"), "Rita")
-    rounds = another.get_by_role("heading", name="Which answer would people rather read?")
+    rounds = another.get_by_role("heading", name="Which answer do raters prefer?")
     expect(rounds).to_be_visible()
     another.goto(f"{team_app.address}/run")
     expect(another.get_by_text("and you are a rater")).to_be_visible()
@@ -126,7 +126,7 @@ def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin:
 
 def test_an_invitation_opens_once(team_app: TeamApp, admin: Page, another: Page) -> None:
     another.goto(team_app.link)
-    expect(another.get_by_role("heading", name="This link opens nothing")).to_be_visible()
+    expect(another.get_by_role("heading", name="This link is not valid")).to_be_visible()
     expect(another.get_by_text("used already")).to_be_visible()
 
 
@@ -186,7 +186,7 @@ def test_a_link_on_another_site_opens_for_who_is_signed_in(
 def test_a_token_lets_the_command_line_act_in_somebodys_name(team_app: TeamApp, admin: Page) -> None:
     admin.get_by_role("link", name="You").click()
     admin.get_by_label("What is it for?").fill("scripts")
-    admin.get_by_role("button", name="Make a token").click()
+    admin.get_by_role("button", name="Create token").click()
     token = admin.get_by_test_id("stCode").first.inner_text().strip()
     assert team_app.cli("me", "--json", environment={"TUNEBENCH_TOKEN": token})["name"] == "Ada"
 

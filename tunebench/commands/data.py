@@ -64,16 +64,16 @@ SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has the
 def import_(
     given: Options,
     files: Annotated[
-        list[str], typer.Argument(help="Files of one data set, a folder, or hf://owner/name from the hub")
+        list[str], typer.Argument(help="Files of one data set, a folder, or hf://owner/name for the hub")
     ],
     column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
     value: Annotated[
-        list[str] | None, typer.Option(help="What a deciding value means, such as 1=first or false=bad")
+        list[str] | None, typer.Option(help="Meaning of a rating value, such as 1=first or false=bad")
     ] = None,
     part: Annotated[
         list[str] | None, typer.Option(help="value=train, validation, test or 'leave out', may be repeated")
     ] = None,
-    hub_split: Annotated[str, typer.Option(help="Of a set of the hub: one of its splits, or all")] = "all",
+    hub_split: Annotated[str, typer.Option(help="For a hub data set: one of its splits, or all")] = "all",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -104,7 +104,7 @@ def build_source(files: list[str], hub_split: str) -> dict[str, str | list[str]]
     hub = [file.removeprefix("hf://") for file in files if file.startswith("hf://")]
     if hub and len(files) > 1:
         raise ConfigError(
-            "A set of the hub is imported alone.",
+            "A hub data set is imported on its own.",
             fix="Give either one hf:// address or files.",
             field="files",
         )
@@ -141,10 +141,10 @@ def describe_import(dataset: Dataset) -> list[str]:
         f"  ignored: {describe_ignored_columns(stats['ignored'], stats['ignored_count'])}",
     ]
     if left_out := stats.get("left_out"):
-        lines.append(f"  left out on purpose: {describe_excluded_columns(left_out)}")
+        lines.append(f"  ignored on purpose: {describe_excluded_columns(left_out)}")
     if stats["parts"]:
         parts = ", ".join(f"{part} {rows:,}" for part, rows in stats["parts"].items())
-        lines.append(f"  parts as the file gives them: {parts}")
+        lines.append(f"  splits as given in the file: {parts}")
     lines += [f"  {notice}" for notice in stats["notices"]]
     return [*lines, *(f"  skipped {count:,}: {reason}" for reason, count in stats["skipped_reasons"].items())]
 
@@ -162,9 +162,11 @@ def register(group: typer.Typer) -> None:
 def profile(
     dataset: DatasetName,
     group: Annotated[list[str] | None, typer.Option(help=f"May be repeated: {', '.join(GROUPS)}")] = None,
-    model: Annotated[str, typer.Option(help="Whose tokenizer or loss: tokens, difficulty")] = BUNDLED_MODEL,
+    model: Annotated[
+        str, typer.Option(help="Model whose tokenizer or loss is used: tokens, difficulty")
+    ] = BUNDLED_MODEL,
     max_length: Annotated[int | None, typer.Option(help="Rows longer than this are cut: tokens")] = None,
-    sample: Annotated[int | None, typer.Option(help="Measure only so many rows")] = None,
+    sample: Annotated[int | None, typer.Option(help="Measure only this many rows")] = None,
     json: Json = False,
 ) -> None:
     """Measure a data set and print the figures; those outside their healthy bands are marked."""
@@ -198,7 +200,7 @@ def profile(
 def clean(
     dataset: DatasetName,
     recipe: Annotated[Path, typer.Argument(help="The steps as YAML")],
-    name: Annotated[str, typer.Option(help="Of the new version; numbered where left out")] = "",
+    name: Annotated[str, typer.Option(help="Name of the new version; numbered if omitted")] = "",
     preview: Annotated[bool, typer.Option("--preview", help="Only show what it would do")] = False,
     all_rows: Annotated[
         bool, typer.Option("--all", help="With --preview: count on all rows, however long it takes")
@@ -243,10 +245,10 @@ def export(
     format: Annotated[
         str, typer.Option(help="messages, prompt_completion, alpaca, sharegpt, csv, parquet")
     ] = "messages",
-    where: Annotated[str, typer.Option(help="SQL that is true for the rows that are meant")] = "",
+    where: Annotated[str, typer.Option(help="SQL condition for the rows to export")] = "",
     part: Annotated[list[str] | None, typer.Option(help="train, validation or test; may be repeated")] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", help="Copy the file there, its data card beside it")
+        Path | None, typer.Option("--out", help="Copy the file there, with its data card")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -307,7 +309,7 @@ def _read_recipe(file: Path) -> str:
 
 def _check_free(path: Path) -> None:
     """Raise ConfigError where a file can't be made at `path`, before anything is exported."""
-    why = "is there already"
+    why = "already exists"
     try:
         path.lstat()
     except FileNotFoundError:
@@ -354,7 +356,7 @@ def _describe_repeats(dataset: Dataset) -> str:
     spacing."""
     count = dataset.duplicate_count
     exact = dataset.stats.get("duplicates") is not None
-    return f"{count:,} exact" if exact else f"{count:,} but for case and spacing"
+    return f"{count:,} exact" if exact else f"{count:,} except for case and spacing"
 
 
 register(data_commands)
@@ -369,11 +371,13 @@ def rename(dataset: DataSet, name: str, json: Json = False) -> None:
 @data_commands.command()
 def split(
     dataset: DataSet,
-    seed: Annotated[int | None, typer.Option(help="Left out: stays as it is")] = None,
-    validation_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
-    test_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
+    seed: Annotated[int | None, typer.Option(help="Unchanged if omitted")] = None,
+    validation_size: Annotated[
+        float | None, typer.Option(help="Share of the rows; unchanged if omitted")
+    ] = None,
+    test_size: Annotated[float | None, typer.Option(help="Share of the rows; unchanged if omitted")] = None,
     by: Annotated[
-        str | None, typer.Option(help="random, group, time, stratified or given; left out: stays")
+        str | None, typer.Option(help="random, group, time, stratified or given; unchanged if omitted")
     ] = None,
     column: Annotated[str | None, typer.Option(help="label or source.NAME, to split by")] = None,
     json: Json = False,

@@ -84,7 +84,7 @@ def print_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> None:
     for finding in outside.values():
         print_notice(f"! {finding.title}. {GROUPS_OUTSIDE.get(finding.column, '')}".rstrip())
     if not outside:
-        print_notice("Every figure lies in its healthy band.")
+        print_notice("Every figure is in its healthy range.")
 
 
 GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for signal in group.signals}
@@ -105,7 +105,9 @@ def print_preview(answer: CleanPreview) -> None:
     if of := answer.of:
         print_notice(f"Tried on the first {of.rows:,} of {of.total:,} rows; --all counts on all of them.")
         for step in answer.unknown or ():
-            print_notice(f"Not known yet: what step {step['step'] + 1} ({step['title']}) does to all rows.")
+            print_notice(
+                f"Not computed yet: what step {step['step'] + 1} ({step['title']}) does to all rows."
+            )
     for problem in answer.problems:
         print_notice(problem["message"])
     for example in answer.examples:
@@ -163,5 +165,5 @@ def describe_split(split: Split) -> str:
     if split.split_by == "random":
         return text
     if split.split_by == "given":
-        return f"{text}, by the parts that the file gave"
+        return f"{text}, by the splits given in the file"
     return f"{text}, by {split.split_by}" + (f" of {split.split_column}" if split.split_column else "")

@@ -65,8 +65,8 @@ def off(json: Json = False) -> None:
 @team.command()
 def invite(
     role: Annotated[str, typer.Option(help=f"{', '.join(MEANINGS)}")] = DEFAULT_ROLE,
-    email: Annotated[str | None, typer.Option(help="Whose account it is to be")] = None,
-    days: Annotated[int, typer.Option(min=1, max=30, help="That the link works")] = 7,
+    email: Annotated[str | None, typer.Option(help="E-mail address of the new account")] = None,
+    days: Annotated[int, typer.Option(min=1, max=30, help="Time until the link expires")] = 7,
     json: Json = False,
 ) -> None:
     """Make an invitation and print its link, which works once. Nothing is mailed."""
@@ -79,7 +79,9 @@ def invite(
 
 
 @team.command()
-def password(email: Annotated[str, typer.Argument(help="Whose")], json: Json = False) -> None:
+def password(
+    email: Annotated[str, typer.Argument(help="E-mail address of the account")], json: Json = False
+) -> None:
     """Print a link by which somebody sets a new password; that ends their sessions and API tokens."""
     with report_errors(json):
         client = connect()
@@ -89,13 +91,16 @@ def password(email: Annotated[str, typer.Argument(help="Whose")], json: Json = F
             print_json({"invitation_id": made["invitation_id"], "link": link})
             return
         print(link)
-        print_notice("It works once, within a day, and then ends all sessions and API tokens of the account.")
+        print_notice(
+            "It works once within a day. Setting the password ends all sessions and revokes all "
+            "API tokens of the account."
+        )
 
 
 @team.command()
 def switch(
-    email: Annotated[str, typer.Argument(help="Whose account")],
-    on: Annotated[bool, typer.Option("--on/--off", help="Whether they may sign in")] = False,
+    email: Annotated[str, typer.Argument(help="E-mail address of the account")],
+    on: Annotated[bool, typer.Option("--on/--off", help="Whether the person can sign in")] = False,
     json: Json = False,
 ) -> None:
     """Switch an account off, which ends its sessions and API tokens, or on again."""
@@ -105,11 +110,11 @@ def switch(
         if json:
             print_json(ended)
         elif on:
-            print_notice(f"{email} may sign in again.")
+            print_notice(f"{email} can sign in again.")
         else:
             sessions = plural(ended["ended_sessions"], "session")
             tokens = plural(ended["ended_tokens"], "API token")
-            print_notice(f"{email} may not sign in any more: ended {sessions} and {tokens}.")
+            print_notice(f"{email} can't sign in any more: ended {sessions} and {tokens}.")
 
 
 @team.command("list")
@@ -125,7 +130,7 @@ def list_(json: Json = False) -> None:
             for person in everybody.members
             for seen in [_format_day(person.seen_at)]
         ]
-        print_rows(["name", "email", "role", "may sign in", "seen"], rows)
+        print_rows(["name", "email", "role", "can sign in", "seen"], rows)
 
 
 @team.command()
@@ -133,7 +138,7 @@ def networks(json: Json = False) -> None:
     """Private networks in which judges, routes, webhooks and models elsewhere may be."""
     with report_errors(json):
         allowed = settings.networks(connect())
-        print_json(allowed) if json else print("\n".join(allowed) or "None is allowed.")
+        print_json(allowed) if json else print("\n".join(allowed) or "No private networks are allowed.")
 
 
 @team.command()
@@ -141,21 +146,21 @@ def allow_network(
     network: Annotated[str, typer.Argument(help="Such as 10.1.0.0/16, or one address")], json: Json = False
 ) -> None:
     """Let judges, routes, webhooks and models elsewhere be in a private network. For admins."""
-    send_change("allow_network", {"network": network}, f"Addresses in {network} may be reached.", json)
+    send_change("allow_network", {"network": network}, f"Addresses in {network} are allowed.", json)
 
 
 @team.command()
 def refuse_network(
-    network: Annotated[str, typer.Argument(help="One that was allowed")], json: Json = False
+    network: Annotated[str, typer.Argument(help="An allowed network")], json: Json = False
 ) -> None:
     """Take that back."""
-    send_change("refuse_network", {"network": network}, f"{network} is not allowed any more.", json)
+    send_change("refuse_network", {"network": network}, f"{network} is no longer allowed.", json)
 
 
-def me(name: Annotated[str | None, typer.Option(help="Another name")] = None, json: Json = False) -> None:
+def me(name: Annotated[str | None, typer.Option(help="New name")] = None, json: Json = False) -> None:
     """Who you are to the engine, and your name as others see it."""
     if name is not None:
-        send_change("set_own_name", {"name": name}, f"You are {name} now.", json)
+        send_change("set_own_name", {"name": name}, f"Your name is now {name}.", json)
         return
     with report_errors(json):
         person = connect().me()
@@ -172,8 +177,8 @@ def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -
         client.command("set_team", {"on": True})
     elif served.is_open and not client.account().team:
         raise ConfigError(
-            f"--host {served.host} opens the screens to other machines, and nobody has to sign in.",
-            fix="Turn sign-in on with --team, or leave --host out.",
+            f"--host {served.host} opens Tunebench to other machines without sign-in.",
+            fix="Turn sign-in on with --team, or remove --host.",
             field="host",
         )
 
@@ -186,14 +191,16 @@ def print_entrance(home: Home, served: ScreensOptions, entrance: str) -> None:
         print_notice("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
         return
     print(f"Tunebench is at {served.address}/", flush=True)
-    print_notice("People sign in there. `tunebench team invite` makes an invitation. Ctrl-C stops it.")
+    print_notice("People sign in there. `tunebench team invite` creates an invitation. Ctrl-C stops it.")
     print_first_link(client, served.address)
 
 
 def print_first_link(client: Client, address: str) -> None:
     """The link for the first admin, where one is made."""
     if link := create_first_link(client, address):
-        print_notice("There is no admin yet. This link makes the first one's account, once, within a day:")
+        print_notice(
+            "There is no admin yet. This link creates the first admin account; it works once within a day:"
+        )
         print(link, flush=True)
 
 
@@ -228,7 +235,9 @@ def _find_member(client: Client, email: str) -> TeamMember:
     for member in client.team().members:
         if member.email == email.strip().lower():
             return member
-    raise NotFoundError(f"Nobody has the address {email}.", fix="`tunebench team list` has everybody.")
+    raise NotFoundError(
+        f"There is no account with the address {email}.", fix="List all accounts with: tunebench team list"
+    )
 
 
 def _format_day(at: float | None) -> str:
@@ -238,9 +247,9 @@ def _format_day(at: float | None) -> str:
 def activity(
     by: Annotated[str, typer.Option(help="A person, by id or name")] = "",
     kind: Annotated[str, typer.Option(help="Kind of action: Launched, Deleted, …")] = "",
-    search: Annotated[str, typer.Option(help="Part of the name of a thing, or of a detail")] = "",
-    days: Annotated[int, typer.Option(min=0, help="Not longer ago; 0 is at any time")] = 0,
-    mentions: Annotated[str, typer.Option(help="Comments that name this person by @")] = "",
+    search: Annotated[str, typer.Option(help="Text in the name of an item or in the details")] = "",
+    days: Annotated[int, typer.Option(min=0, help="Only the last days; 0 for all time")] = 0,
+    mentions: Annotated[str, typer.Option(help="Comments that mention this person with @")] = "",
     limit: Annotated[int, typer.Option(min=1)] = 50,
     json: Json = False,
 ) -> None:
@@ -279,7 +288,7 @@ def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
     ids = [each.person_id for each in people if name in (each.person_id, each.name)]
     if not ids:
         there = ", ".join(each.name for each in people) or "nobody"
-        raise NotFoundError(f"{name!r} has done nothing here.", fix=f"There is {there}.", field=field)
+        raise NotFoundError(f"{name!r} has no activity here.", fix=f"Choose one of: {there}.", field=field)
     if len(ids) > 1:
         raise ConfigError(
             f"Several people are named {name!r}.", fix=f"Give an id: {', '.join(ids)}.", field="by"
@@ -293,8 +302,8 @@ def _list_commands(kind: str) -> tuple[str, ...]:
     by_kind = {name.lower(): commands for name, commands in group_commands_by_kind().items()}
     if kind.lower() not in by_kind:
         raise ConfigError(
-            f"{kind!r} is no kind of action.",
-            fix=f"There are {', '.join(group_commands_by_kind())}.",
+            f"{kind!r} is not a kind of action.",
+            fix=f"Choose one of {', '.join(group_commands_by_kind())}.",
             field="kind",
         )
     return by_kind[kind.lower()]

@@ -63,7 +63,7 @@ from tunebench.terminal.output import (
 
 PREVIEW_SECONDS = 60.0  # until the answer to a preview
 round_commands = typer.Typer(
-    no_args_is_help=True, help="Rating rounds: people say which answers are better, without knowing whose."
+    no_args_is_help=True, help="Rating rounds: raters compare answers without knowing which model wrote them."
 )
 TABLE_FILES: dict[str, Callable[[pa.Table, Any], None]] = {".csv": write_csv, ".parquet": pq.write_table}
 RoundName = Annotated[str, typer.Argument(help="Id or name of a round")]
@@ -101,7 +101,7 @@ def show(name: RoundName, json: Json = False) -> None:
     with report_errors(json):
         client = connect()
         round = _find_closed_round(client, name)
-        with err.status("Working out what people said"):
+        with err.status("Computing results"):
             sentences, ranked = _read_results(client, round)
         if json:
             models = [
@@ -154,7 +154,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Votes, scores or labels: JSON, JSONL, CSV, Parquet")],
     column: Annotated[
         list[str] | None,
-        typer.Option(help="role=column, such as rater=worker; may be repeated; role= for no column"),
+        typer.Option(help="role=column, such as rater=worker; repeatable; role= for no column"),
     ] = None,
     value: Annotated[
         list[str] | None, typer.Option(help="What a value means, such as X=first, unsure=leave_out or good=3")
@@ -206,7 +206,7 @@ def close(name: RoundName, json: Json = False) -> None:
     """Nobody rates any more, and the results can be read."""
     with report_errors(json):
         round = _find_round(connect(), name)
-        send_change("close_round", {"round": round.round_id}, "The round is closed.", json)
+        send_change("close_round", {"round": round.round_id}, "Round closed.", json)
 
 
 @round_commands.command("workload")
@@ -219,7 +219,7 @@ def workload_(name: RoundName, json: Json = False) -> None:
             print_json(work)
             return
         print_rows(
-            ["person", "named", "quota", "rated", "skipped", "held", "seconds for one", "last active"],
+            ["person", "named", "quota", "rated", "skipped", "held", "seconds per item", "last active"],
             [
                 [
                     *(rater.person_name, "yes" if rater.assigned else "", rater.quota),
@@ -239,7 +239,7 @@ def assign(
     rater: Annotated[
         list[str] | None, typer.Option(help="E-mail address, name or id; with a quota as bob@example.org=20")
     ] = None,
-    everybody: Annotated[bool, typer.Option("--everybody", help="Whoever may rate")] = False,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Everyone who can rate")] = False,
     json: Json = False,
 ) -> None:
     """Have these people rate a round, and nobody else."""
@@ -249,15 +249,13 @@ def assign(
             "everybody": everybody,
         }
         round = _find_round(connect(), name)
-        send_change(
-            "assign_round", {"round": round.round_id, **body}, "It is kept who rates the round.", json
-        )
+        send_change("assign_round", {"round": round.round_id, **body}, "Raters saved.", json)
 
 
 @round_commands.command()
 def release(
     name: RoundName,
-    rater: Annotated[str, typer.Option(help="Of this person alone, by name or id")] = "",
+    rater: Annotated[str, typer.Option(help="Only tasks of this person, by name or id")] = "",
     json: Json = False,
 ) -> None:
     """Have what raters hold go to whoever asks next."""
@@ -265,7 +263,7 @@ def release(
         client = connect()
         round_id = _find_round(client, name).round_id
         body = {"round": round_id, "person": _find_person_id(client, round_id, rater) if rater else ""}
-        send_change("release_round", body, "What lay with raters is free.", json)
+        send_change("release_round", body, "Tasks are released.", json)
 
 
 @round_commands.command()
@@ -304,16 +302,18 @@ def export(
 @round_commands.command()
 def data(
     name: RoundName,
-    dataset: Annotated[str, typer.Option("--name", help="Of the data set; from the round's otherwise")] = "",
+    dataset: Annotated[
+        str, typer.Option("--name", help="Name of the data set; defaults to the round's name")
+    ] = "",
     agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Share of votes for the chosen answer")
     ] = 0.5,
     votes: Annotated[int, typer.Option(min=1, max=20, help="Votes on a pair at least")] = 1,
     include_flagged: Annotated[
-        bool, typer.Option(help="Ratings of raters flagged as too fast or failing check items, too")
+        bool, typer.Option(help="Include ratings of raters flagged as too fast or failing check items")
     ] = False,
     lines: Annotated[
-        Path | None, typer.Option("--out", help="Of several labels and spans: write JSON lines to this file")
+        Path | None, typer.Option("--out", help="For several labels and spans: write JSON lines to this file")
     ] = None,
     wait: Wait = True,
     json: Json = False,
@@ -360,7 +360,7 @@ def _find_closed_round(client: Client, name: str) -> RoundSummary:
     round = _find_round(client, name)
     if round.state == "open":
         raise StateError(
-            f"{round.name} is open: what people said is told once it is closed.",
+            f"{round.name} is open. Results are available once it is closed.",
             fix=f"Close it with: tunebench round close {round.round_id}",
         )
     return round
@@ -433,7 +433,7 @@ def _print_ranking(ranked: list[RankedSystem]) -> None:
     print_rows(
         ["rank", "model", "wins against the average", "ratings"],
         [[format_rank(each), each.name, format_share(each.share), f"{each.n:,}"] for each in ranked],
-        "Ranks that each may have, as others are surely better and surely worse.",
+        "Possible ranks, given which others are significantly better or worse.",
     )
 
 

@@ -85,7 +85,7 @@ def sample(work: WorkingRows, ask: RowQueries, step: Sample, index: int) -> None
         quotas = compute_even_shares(sizes, step.rows)
         kept = np.concatenate([part[:quota] for part, quota in zip(parts, quotas, strict=True)])
     dropped = np.setdiff1d(living, kept, assume_unique=True)
-    how = "spread over the topics" if step.by == "diversity" else "at random"
+    how = "spread over topics" if step.by == "diversity" else "at random"
     work.drop(index, dropped, f"not among the {step.rows:,} rows drawn {how}")
 
 
@@ -171,7 +171,7 @@ def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) ->
 
 DUPLICATE_REASONS = {
     "exact": "the same text as",
-    "folded": "the same but for case and spacing as",
+    "folded": "the same except for case and spacing as",
     "prompt": "the same prompt as",
     "conflict": "contradicts",
 }

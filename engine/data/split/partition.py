@@ -341,7 +341,7 @@ def make_unknown_column_error(rows: Path, column: str) -> ConfigError:
 def make_not_measured_error(column: str) -> ConfigError:
     """A signal that may come to be a column."""
     return ConfigError(
-        f"{column} was not measured for this data set yet.",
+        f"{column} has not been measured for this data set yet.",
         fix=f"Measure the group {GROUPS[GROUP_OF[column]].title} first.",
         field="split_column",
     )

@@ -255,7 +255,7 @@ def _check_names(comparisons: Comparisons) -> None:
         names = getattr(comparisons, field)
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{field}: {twice!r} is named twice.")
+            raise ValueError(f"{field}: {twice!r} is listed twice.")
 
 
 def check_indices(field: str, places: Ints, n: int, most: int) -> None:

@@ -148,7 +148,7 @@ def _compute_agreement(rated: Sequence[AnsweredTask], weights: Mapping[int, floa
     fresh = [task for task in rated if task.purpose == "first"]
     chosen = [task for task in fresh if task.item_id in weights]
     if fresh and not chosen:
-        why = "all texts were chosen because they tell most, so that they stand for no others"
+        why = "all texts were selected as the most informative, so they represent no others"
         return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
     given = [find_given_label(task) for task in chosen]
     return compute_alpha(

@@ -262,7 +262,7 @@ def _withhold_limits(at: Interval, scores: Floats, planned: int | None, verdict:
     elif float(later.mean()) * (1 if at.above else -1) <= CONFIRMED_ERRORS * error:
         why = "the later half of the items does not bear out the earlier one"
     elif verdict is not None and verdict != ("better" if at.above else "worse"):
-        why = "by strengths, over items and raters, the two can't be told apart yet"
+        why = "by strengths, over items and raters, the two show no clear difference yet"
     return replace(at, low=None, high=None, why=why) if why else at
 
 

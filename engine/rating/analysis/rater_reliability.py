@@ -190,7 +190,7 @@ def _list_reasons(
     elif leans:
         reasons.append(f"leans to the {'left' if left.value > 0.5 else 'right'} side, beyond chance")
     if fast:
-        reasons.append(f"took {seconds:.1f} seconds in the median, too little to read two answers")
+        reasons.append(f"took {seconds:.1f} seconds median, too little to read two answers")
     if consistency.high is not None and consistency.high < 0.5:
         reasons.append("answers most pairs otherwise when their sides are swapped")
     return tuple(reasons)

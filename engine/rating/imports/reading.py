@@ -94,7 +94,7 @@ class Scales:
         if len(scale) < MIN_POINTS:
             raise DataError(
                 f"{name} is {scale[0]:g} in all rows: a scale has {MIN_POINTS} points at least.",
-                fix=f"Leave it out (--ignore {shlex.quote(name)}), or map another one.",
+                fix=f"Ignore it (--ignore {shlex.quote(name)}), or map another one.",
                 field="columns",
             )
         return {value: point for point, value in enumerate(scale, 1)}
@@ -414,10 +414,10 @@ def list_notices(collected: CollectedRatings) -> list[str]:
         )
     if not collected.tells_raters and len(collected.raters) == 1 and collected.ratings:
         notices.append(
-            "No column says who rated: all ratings count as of one rater, so agreement can't be told."
+            "No column says who rated: all ratings count as of one rater, so agreement can't be determined."
         )
     elif len(collected.raters) == 1:
-        notices.append("There is one rater: agreement between raters can't be told.")
+        notices.append("There is one rater: agreement between raters can't be determined.")
     few = [name for name, count in collected.rated.items() if count < MIN_RATINGS]
     if few:
         named = ", ".join(few[:MAX_NAMED_MODELS]) + (

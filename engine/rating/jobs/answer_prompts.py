@@ -51,7 +51,7 @@ def _answer(job: WorkerJob, config: AnswerPrompts) -> PromptAnswersResult:
     subject = evaluated_model.load_model(job, config)
     if subject.labels is not None:
         raise ConfigError(
-            "The model has a classification head: it gives each text a class and writes nothing.",
+            "The model has a classification head: it assigns classes and generates no text.",
             fix="Choose a model that writes.",
             field="run" if config.run else "model",
         )

@@ -117,7 +117,7 @@ def _describe_rating(rating: CollectedRating, models: list[str]) -> str:
     """What was said, as it was read."""
     answer: Mapping[str, Any] = rating.verdict.answer or {}
     if "choice" in answer:
-        words = {"tie": "a tie", "both_bad": "both are bad"}
+        words = {"tie": "a tie", "both_bad": "both bad"}
         better = words.get(answer["choice"]) or f"{models['AB'.index(answer['choice'])]} is better"
         soft = answer.get("preference")
         return better if soft is None else f"{better} ({max(soft, 1 - soft):.0%})"

@@ -63,7 +63,7 @@ def _draw_save(dataset_id: str) -> None:
     steps, wrong = draft.validate_steps(draft.get_steps(dataset_id))
     with st.form(f"recipe-save-{dataset_id}", border=False):
         name = st.text_input("Save this recipe as", max_chars=80, disabled=not steps)
-        shared = st.toggle("Shared with everybody", value=True, disabled=not steps, key="recipe-shared")
+        shared = st.toggle("Share with everyone", value=True, disabled=not steps, key="recipe-shared")
         pressed = st.form_submit_button("Save", icon=":material/save:", disabled=not steps)
     if wrong and draft.get_steps(dataset_id):
         st.caption(escape_markdown(wrong))
@@ -273,7 +273,7 @@ def _draw_finding(dataset: Dataset, finding: Finding) -> None:
             for index, fix in enumerate(finding.fixes):
                 added = draft.has_steps(dataset_id, fix.steps)
                 st.button(
-                    "In the recipe" if added else fix.label,
+                    "Add to recipe" if added else fix.label,
                     icon=":material/check:" if added else ":material/add:" if index else ":material/build:",
                     type="secondary" if index == 0 and finding.severity != "look" else "tertiary",
                     disabled=added,

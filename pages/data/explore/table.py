@@ -262,8 +262,8 @@ def _draw_page(rows: DatasetTable, where: Filter) -> int:
         by = rows.columns[sort.column]
         order = "" if by.name == "row_id" else f", sorted by {row_filter.format_column(by).lower()}"
         st.caption(
-            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{escape_markdown(order)}."
-            " Select one to open it."
+            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{escape_markdown(order)}. Select a "
+            "row to open it."
         )
         _draw_table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
     return row_count

@@ -238,11 +238,11 @@ def _draw_fix_buttons(dataset_id: str, suspects: int) -> None:
             step = {"step": "label_errors", "action": action}
             added = draft.has_steps(dataset_id, [step])
             pressed = st.button(
-                "In the recipe" if added else title,
+                "Add to recipe" if added else title,
                 icon=":material/check:" if added else icon,
                 key=f"labels-{action}-{dataset_id}",
                 disabled=added,
-                help="Adds a step to the recipe under Clean",
+                help="Adds a step to the recipe on the Clean tab",
             )
             if pressed:
                 draft.append_steps(dataset_id, [step])

@@ -109,7 +109,7 @@ def test_one_button_puts_the_fix_into_the_recipe_and_shows_what_it_would_do(
     at.button(key="fix-exact_group-0").click().run()
     assert not at.exception
     assert at.session_state[DRAFT] == [{"step": "drop_duplicates", "kind": "exact"}]
-    assert at.button(key="fix-exact_group-0").label == "In the recipe"
+    assert at.button(key="fix-exact_group-0").label == "Add to recipe"
     assert at.button(key="fix-exact_group-0").disabled
     page_text = everything_said(at)
     assert "1. Drop exact duplicates, keep the first" in page_text
@@ -174,7 +174,7 @@ def test_a_step_is_added_from_the_list_and_a_wrong_option_is_said(
     assert at.session_state[DRAFT] == [{"step": "fix_encoding"}]
     at.selectbox(key="clean-add-d00000").set_value("filter").run()
     _press(at, "Add")
-    assert "say which rows are meant" in everything_said(at)
+    assert "choose the rows" in everything_said(at)
     key = "step-d00000--1-filter-where"
     at.selectbox(key=f"{key}-0-column").set_value("email")
     at.selectbox(key=f"{key}-0-op").set_value(">")

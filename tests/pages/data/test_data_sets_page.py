@@ -27,7 +27,7 @@ PAGE = "pages/data/data.py"
 def test_empty_list_names_what_can_be_imported(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
     assert "There is no data set yet" in everything_said(at)
-    assert at.button(key="import-open").label == "Import a data set"
+    assert at.button(key="import-open").label == "Import data set"
 
 
 def test_sixty_data_sets_come_a_page_at_a_time_and_are_searched(full_home: Home, open_page: Open) -> None:
@@ -152,7 +152,7 @@ def test_nothing_recognised_is_no_green_tick(little_home: Home, open_page: Open,
     file.write_text('{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n')
     at = _inspect(open_page, little_home, file)
     page_text = everything_said(at)
-    assert "No format was recognised" in page_text
+    assert "No format detected" in page_text
     assert "check_circle" not in page_text
     assert at.button(key="import-button").disabled
 
@@ -166,7 +166,7 @@ def test_the_split_of_a_file_is_offered_value_by_value(
         "\n".join(json.dumps({"text": f"{p} {i}", "label": i % 2, "part": p}) for i, p in enumerate(parts))
     )
     at = _inspect(open_page, little_home, file)
-    assert _named(at.selectbox, "Column that says the part").value == "part"
+    assert _named(at.selectbox, "Split column").value == "part"
     assert _named(at.selectbox, "oos\\_test (10 rows looked at)").value == "test"
     assert not at.number_input, "shares of parts that the file gives have no effect"
     _named(at.selectbox, "val (10 rows looked at)").set_value("leave out").run()

@@ -43,7 +43,7 @@ def at(little_home: Home, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 
 def test_a_right_mask_is_confirmed_and_the_set_is_counted(at: AppTest) -> None:
     page_text = everything_said(at)
-    assert "The loss falls on answers and their closing tokens alone, checked on 200 rows." in page_text
+    assert "The loss falls on answers and their end tokens only, checked on 200 rows." in page_text
     assert "cut off" not in page_text
     for figure in ("Tokens", "Trained on", "Rows without a trained token", "Rows cut", "Answers cut"):
         assert figure in page_text
@@ -52,7 +52,7 @@ def test_a_right_mask_is_confirmed_and_the_set_is_counted(at: AppTest) -> None:
 
 
 def test_a_template_that_never_closes_the_answer_is_said(at: AppTest) -> None:
-    at.selectbox(key=f"{KEY}-template").set_value("Written here").run()
+    at.selectbox(key=f"{KEY}-template").set_value("Custom").run()
     assert "Write a template" in everything_said(at)
     never = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + ' ' }}{% endfor %}"
     at.text_area(key=f"{KEY}-jinja").set_value(never).run()
@@ -96,7 +96,7 @@ def test_plain_text_has_no_answers_to_choose_or_to_count(
     at.session_state[f"rendering-{dataset_id}-model"] = "tiny-llama"
     at.run()
     page_text = everything_said(at)
-    assert "every token but the first is trained on" in page_text
+    assert "every token except the first" in page_text
     assert "Rows cut" in page_text
     assert "Answers cut" not in page_text
     assert not at.toggle

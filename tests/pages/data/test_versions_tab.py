@@ -98,7 +98,7 @@ def test_the_fates_are_filtered_and_searched(open_tab: Open) -> None:
     at.text_input(key=f"fates-search-{NEW_ID}").set_value("SAME TEXT AS ROW 1").run()
     assert "of 11 rows" in everything_said(at)  # row 1 and rows 10 to 19
     at.text_input(key=f"fates-search-{NEW_ID}").set_value("nowhere ' %").run()
-    assert "No row has that fate" in everything_said(at)
+    assert "No rows match" in everything_said(at)
     at = open_tab(NEW_ID)
     at.selectbox(key=f"fates-step-{NEW_ID}").set_value(1).run()
     assert set(at.dataframe[0].value["fate"]) == {"Changed"}
@@ -113,7 +113,7 @@ def test_two_versions_are_compared_a_line_a_row_and_one_is_opened_with_its_words
     assert "88% of 200 rows" in page_html
     assert "<ins>" not in page_html
     assert "Only in the second" in page_html
-    assert "1 to 20 of 24 rows. Select one to read it." in everything_said(at)
+    assert "1 to 20 of 24 rows. Select a row to read it." in everything_said(at)
     table = next(table for table in at.dataframe if "-table-" in str(table.key))
     changed = list(table.value["fate"]).index("Changed")
     assert table.value["text"][changed].startswith("…")  # from shortly before the first change

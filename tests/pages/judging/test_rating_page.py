@@ -56,7 +56,7 @@ def round_id(engine: StillEngine, name: str) -> str:
 def test_without_rounds_it_says_what_to_do(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed(tmp_path / "home", runs=0, sets=0), real=REAL) as engine:
         text = everything_said(open_page(engine.home, PAGE))
-    assert "There is no rating round yet" in text
+    assert "No rating rounds yet" in text
     assert "takes its prompts from a data set" in text
 
 
@@ -105,7 +105,7 @@ def test_an_open_round_tells_neither_who_is_compared_nor_who_is_ahead(
     text = everything_said(page)
     for name in ("Base model", "Tuned run", "better than"):
         assert name not in text
-    assert "Whether to stop can't be told" in text
+    assert "Whether to stop can't be determined" in text
     assert not page.get("plotly_chart")
 
 
@@ -119,17 +119,17 @@ def test_an_open_round_tells_neither_who_is_compared_nor_who_is_ahead(
                 "Krippendorff's alpha",
                 "Bea and Dora agree on",
                 "both are bad were left out",
-                "prompts on which people part",
+                "prompts with disagreement",
             ],
         ),
-        ("Ranks", ["Best of several", "Krippendorff's alpha"]),
+        ("Ranks", ["Ranking", "Krippendorff's alpha"]),
         ("Scores", ["Helpfulness: Tuned run scores higher than Base model"]),
         ("Passes", ["Base model passes in", "of 20 ratings"]),
-        ("Better texts", ["8 answers looked at, 8 of them changed"]),
+        ("Better texts", ["8 answers reviewed, 8 edited"]),
         ("elsewhere", ["response_a", "2 people"]),
         ("Topics", ["have their labels by 12 ratings", "MASI distance"]),
-        ("Marks", ["12 spans marked in 6 texts by 12 ratings", "F1 of spans that match exactly"]),
-        ("Words", ["24 answers in words by 2 raters"]),
+        ("Marks", ["12 spans marked in 6 texts by 12 ratings", "F1 of exact span matches"]),
+        ("Words", ["24 answers in free text by 2 raters"]),
     ],
 )
 def test_a_closed_round_says_what_it_came_to(
@@ -145,18 +145,18 @@ def test_a_round_that_nobody_rated_says_so_once_it_is_closed(seeded: StillEngine
     page = open_page(seeded.home, PAGE, round=round_id(seeded, "Nobody rated"))
     assert "0 of 80 ratings, by 0 people" in [bar.proto.text for bar in page.get("progress")]
     page.button(key="round-close").click().run()
-    assert "Nothing was rated in this round" in everything_said(page)
+    assert "This round has no ratings" in everything_said(page)
     page.button(key="round-open").click().run()
-    assert "Nobody has rated yet" in everything_said(page)
+    assert "No ratings yet" in everything_said(page)
 
 
 def test_people_can_be_left_out_and_the_figures_follow(seeded: StillEngine, open_page: Open) -> None:
     own = round_id(seeded, "Pairs")
     page = open_page(seeded.home, PAGE, round=own, tab="raters")
-    assert "swapped pairs as before" in everything_said(page)
+    assert "swapped pairs" in everything_said(page)
     person = next(task.person_id for task in ratings.dealt(seeded.database, own))
     page.button(key=f"rater-leave_rater_out-{person}").click().run()
-    assert "the ratings are kept and don't count" in everything_said(page)
+    assert "ratings are kept but not counted" in everything_said(page)
     results = open_page(seeded.home, PAGE, round=own)
     assert "Without 1 rater left out" in everything_said(results)
     page = open_page(seeded.home, PAGE, round=own, tab="raters")
@@ -173,7 +173,7 @@ def test_answers_are_found_and_shown_as_text(seeded: StillEngine, open_page: Ope
     assert "1 prompt" in everything_said(page)
     assert "Question 39?" in everything_said(page)
     page.text_input(key="round-search").set_value("%").run()  # no pattern
-    assert "No prompt is like that." in everything_said(page)
+    assert "No matching prompts. Try another search or filter." in everything_said(page)
 
 
 def test_answers_are_read_a_page_at_a_time(seeded: StillEngine) -> None:
@@ -190,7 +190,7 @@ def test_answers_are_read_a_page_at_a_time(seeded: StillEngine) -> None:
 
 def test_scores_are_nothing_to_train_on_and_pairs_are(seeded: StillEngine, open_page: Open) -> None:
     scores = open_page(seeded.home, PAGE, round=round_id(seeded, "Scores"), tab="train")
-    assert "not what a better one looks like" in everything_said(scores)
+    assert "not what a better answer looks like" in everything_said(scores)
     pairs = open_page(seeded.home, PAGE, round=round_id(seeded, "Pairs"), tab="train")
     assert pairs.button(key="round-launch").label == "Launch a DPO run on it"
     better = open_page(seeded.home, PAGE, round=round_id(seeded, "Better texts"), tab="train")
@@ -214,7 +214,7 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     assert len(config["models"]) == 2
     making = [job.job_id for job in job_queue.queue(seeded.database) if job.kind == "round"][-1]
     link = open_page(seeded.home, PAGE, round=making)  # before there is a round of that id
-    assert "The round is being made" in everything_said(link)
+    assert "Creating the round" in everything_said(link)
 
 
 def test_raters_and_their_quotas_are_named_on_the_form(seeded: StillEngine, open_page: Open) -> None:
@@ -255,7 +255,7 @@ def test_a_flagged_rater_is_told_of_in_results_and_left_out_of_training_unless_w
     assert "Of flagged raters: 20 ratings, by Carl" in results
     train = open_page(seeded.home, PAGE, round=round, tab="train")
     out = "left out 20 ratings of 1 rater flagged as too fast"
-    assert f"Made of 20 ratings of 1 rater; {out}" in everything_said(train)
+    assert f"Made from 20 ratings of 1 rater; {out}" in everything_said(train)
     train.toggle(key="round-include-flagged").set_value(True).run()
     assert "Made of 40 ratings of 2 raters" in everything_said(train)
     assert out not in everything_said(train)
@@ -267,12 +267,12 @@ def test_a_flagged_rater_is_told_of_in_results_and_left_out_of_training_unless_w
 def test_who_failed_the_qualification_can_be_let_in(seeded: StillEngine, open_page: Open) -> None:
     round = round_id(seeded, "Checked")
     page = open_page(seeded.home, PAGE, round=round, tab="raters")
-    assert "failed the qualification and is given nothing more" in everything_said(page)
-    next(button for button in page.button if button.label == "Let in").click().run()
+    assert "failed the qualification and gets no more items" in everything_said(page)
+    next(button for button in page.button if button.label == "Admit rater").click().run()
     assert not page.exception
     (rater,) = ratings.let_in(seeded.database, round)
     assert rater.by_name
-    assert "failed the qualification and was let in by" in everything_said(page)
+    assert "failed the qualification and was admitted by" in everything_said(page)
 
 
 def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngine, open_page: Open) -> None:
@@ -309,7 +309,7 @@ def last_round(engine: StillEngine) -> dict[str, Any]:
 
 def test_a_round_is_started_with_a_slice(seeded: StillEngine, open_page: Open) -> None:
     page = open_page(seeded.home, PAGE)
-    chosen = next(box for box in page.selectbox if box.label == "Of these rows")
+    chosen = next(box for box in page.selectbox if box.label == "Rows")
     assert chosen.options == ["All rows", "First ten · by Ada"]
     chosen.set_value(next(row.slice_id for row in slices(seeded))).run()
     assert "Only rows where row id < 10." in everything_said(page)
@@ -387,7 +387,7 @@ def test_votes_of_a_file_are_shown_asked_about_and_imported(seeded: StillEngine,
     text = everything_said(page)
     assert "Recognised as **Votes on two answers**" in text
     assert "24 votes, 2 models, 24 raters, 24 prompts." in text
-    assert "Nothing would be used of this column" in text
+    assert "This column would not be used" in text
     assert import_button(page).disabled
     next(box for box in page.checkbox if "shift" in box.label).check().run()
     import_button(page).click().run()
@@ -421,7 +421,7 @@ def test_a_file_of_no_ratings_says_so_and_can_be_mapped(seeded: StillEngine, ope
     page = open_page(seeded.home, PAGE)
     imported_file(page, [{"q": "Why?", "who": "gpt", "points": n} for n in range(1, 4)])
     assert "No ratings were recognised" in everything_said(page)
-    next(box for box in page.selectbox if box.label == "A row is").select("scores").run()
+    next(box for box in page.selectbox if box.label == "Row type").select("scores").run()
     next(box for box in page.multiselect if box.label == "Score").set_value(["points"]).run()
     next(box for box in page.selectbox if box.label == "Model").select("who").run()
     assert "3 rated answers, 1 model" in everything_said(page)
@@ -463,7 +463,7 @@ def test_a_file_without_prompts_is_refused_before_a_round_is_started(
             [
                 "gpt-4o against llama · 12 prompts from asked <b>.jsonl",
                 "12 prompts of the file asked <b>.jsonl. Left out 1 row: it has no prompt.",
-                "No metric and no judge stands beside people here",
+                "No metric or judge can be compared with raters here",
             ],
         ),
     ],
@@ -511,10 +511,10 @@ def test_the_report_is_one_file_that_escapes_names_and_loads_nothing(
 
 def test_all_ratings_and_rows_of_texts_can_be_saved(seeded: StillEngine, open_page: Open) -> None:
     page = open_page(seeded.home, PAGE, round=round_id(seeded, "Topics"))
-    assert [button.label for button in page.get("download_button")] == ["Save as a report"]
+    assert [button.label for button in page.get("download_button")] == ["Download report"]
     page.session_state["round-table"] = True  # opened: nothing is read before
     saved_as = [button.label for button in page.run().get("download_button")]
-    assert saved_as == ["Save as a report", "Save as CSV", "Save as Parquet"]
+    assert saved_as == ["Download report", "Download as CSV", "Download as Parquet"]
     page = open_page(seeded.home, PAGE, round=round_id(seeded, "Marks"), tab="train")
     assert "JSON lines for other tools" in everything_said(page)
     assert [button.label for button in page.get("download_button")] == ["Save 12 rows (JSON lines)"]

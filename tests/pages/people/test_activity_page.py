@@ -23,8 +23,8 @@ def links(at: AppTest) -> list[tuple[str, str]]:
 
 def test_an_empty_store_says_what_will_stand_there(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
-    assert at.title[0].value == "Who did what?"
-    assert "Nobody has done anything yet" in everything_said(at)
+    assert at.title[0].value == "Activity"
+    assert "No activity yet" in everything_said(at)
     assert not at.selectbox
 
 
@@ -45,7 +45,7 @@ def test_lines_are_told_with_names_and_links(people: Team, open_as: OpenAs) -> N
 ALONE = {
     "make_key": "made a key",
     "comment": "commented",
-    "keep_variant": "kept a mix",
+    "keep_variant": "saved a mix",
     "promote": "promoted",
     "judge_rates": "let a judge rate",
     "check_bias": "checked for bias",
@@ -65,7 +65,7 @@ def test_the_link_narrows_the_list_and_the_choices_write_the_link(people: Team, 
     assert at.query_params["by"] == "p-bob"
     assert "renamed" in everything_said(at)
     at.selectbox(key="activity-things").set_value("run").run()
-    assert "Nothing like that was done" in everything_said(at)
+    assert "No matching activity" in everything_said(at)
     at.selectbox(key="activity-things").set_value("").run()
     at.text_input(key="activity-text").set_value("mended").run()
     assert at.query_params["text"] == "mended"
@@ -76,7 +76,7 @@ def test_the_link_narrows_the_list_and_the_choices_write_the_link(people: Team, 
 def test_a_link_with_what_nobody_knows_shows_nothing_and_no_error(open_as: OpenAs) -> None:
     at = open_as(BOB, PAGE, by="p-gone", kind="Flown", days="many", things="engines")
     assert at.selectbox(key="activity-by").value == "p-gone"
-    assert "Nothing like that was done" in everything_said(at)
+    assert "No matching activity" in everything_said(at)
 
 
 def test_one_thing_alone_and_back(open_as: OpenAs) -> None:
@@ -95,7 +95,7 @@ def test_mentions_of_who_looks(people: Team, open_as: OpenAs) -> None:
     assert at.query_params["mentions"] == "me"
     assert "1 of 1 line" in everything_said(at)
     assert "“See @Ada <b>”" in everything_said(at)
-    assert "Nothing like that" in everything_said(open_as(BOB, PAGE, mentions="me"))
+    assert "No matching activity" in everything_said(open_as(BOB, PAGE, mentions="me"))
 
 
 def test_a_page_at_a_time(people: Team, open_as: OpenAs) -> None:

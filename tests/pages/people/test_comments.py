@@ -32,7 +32,7 @@ def drawn(at: AppTest) -> list[str]:
 
 def test_what_is_written_is_kept_and_drawn_as_text(people: Team, open_as: OpenAs) -> None:
     at = open_as(ADA, RUN, run="r000001", tab="comments")
-    assert "Nobody has said anything yet." in everything_said(at)
+    assert "No comments yet. Write the first one below." in everything_said(at)
     field(at, "run", "r000001").set_value(HOSTILE)
     send(at)
     (html,) = drawn(at)
@@ -71,7 +71,7 @@ def test_ones_own_is_changed_and_deleted_and_no_other(people: Team, open_as: Ope
     at.button(key=f"comment-edit-{own}").click().run()
     next(area for area in at.text_area if area.value == "First").set_value("Better")
     at.button(key=f"comment-save-{own}").click().run()
-    assert "just now, changed" in everything_said(at)
+    assert "just now, edited" in everything_said(at)
     assert [comment.text for comment in activity.list_comments(people.database, "run", "r000001")] == [
         "Better",
         "Second",

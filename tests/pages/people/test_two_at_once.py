@@ -39,30 +39,32 @@ def typing(people: Team, open_as: OpenAs) -> AppTest:
 
 def test_the_second_is_told_and_may_keep_the_firsts(people: Team, open_as: OpenAs) -> None:
     at = typing(people, open_as)
-    assert "Ada <b> changed LoRA on Sums 1 #1. Which is to count?" in everything_said(at).replace("**", "")
+    assert "Ada <b> changed LoRA on Sums 1 #1. Which version should be kept?" in everything_said(at).replace(
+        "**", ""
+    )
     assert [text.value for text in at.text][-2:] == ["Hers", "His"]
     assert at.text_area(key=f"{EDIT}-0-notes").value == "His"
     assert notes(people) == "Hers"
     press(at, "Keep theirs")
     assert at.text_area(key=f"{EDIT}-1-notes").value == "Hers"
-    assert (notes(people), "Which is to count" in everything_said(at)) == ("Hers", False)
+    assert (notes(people), "Which version should be kept" in everything_said(at)) == ("Hers", False)
 
 
 def test_or_take_their_own_knowing_it(people: Team, open_as: OpenAs) -> None:
     at = typing(people, open_as)
-    press(at, "Take mine")
+    press(at, "Overwrite")
     assert notes(people) == "His"
-    assert "Which is to count" not in everything_said(at)
+    assert "Which version should be kept" not in everything_said(at)
 
 
 def test_who_was_overtaken_again_is_told_again(people: Team, open_as: OpenAs) -> None:
     at = typing(people, open_as)
     people(ADA, "edit_run", run="r000001", notes="Hers again")
     time.sleep(1.1)  # as long as the page may keep an answer
-    press(at, "Take mine")
+    press(at, "Overwrite")
     assert notes(people) == "Hers again"
     assert [text.value for text in at.text][-2:] == ["Hers again", "His"]
-    press(at, "Take mine")
+    press(at, "Overwrite")
     assert notes(people) == "His"
 
 
@@ -86,23 +88,23 @@ def test_a_split_is_one_decision(people: Team, open_as: OpenAs, monkeypatch: pyt
     at.run()
     people(ADA, "set_split", dataset="d00001", test_size=0.3)
     at.number_input(key="split-d00001-0-split_seed").set_value(7).run()
-    press(at, "Save this split")
+    press(at, "Save split")
     assert datasets.get_dataset(people.database, "d00001").split_seed == 0
     assert [text.value for text in at.text][-2:] == ["30%", "10%"]
-    press(at, "Take mine")
+    press(at, "Overwrite")
     row = datasets.get_dataset(people.database, "d00001")
     assert (row.split_seed, row.test_size) == (7, 0.1)
 
 
 def test_a_data_set_has_a_name_that_was_seen(people: Team, open_as: OpenAs) -> None:
     at = open_as(BOB, "pages/data/data.py", dataset="d00000")
-    at.session_state[tabs_key("d00000")] = ":material/settings: Name and removal"
+    at.session_state[tabs_key("d00000")] = ":material/settings: Settings"
     at.run()
     people(ADA, "rename_dataset", dataset="d00000", name="Hers")
     at.text_input(key="rename-d00000-0-name").set_value("His")
     press(at, "Rename")
     assert "Ada <b> changed Hers" in everything_said(at).replace("**", "")
-    press(at, "Take mine")
+    press(at, "Overwrite")
     assert datasets.get_dataset(people.database, "d00000").name == "His"
 
 
@@ -155,5 +157,5 @@ def test_a_recipe_that_another_window_saved_is_replaced_by_who_knows_it(
     press(at, "Save")
     assert "Bob saved the recipe 'Mend'" in at.warning[0].value.replace("\\", "")
     assert saved_recipes.recipes(people.database, "p-bob")[0].steps[0]["step"] == "strip"
-    press(at, "Replace it with mine")
+    press(at, "Overwrite")
     assert saved_recipes.recipes(people.database, "p-bob")[0].steps == [{"step": "fix_encoding"}]

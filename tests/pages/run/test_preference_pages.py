@@ -73,7 +73,7 @@ def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) ->
 def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, open_page: Open) -> None:
     pairs = next(row for row in _datasets(home) if row["kind"] == "preference")["dataset_id"]
     at = open_page(home, "pages/data/data.py", dataset=pairs)
-    at.session_state[row_filter.tabs_key(pairs)] = ":material/visibility: How the model sees it"
+    at.session_state[row_filter.tabs_key(pairs)] = ":material/visibility: Model view"
     at.session_state[f"rendering-{pairs}-model"] = "tiny-llama"
     at.run()
     chosen, rejected = everything_said(at).split("Chosen answer")[1].split("Rejected answer")

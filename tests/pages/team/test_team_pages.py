@@ -48,7 +48,7 @@ def links(at: AppTest) -> str:
 
 def test_who_works_alone_is_told_what_a_team_is(lone_office: Company, open_page: Open) -> None:
     at = open_page(lone_office.home, TEAM)
-    assert at.title[0].value == "Who works here?"
+    assert at.title[0].value == "Team"
     assert at.code[0].value == "tunebench up --team"
     assert "rater" in everything_said(at)
     assert links(at) == ""  # nobody has to sign out
@@ -61,7 +61,7 @@ def test_who_works_alone_has_a_name_that_can_be_changed(lone_office: Company, op
     at.button[0].click().run()
     assert not at.exception
     assert lone_office.people.identity.owner.name == "Olga"
-    assert [box.label for box in at.text_input] == ["Name, as others see it"]  # no password, no tokens
+    assert [box.label for box in at.text_input] == ["Name (visible to others)"]  # no password, no tokens
 
 
 def test_a_team_without_anybody_says_so_and_invites(
@@ -80,7 +80,7 @@ def test_a_team_without_anybody_says_so_and_invites(
 
     at.selectbox[1].set_value("rater")
     at.text_input[0].set_value("rita@example.org")
-    press(at, "Make a link")
+    press(at, "Create invitation link")
     assert not at.exception
     assert [invitation.email for invitation in office.people.team().invitations] == ["rita@example.org"]
     link = at.code[0].value
@@ -117,7 +117,7 @@ def test_a_bad_address_is_said_at_the_form(office: Company, open_page: Open, coo
     enter(cookies, office.home, office.join("admin"))
     at = open_page(office.home, TEAM)
     at.text_input[0].set_value("nobody")
-    press(at, "Make a link")
+    press(at, "Create invitation link")
     assert "email is 'nobody'" in everything_said(at)
     assert office.people.team().invitations == []
 
@@ -167,7 +167,7 @@ def test_who_is_no_admin_has_no_page_team(
 ) -> None:
     enter(cookies, office.home, office.join(role))
     at = open_page(office.home, YOU)
-    assert at.title[0].value == "What acts in your name?"
+    assert at.title[0].value == "Your account"
     at.switch_page(TEAM).run()
     assert [note.value for note in at.info] == [
         f"This page is for admins, and you are a {role}. An admin can give you another role."
@@ -200,13 +200,13 @@ def test_you_change_your_password_with_the_one_you_have(
     boxes = {box.label: box for box in at.text_input}
     boxes["Current password"].set_value("wrong sentence")
     boxes["New password"].set_value("a newer sentence")
-    button = next(button for button in at.button if button.label == "Change the password")
+    button = next(button for button in at.button if button.label == "Change password")
     button.click().run()
     assert "The current password is wrong." in everything_said(at)
     boxes = {box.label: box for box in at.text_input}
     boxes["Current password"].set_value("a long sentence")
     boxes["New password"].set_value("a newer sentence")
-    next(button for button in at.button if button.label == "Change the password").click().run()
+    next(button for button in at.button if button.label == "Change password").click().run()
     assert not at.error
     assert "ended 0 sessions and 1 API token" in at.toast[0].value
     assert "nightly" not in everything_said(at)
@@ -229,9 +229,9 @@ def test_a_token_is_shown_once_used_and_revoked(
 ) -> None:
     enter(cookies, office.home, office.join("member"))
     at = open_page(office.home, YOU)
-    assert "There is none." in everything_said(at)
+    assert "No API tokens yet. Create one below." in everything_said(at)
     next(box for box in at.text_input if box.label == "What is it for?").set_value("nightly")
-    next(button for button in at.button if button.label == "Make a token").click().run()
+    next(button for button in at.button if button.label == "Create token").click().run()
     token = at.code[0].value
     assert office.engine(bearer=token).get("/me").json()["name"] == "Member"
     at.button(key="put-token-away").click().run()
@@ -240,7 +240,7 @@ def test_a_token_is_shown_once_used_and_revoked(
     revoke = next(button for button in at.button if button.label == "Revoke")
     revoke.click().run()
     assert office.engine(bearer=token).get("/me").status_code == 401
-    assert "There is none." in everything_said(at)
+    assert "No API tokens yet. Create one below." in everything_said(at)
 
 
 @pytest.mark.parametrize("remembered", [0.0, 60.0])  # seconds: within them a read is refused first

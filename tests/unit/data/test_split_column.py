@@ -39,7 +39,7 @@ def test_a_column_of_any_row_is_taken(home: Home, column: str | None) -> None:
         ("stratified", None, f"No row has a column 'label' to split by. {FIX}"),
         ("time", "source.date", f"No row has a column 'source.date' to split by. {FIX}"),
         ("group", "author", f"No row has a column 'author' to split by. {FIX}"),
-        ("group", "words", "words was not measured for this data set yet. Measure the group"),
+        ("group", "words", "words has not been measured for this data set yet. Measure the group"),
     ],
 )
 def test_a_column_that_no_row_has_is_refused_with_those_there_are(

@@ -118,7 +118,7 @@ def test_what_can_not_be_added_is_said(home: Home) -> None:
         added(home, old, old)
     deal(home, labelled_again := make(home, [{"prompt": "a", "completion": "b"}], "Else"))
     assert labelled_again
-    with pytest.raises(DataError, match="of other rows"):
+    with pytest.raises(DataError, match="other rows"):
         added(home, old, new)
     by_hand = added(home, old, new, run="")
     assert sum(by_hand.result["parts"].values()) == 61

@@ -90,7 +90,7 @@ def test_an_attention_item_is_one_of_the_round_but_for_what_its_prompt_asks(
         (source,) = [each for each in own if text.startswith(each.prompt[-1]["content"] + "\n")]
         assert set(item.answers) <= set(source.answers)
         assert item.reference == source.reference
-        ask, right = text.partition("whatever the answers are: ")[2], item.expected
+        ask, right = text.partition("Ignore the answers and ")[2], item.expected
         assert right is not None
         wanted = next(iter(right.values()))
         words = {

@@ -273,9 +273,9 @@ def test_a_closed_round_takes_nothing_until_it_is_opened(desk: RoundDesk) -> Non
 def test_a_task_of_somebody_else_is_not_theirs_to_rate(desk: RoundDesk) -> None:
     round_id = desk.round()
     task_id = tasks(desk, round_id)["tasks"][0]["task_id"]
-    with pytest.raises(ForbiddenError, match="somebody else's"):
+    with pytest.raises(ForbiddenError, match="assigned to another rater"):
         rate(desk, round_id, task_id, CLEO)
-    with pytest.raises(StateError, match="no such task"):
+    with pytest.raises(StateError, match="no longer exists"):
         rate(desk, round_id, "never dealt")
     with pytest.raises(NotFoundError):
         tasks(desk, "no round")
@@ -400,7 +400,7 @@ def test_prompts_on_which_answers_part_are_rather_chosen_and_weighed(desk: Round
     assert parted > 0.6
     assert weights == pytest.approx(20, rel=0.15)  # each counts for as many as it was drawn from
     notice = rounds.get(desk.database, round_id).details.notices[0]
-    assert notice.startswith("8 prompts of 20, likelier where models and measures part.")
+    assert notice.startswith("8 prompts of 20, sampled more often where models and measures disagree.")
 
 
 def judged(desk: RoundDesk, first: str, second: str, scores: list[float | None]) -> str:

@@ -130,7 +130,7 @@ def test_of_everything_that_there_is_nothing_was_chosen(desk: LoggedDesk) -> Non
     assert (made["items"], made["random"]) == (12, 12)
     links = rounds.requests_of_round(desk.database, made["round_id"])
     assert {link.probability for link in links} == {1.0}
-    with pytest.raises(StateError, match="12 requests none can be asked about: a round asks about it"):
+    with pytest.raises(StateError, match="None of 12 requests can be rated: a round asks about it"):
         desk.ask()
     desk("close_round", round=made["round_id"])
     assert desk.ask()["items"] == 12  # nobody has answered it
@@ -219,10 +219,10 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
     [
         ({"endpoint": "nobody"}, NotFoundError, "There is no endpoint"),
         ({"alert": "alert-x"}, NotFoundError, "There is no alert"),
-        ({"group": "nobody"}, StateError, "No request was answered there"),
+        ({"group": "nobody"}, StateError, "No requests were answered"),
         ({"labels": ["a"]}, ConfigError, "labels: give two or more"),
         ({"weights": {"uncertainty": 0, "drift": 0, "disagreement": 0}}, ConfigError, "must be above 0"),
-        ({"name": "About intents 1"}, ConfigError, "names intents@1"),
+        ({"name": "About intents 1"}, ConfigError, "contains intents@1"),
     ],
 )
 def test_what_can_not_be_asked_leaves_nothing(
@@ -238,7 +238,7 @@ def test_a_round_of_several_versions_is_named_after_none(desk: LoggedDesk) -> No
     desk.log(
         [*texts(5), *(line(50 + n, f"other {n}", version="cards@2", role="candidate") for n in range(5))]
     )
-    with pytest.raises(ConfigError, match="names cards@2"):
+    with pytest.raises(ConfigError, match="contains cards@2"):
         desk.ask(name="About cards 2", labels=["card", "loan"])
 
 
@@ -246,7 +246,7 @@ def test_two_presses_make_one_round(desk: LoggedDesk) -> None:
     desk.log(texts(30))
     body: dict[str, Any] = {"name": "Once", "endpoint": ENDPOINT, "items": 5}
     desk("round_of_requests", **body)
-    with pytest.raises(StateError, match="is just being made"):
+    with pytest.raises(StateError, match="is still being created"):
         desk("round_of_requests", **body)
 
 

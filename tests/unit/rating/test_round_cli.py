@@ -62,7 +62,7 @@ def test_an_open_round_is_not_told(run: Run) -> None:
     assert run("round", "show", "Open one").exit_code == NOT_ALLOWED
     assert run("round", "show", "Nothing").exit_code == NOT_FOUND
     assert run("round", "close", "Nobody rated").exit_code == OK
-    assert "Nothing was rated" in run("round", "show", "Nobody rated").stdout
+    assert "There are no ratings" in run("round", "show", "Nobody rated").stdout
 
 
 def test_the_work_of_a_round_is_shown_named_and_released(run: Run) -> None:
@@ -137,8 +137,8 @@ def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path)
     ("name", "words"),
     [
         ("Topics", "MASI distance"),
-        ("Marks", "F1 of spans that match exactly"),
-        ("Words", "24 answers in words by 2 raters"),
+        ("Marks", "F1 of exact span matches"),
+        ("Words", "24 answers in free text by 2 raters"),
         ("Scores", "This holds for these 2 raters"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
         config = evaluations.get(tx, ids[1]).config | {"where": WHERE}
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
-    assert round.details.notices == ["Of one model the answers are to rows alone where row id < 6."]
+    assert round.details.notices == ["One model has answers only for rows where row id < 6."]
     line = rounds.line(desk.database, round.round_id)
     assert describe_prompts(line).endswith("prompts where row id < 6")
 
@@ -118,10 +118,10 @@ def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> Non
         ({"models": TWO, "prompts_file": {"path": "/a"}, "where": WHERE}, "where: the prompts are"),
         ({"models": [TWO[0], TWO[0]], "prompts_file": {"path": "/a"}}, "the same answers"),
         ({"models": [TWO[0], {"evaluation": "E"}], "prompts_file": {"path": "/a"}}, "an evaluation has no"),
-        ({"models": [TWO[0], {"answers": "x", "evaluation": "E"}]}, "beside answers give a run or a model"),
+        ({"models": [TWO[0], {"answers": "x", "evaluation": "E"}]}, "with answers, give the run or model"),
         (
             {"models": [TWO[0], {"answers": "x", "run": "R", "model": "M"}]},
-            "beside answers give a run or a model",
+            "with answers, give the run or model",
         ),
         ({"models": [TWO[0], {}]}, "exactly one of evaluation, run, model and answers"),
     ],
@@ -139,7 +139,7 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     assert {system.evaluation_id for system in round.systems} == {None}
     assert round.details.notices == [
         "12 prompts of the file prompts.jsonl.",
-        "Left out 2 prompts that not every model has an answer to.",
+        "Left out 2 prompts without an answer from every model.",
     ]
     first = rounds.items(desk.database, round_id)[0]
     assert first.row_id is None
@@ -222,7 +222,7 @@ def test_the_name_of_a_round_tells_raters_nothing_of_its_models(desk: RoundDesk)
         ("Is the base model better?", [{"evaluation": first}, {"evaluation": second}], {}),
         ("SmolLM2 again", [{"evaluation": first}, {"model": "HuggingFaceTB/SmolLM2"}], {}),
     ):
-        with pytest.raises(ConfigError, match="raters see it") as refused:
+        with pytest.raises(ConfigError, match="raters see the name") as refused:
             desk("start_round", name=name, models=models, **more)
         assert refused.value.field == "name"
     assert (desk.home.uploads / FILE).exists()

@@ -135,7 +135,7 @@ def test_a_rating_of_what_was_let_go_is_taken_until_others_have_rated_it(desk: R
     assert rate(desk, round_id, first)["stored"]  # it lies with Cleo, who has not rated it
     for task in theirs:
         rate(desk, round_id, task, CLEO)
-    with pytest.raises(StateError, match="needs no more"):
+    with pytest.raises(StateError, match="Other raters completed"):
         rate(desk, round_id, second)
     assert rate(desk, round_id, first, revision=2, answer={"choice": "B"})["revision"] == 2
 
@@ -304,7 +304,7 @@ def test_the_qualification_comes_first_and_who_fails_it_gets_nothing_more(desk: 
     assert len(asked(desk, round_id, CLEO)) == 2
 
 
-# -- people who are named -------------------------------------------------------------------------------
+# -- assigned raters -----------------------------------------------------------------------------------
 
 
 def with_accounts(desk: RoundDesk, *people: Person) -> None:
@@ -330,7 +330,8 @@ def test_a_round_of_named_people_is_theirs_alone(desk: RoundDesk) -> None:
     for each in (BOB, CLEO):
         assert [round.round_id for round in desk("rounds_to_rate", each)["rounds"]] == [round_id]
     assert desk("rounds_to_rate", DAN)["rounds"] == []
-    with pytest.raises(StateError, match="people who are named"):  # which the desk shows, and asks no more
+    # the desk shows this and asks no more
+    with pytest.raises(StateError, match="restricted to assigned raters"):
         asked(desk, round_id, DAN)
     assert (rate_all(desk, round_id, BOB), rate_all(desk, round_id, CLEO)) == (3, 9)
 
@@ -342,7 +343,7 @@ def test_who_is_taken_off_rates_no_more_and_gives_back_what_they_held(desk: Roun
     rate(desk, round_id, mine[0])
     released = desk("assign_round", round=round_id, raters=[{"person": "Cleo"}])
     assert released == {"released": 3}
-    with pytest.raises(StateError, match="people who are named"):
+    with pytest.raises(StateError, match="restricted to assigned raters"):
         rate(desk, round_id, mine[1])
     assert ratings.count_revisions(desk.database, round_id) == 1  # and what Bob rated stays
     assert rate_all(desk, round_id, CLEO) == 3

@@ -141,7 +141,7 @@ def test_a_filter_and_parts_choose_the_rows(home: Home) -> None:
     texts = [line for part in parts for line in Path(part["path"]).read_text().splitlines()]
     assert len(texts) == len(set(texts)) == 100
     assert parts[1]["name"] == "Old-validation.jsonl"
-    with pytest.raises(ConfigError, match="no row to export"):
+    with pytest.raises(ConfigError, match="no rows to export"):
         export(home, dataset, where={"search": "nowhere"})
 
 

@@ -128,7 +128,7 @@ def test_values_that_json_or_unicode_has_no_word_for(home: Home, tmp_path: Path)
     done = import_file(home, write(tmp_path, "a.jsonl", body))
     assert json.loads(done.rows[0]["source"])["score"] is None
     assert [(row["line"], row["reason"]) for row in done.skipped] == [
-        (2, "holds half of a surrogate pair, which is no character")
+        (2, "contains half of a surrogate pair, which is not a character")
     ]
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"question": ["a"], "answer": ["b"], "image": [b"\xff\x00"]}), path)
@@ -138,8 +138,8 @@ def test_values_that_json_or_unicode_has_no_word_for(home: Home, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text,label\n", "There is no row to import"),
-        ("a.json", "[]", "There is no row to import"),
+        ("a.csv", "text,label\n", "There are no rows to import"),
+        ("a.json", "[]", "There are no rows to import"),
         ("a.jsonl", '{"text": \n{"text": \n', r"None of 2 rows .* the first at line 1\): broken JSON"),
         ("a.jsonl", '{"messages": []}\n{"messages": []}\n', "No column holds text"),
         ("a.csv", "question,answer\na,\nb,\n", r"None of 2 rows .*: answer is empty"),

@@ -51,7 +51,7 @@ def test_files_are_one_source_and_a_set_of_the_hub_another() -> None:
     assert build_source(["/a.csv"], "all") == {"path": "/a.csv"}
     assert build_source(["/a.csv", "/b.csv"], "all") == {"paths": ["/a.csv", "/b.csv"]}
     assert build_source(["hf://o/n"], "all") == {"hub_id": "o/n", "hub_split": "all"}
-    with pytest.raises(ConfigError, match="imported alone"):
+    with pytest.raises(ConfigError, match="imported on its own"):
         build_source(["hf://o/n", "/a.csv"], "all")
 
 
@@ -73,8 +73,8 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
         "N: 10 rows read as marked, 5 skipped, 0 exact duplicates.",
         "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
         "  ignored: id",
-        "  left out on purpose: score (in 9 rows), meta.rank (in 1,200 rows)",
-        "  parts as the file gives them: train 8, test 2",
+        "  ignored on purpose: score (in 9 rows), meta.rank (in 1,200 rows)",
+        "  splits as given in the file: train 8, test 2",
         "  A notice.",
         "  skipped 5: marked as bad: not trained on",
     ]
@@ -84,15 +84,19 @@ def test_the_parts_that_a_file_gives_are_counted_in_their_order() -> None:
     stats = {"parts": {"test": 2, "train": 8}, "duplicates": {"exact": 0, "folded": 0}}
     made = {"row_count": 10, "skipped_count": 0, "duplicate_count": 0, "stats": stats}
     counted = progress.format_row_counts(made)[-2:]
-    assert counted == [("Training", "8", "as the file says"), ("Test", "2", "as the file says")]
+    assert counted == [("Training", "8", "as given in the file"), ("Test", "2", "as given in the file")]
 
 
 @pytest.mark.parametrize(
     ("stats", "count", "note"),
     [
-        ({"duplicates": {"exact": 3, "folded": 5}}, 3, "exactly as an earlier row; 2 more but for case and"),
+        (
+            {"duplicates": {"exact": 3, "folded": 5}},
+            3,
+            "exactly as an earlier row; 2 more except for case and",
+        ),
         ({"duplicates": {"exact": 0, "folded": 0}}, 0, "none"),
-        ({}, 4, "same as an earlier row but for case and spacing"),
+        ({}, 4, "same as an earlier row except for case and spacing"),
     ],
 )
 def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], count: int, note: str) -> None:
@@ -101,5 +105,5 @@ def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], coun
     assert line[1] == str(count)
     assert line[2].startswith(note)
     assert data._describe_repeats(row_of(Dataset, **made)).endswith(
-        "exact" if stats else "but for case and spacing"
+        "exact" if stats else "except for case and spacing"
     )

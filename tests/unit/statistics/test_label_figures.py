@@ -49,8 +49,8 @@ def test_a_version_is_judged_by_the_random_texts_alone() -> None:
     assert (accuracy.random.value, accuracy.random.low, accuracy.random.n) == (0.75, expected.low, 20)
     assert (accuracy.telling, accuracy.telling_right) == (21, 0)
     assert describe_version_accuracy(accuracy) == (
-        "m@1 gave people's label to 75% (53 to 89%) of 20 texts drawn at random, and to 0 of 21 chosen"
-        " because they are hard: no figure of all requests."
+        "m@1 matches the raters' label on 75% (53 to 89%) of 20 texts sampled at random, and on 0 of 21 "
+        "selected because they are hard: not used for figures about all requests."
     )
     assert figures.counts == [("b", 25), ("a", 15), (None, 1)]
 
@@ -129,7 +129,7 @@ def test_ties_have_no_label_and_repeats_tell_of_their_rater() -> None:
     assert (
         summarize_labels(compute_label_statistics([], [], {}))
         .verdict[0]
-        .startswith("Everything in this round was skipped")
+        .startswith("There are no ratings to count")
     )
 
 
@@ -171,4 +171,4 @@ def test_agreement_is_of_first_labels_on_texts_whose_chance_is_known() -> None:
     assert compute_label_statistics([*tasks, *third, *hard], [], weights).alpha.interval == plain.interval
     none = compute_label_statistics(hard, [], weights).alpha.interval
     assert (none.low, none.n) == (None, 0)
-    assert "all texts were chosen because they tell most" in none.why
+    assert "all texts were selected as the most informative" in none.why

@@ -75,7 +75,7 @@ def test_an_end_needs_the_same_verdict_of_the_round_and_a_value_within() -> None
     for verdict in ("unclear", "worse", "none"):
         at = peek(rated(rows), "a", "b", verdict=verdict)
         assert (at.state, at.interval.low) == ("go_on", None)
-        assert "can't be told apart yet" in at.interval.why
+        assert "show no clear difference yet" in at.interval.why
     at = peek(rated(rows), "a", "b", planned=241)
     assert (at.state, at.interval.why[:31]) == ("go_on", "half of the 241 items are to be")
     assert peek(rated(rows), "a", "b", planned=240).state == "first"

@@ -291,7 +291,7 @@ def test_raters_who_part_make_the_interval_wider() -> None:
 def test_a_side_that_always_shows_the_same_model_says_nothing_of_sides() -> None:
     always = rated(*[("a", "b", "left" if item % 4 else "right", item, "r0") for item in range(60)])
     assert measure_position_effect(always).why
-    assert "can't be told" in results_text.describe_position_effect(measure_position_effect(always))
+    assert "can't be determined" in results_text.describe_position_effect(measure_position_effect(always))
     both = [("a", "b") if item % 2 else ("b", "a") for item in range(60)]
     drawn = rated(*[(*pair, "left" if item % 4 else "right", item, "r0") for item, pair in enumerate(both)])
     assert not measure_position_effect(drawn).why
@@ -358,7 +358,7 @@ def test_weights_stand_for_prompts_that_were_likelier() -> None:
         ("seconds", np.array([1.0]), "seconds"),
         ("weights", np.array([1.0, 0.0]), "weights: each must be a number above 0"),
         ("differences", np.array([[1.0], [np.nan]]), "differences"),
-        ("systems", ("a", "a"), "systems: 'a' is named twice"),
+        ("systems", ("a", "a"), "systems: 'a' is listed twice"),
     ],
 )
 def test_what_does_not_fit_is_refused(field: str, value: object, message: str) -> None:

@@ -121,12 +121,12 @@ def said_of(name: str) -> str:
 
 
 def test_what_is_told_of_some_rounds() -> None:
-    assert "Which is better can't be told: there is no comparison." in said_of("nothing")
+    assert "Which is better can't be determined: there is no comparison." in said_of("nothing")
     assert "there is no comparison, as both were bad in all 80" in said_of("all bad")
     assert "every comparison is a tie" in said_of("all ties")
     left = said_of("always the left one")
     assert re.search(r"a is better than b: a would win \d\d% or more of decided ratings \(80 ratings\)", left)
-    assert "can't be bounded above" in left
+    assert "no upper bound" in left
     assert "nearly every rating is" not in left  # where a always stood left, it is the model that was chosen
     assert "all ratings are the same" in left
     alone = said_of("one rater")
@@ -141,7 +141,9 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     results = even + [(better, "c", outcome) for better in "ab" for outcome in ("left", "left", "right")]
     many = [(*result, item, "r") for item in range(60) for result in results]
     lines = results_text.describe_strengths(estimate_strengths(rated(many)))
-    assert re.match(r"a comes first: it is better than c; it can't be told apart from b yet\.", lines[0])
+    assert re.match(
+        r"a ranks first: it is better than c; it shows no clear difference from b yet\.", lines[0]
+    )
     assert lines[1].startswith("a is better than c: it would win ")
 
 
@@ -149,7 +151,7 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     ("low", "high", "lead"),
     [
         (-11, -1, "Less formatting is preferred: "),
-        (-1, 1, "Whether more formatting is preferred can't be told: "),
+        (-1, 1, "Whether more formatting is preferred can't be determined: "),
         (1, 11, "More formatting is preferred: "),
     ],
 )
@@ -160,29 +162,29 @@ def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lea
     assert line.startswith(lead + "between equally strong systems one with twice as much would win ")
     none = Interval(0.0, None, None, 0, why="there is no rating")
     line = results_text.describe_formatting_effect(Coefficient("formatting", none))
-    assert line == "What formatting does can't be told: there is no rating."
+    assert line == "What formatting does can't be determined: there is no rating."
 
 
 def test_the_plan_and_the_stop_in_words() -> None:
     line = results_text.describe_ratings_needed
-    assert line("a", "b", RatingsNeeded(60)).startswith("About 60 more ratings would tell a and b apart")
-    assert line("a", "b", RatingsNeeded(5_000, at_least=True)).endswith("equal can't be told either.")
+    assert line("a", "b", RatingsNeeded(60)).startswith(
+        "About 60 more ratings would show a clear difference between a and b"
+    )
+    assert line("a", "b", RatingsNeeded(5_000, at_least=True)).endswith("equal can't be determined either.")
     assert line("a", "b", RatingsNeeded(5_000, at_least=True, equal=True)) == (
         "Take a and b as equal: either would win 40% to 60% of decided ratings."
     )
     assert line("a", "b", RatingsNeeded(0)) == "a and b need no more ratings to be told apart."
     sure = rated(rows(60, lambda k: "left" if k % 6 else "right", 6))
-    assert results_text.describe_peek(peek(sure, "b", "a")).startswith(
-        "Enough is known: a is preferred to b."
-    )
+    assert results_text.describe_peek(peek(sure, "b", "a")).startswith("Enough ratings: a is preferred to b.")
     unsure = rated(rows(30, lambda k: "left" if k % 2 else "right", 6))
     assert results_text.describe_peek(peek(unsure, "a", "b")).startswith(
-        "Go on: after 30 items not enough is known of a and b to stop, mean preference "
+        "Keep rating: after 30 items, there are not enough ratings of a and b to stop, mean preference "
     )
     alone = rated(rows(60, lambda k: "left"))
     assert results_text.describe_peek(peek(alone, "a", "b")) == (
-        "Whether to stop can't be told after 60 items: 1 rater is too few to say that enough is known, as"
-        " others may prefer otherwise (from 5 on)."
+        "Whether to stop can't be determined after 60 items: 1 rater is too few to say that enough is "
+        "known, as others may prefer otherwise (from 5 on)."
     )
 
 
@@ -212,9 +214,13 @@ def test_scores_passes_corrections_and_choices_in_words() -> None:
     assert "corrected by people's ratings of 60 items" in told_line
     assert "times as many ratings" in told_line
     few = raters_text.describe_corrected_estimate(correct_judge(judge[:5], people[:5]))
-    assert few == "The figure can't be corrected by people: only 5 items were rated by people (from 20 on)."
+    assert few == (
+        "The figure can't be corrected with people's ratings: only 5 items were rated by people (from 20 on)."
+    )
     chosen = raters_text.describe_prompt_selection(select_prompts({"judge": rng.random(100)}, 20))
-    assert re.match(r"20 prompts of 100, likelier where .* as much as 1\d drawn evenly\.", chosen)
+    assert re.match(
+        r"20 prompts of 100, sampled more often where .* worth 1\d prompts sampled evenly\.", chosen
+    )
 
 
 @pytest.mark.parametrize(("pairs", "equal"), [(3, False), (30, False), (400, True)])

@@ -46,9 +46,9 @@ def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> No
     desk.add_dataset()
     desk.problems = [
         {"level": "warning", "field": "r", "message": "A warning.", "fix": ""},
-        {"level": "error", "field": "max_length", "message": "No row is left.", "fix": "Raise it."},
+        {"level": "error", "field": "max_length", "message": "No rows are left.", "fix": "Raise it."},
     ]
-    with pytest.raises(ConfigError, match="No row is left") as caught:
+    with pytest.raises(ConfigError, match="No rows are left") as caught:
         desk("launch", dataset="D")
     assert caught.value.field == "max_length"
     assert job_queue.queue(desk.database) == []

@@ -139,7 +139,7 @@ class Outbox {
   }
 }
 
-const OF_ANOTHER = "A rating stays in this browser until whoever gave it signs in here.";
+const OF_ANOTHER = "A rating is kept in this browser until the rater who gave it signs in here.";
 
 // Whether the browser keeps it.
 function writeStorage(name, content) {
@@ -247,5 +247,5 @@ function awayText(answer) {
 function troubleText(answer) {
   const { message, fix } = answer.document ?? {};
   if (message) return [message, fix].filter(Boolean).join(" ");
-  return answer.status === 0 ? "The server is away." : `The server answered with status ${answer.status}.`;
+  return answer.status === 0 ? "The server is unreachable." : `The server answered with status ${answer.status}.`;
 }

@@ -26,7 +26,7 @@ class Desk {
   async begin() {
     this.listen();
     this.build();
-    this.screen("hourglass_empty", "One moment: your first tasks are on their way.");
+    this.screen("hourglass_empty", "Loading your first tasks …");
     const begun = this.drafts.restore();
     if (!await this.fetchTasks()) return;
     this.takeBack(this.outbox.restore());
@@ -158,7 +158,7 @@ class Desk {
   // Whether what was pressed last can be meant for what is on the desk; says so where it can't.
   isSeen() {
     if (this.task === null || this.clock.takes(this.pressedAt)) return true;
-    this.say("Not counted: that press came before you could have read this one.");
+    this.say("Not counted: the key was pressed too soon after this item appeared.");
     return false;
   }
 
@@ -199,10 +199,10 @@ class Desk {
     if (entry && isLast) entry.revision = receipt.revision;
     if (entry && isElsewhere) {
       entry.answer = null;
-      const lookAt = ["Look at it", () => this.goBackTo(entry)];
-      this.say("Rated in another tab already; that rating stands.", "", lookAt);
+      const lookAt = ["View item", () => this.goBackTo(entry)];
+      this.say("Already rated in another tab; that rating is kept.", "", lookAt);
     } else if (isLeftover && !this.outbox.hasLeftovers) {
-      this.say("All that you rated on your last visit is stored.");
+      this.say("All ratings from your last visit are saved.");
     }
     this.progress = receipt.progress;
     this.add(receipt.tasks);
@@ -244,7 +244,7 @@ class Desk {
 
   undo() {
     const back = this.review >= 0 ? this.review - 1 : this.history.length - 1;
-    if (back < 0) this.say("There is nothing further back.");
+    if (back < 0) this.say("This is the first item that you can go back to.");
     else this.goBackTo(this.history[back]);
   }
 
@@ -269,7 +269,7 @@ class Desk {
 
   // Nothing is prepared; with the answer to what waits, more may come.
   showWait() {
-    this.screen("hourglass_empty", "One moment: your next tasks are on their way.");
+    this.screen("hourglass_empty", "Loading your next tasks …");
     this.showDelivery();
   }
 
@@ -357,7 +357,7 @@ class Desk {
     if (this.round.state === "closed") this.screen("lock", CLOSED);
     else if (this.ending) this.screen("task_alt", this.ending);
     else if (total !== null && done < total) {
-      this.screen("hourglass_empty", othersText(done, total), () => this.fetchNext(), "Look now");
+      this.screen("hourglass_empty", othersText(done, total), () => this.fetchNext(), "Check now");
       this.lookAgain = setTimeout(() => this.fetchNext(), LOOK_AGAIN);
     } else this.screen("task_alt", ALL_RATED, () => this.press("u"), "Go back");
   }

@@ -8,14 +8,14 @@ class FreeText {
 
   keys() {
     return new Map([
-      ["e", { label: "Write (Esc leaves the field)", field: true, run: () => this.field.focus() }],
-      ["ctrl+enter", { label: "Send what is written", run: () => this.send() }],
+      ["e", { label: "Write (Esc to leave the field)", field: true, run: () => this.field.focus() }],
+      ["ctrl+enter", { label: "Submit the text", run: () => this.send() }],
     ]);
   }
 
   send() {
     if (this.written.trim() === "") {
-      this.desk.say("Nothing is written yet. Answer in words, or skip this one.", "warn");
+      this.desk.say("The answer is empty. Write one, or skip this item.", "warn");
       return;
     }
     this.editing = this.desk.root.getRootNode().activeElement === this.field; // goes on with the next

@@ -69,17 +69,17 @@ class Keyboard {
     const scroll = (key, label, pixels) => view(key, label, () => scrollTogether(desk.bodies, pixels()));
     const toggle = (key, label, name) => view(key, label, () => desk.toggle(name));
     return new Map([
-      ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
+      ["u", { label: "Undo: go back to the previous item", run: () => desk.undo() }],
       ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
-      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.comment.open() }],
-      ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
+      ["m", { label: "Comment (Esc to leave the field)", field: true, run: () => desk.comment.open() }],
+      ...(desk.comparable() ? [toggle("d", "Highlight differences", "marked")] : []),
       ...[...SCROLLS].map(([key, by]) => scroll(key, by > 0 ? "Scroll down" : "Scroll up", () => by)),
-      scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
-      toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
-      toggle("o", "The whole prompt", "prompt"), toggle("w", "The whole answers", "answers"),
+      scroll(" ", "Page down", page), scroll("shift+ ", "Page up", () => -page()),
+      toggle("l", "Sync scrolling", "linked"), toggle("x", "Plain text", "plain"),
+      toggle("o", "Full prompt", "prompt"), toggle("w", "Full answers", "answers"),
       view("i", "Instruction", () => desk.toggleInstruction()),
-      view("?", "These keys", () => this.openSheet()),
-      ...(desk.review >= 0 ? [view("escape", "Go on without change", () => desk.goOn())] : []),
+      view("?", "Show keyboard shortcuts", () => this.openSheet()),
+      ...(desk.review >= 0 ? [view("escape", "Continue without changes", () => desk.goOn())] : []),
     ]);
   }
 

@@ -24,11 +24,11 @@ class Label {
 
   keys() {
     const keys = new Map();
-    if (this.noting) keys.set("enter", { label: "Send: none of these fits", run: () => this.sendNone() });
+    if (this.noting) keys.set("enter", { label: "Submit: none of these fits", run: () => this.sendNone() });
     else if (this.isKeyed) {
       this.labels.forEach((label, index) =>
         keys.set(String(index + 1), { label, run: () => this.choose(label) }));
-    } else keys.set("/", { label: "Find a label (Esc leaves it)", field: true, run: () => this.find() });
+    } else keys.set("/", { label: "Find a label (Esc to leave the field)", field: true, run: () => this.find() });
     this.labels.forEach((label, index) => keys.set(`label ${index}`, { run: () => this.choose(label) }));
     keys.set(NONE_KEY, { label: "None of these, with a note", field: true, run: () => this.startNote() });
     return keys;
@@ -80,7 +80,7 @@ class Label {
   take() {
     const label = this.found[this.active];
     if (label === undefined) {
-      this.desk.say("No label has these words. Press Esc, then 0, if none fits.", "warn");
+      this.desk.say("No matching label. Press Esc, then 0, if none fits.", "warn");
     } else if (this.query.trim() === "" && this.active === 0) {
       this.desk.say("Type a part of the label first.", "warn");
     } else this.desk.press(`label ${this.labels.indexOf(label)}`);
@@ -109,7 +109,7 @@ class Label {
   controls() {
     if (this.noting) {
       this.noteField = element("input", { type: "text", "data-desk": "note", maxlength: "500", dir: "auto",
-        "aria-label": "What would fit", placeholder: "What would fit? (may stay empty)" });
+        "aria-label": "What would fit", placeholder: "What would fit? (optional)" });
       this.noteField.value = this.note;
       this.noteField.addEventListener("input", () => {
         this.note = this.noteField.value;
@@ -157,7 +157,7 @@ class Label {
       onclick: () => this.desk.press(`label ${this.labels.indexOf(label)}`),
     }, label));
     this.options.replaceChildren(...(rows.length ? rows
-      : [element("p", { class: "hint" }, "No label has these words.")]));
+      : [element("p", { class: "hint" }, "No matching label.")]));
   }
 
   state() {

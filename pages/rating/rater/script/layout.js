@@ -6,7 +6,7 @@ function deskParts() {
   const delivery = element("div", { class: "delivery", ...heard });
   const bar = element("div", { class: "bar", role: "group", "aria-label": "Rating" });
   const commentField = element("textarea", { class: "comment", rows: "1", maxlength: "4000", dir: "auto",
-    "data-desk": "comment", placeholder: "Comment (Esc leaves it)", "aria-label": "Comment" });
+    "data-desk": "comment", placeholder: "Comment (Esc to leave the field)", "aria-label": "Comment" });
   const notices = element("div", { class: "notices" }, notice, delivery);
   return {
     notice, delivery, bar, commentField,
@@ -48,7 +48,7 @@ function meterView(done, total) {
 
 function progressText({ done, total, seconds_each: pace }) {
   if (total === null) return plural(done, "rating");
-  const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
+  const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")} rated`;
   if (pace === null || done >= total) return count;
   return `${count} · ${timeText(((total - done) * pace) / 60)} left`;
 }
@@ -61,8 +61,8 @@ function timeText(minutes) {
 function whereText(desk) {
   const entry = desk.history[desk.review];
   if (!entry) return progressText(progressOf(desk));
-  if (desk.outbox.refusedOf(entry)) return "Back at one that was not stored";
-  return entry.answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
+  if (desk.outbox.refusedOf(entry)) return "Previous item (not saved)";
+  return entry.answer?.skipped ? "Previous item (skipped)" : "Previous item (rated)";
 }
 
 // What is not stored: why, and what can be done about it.
@@ -76,8 +76,8 @@ function deliveryView(desk) {
     const entry = desk.entryOf(rating.task);
     const count = `${refused.length} ratings were not stored. The first:`;
     const back = entry ? plainButton("Go back to it", () => desk.goBackTo(entry)) : null;
-    line("warn", `${refused.length > 1 ? count : "A rating was not stored."} ${why}`, back,
-      plainButton("Leave it", () => desk.leaveRefused(rating.task)));
+    line("warn", `${refused.length > 1 ? count : "A rating was not saved."} ${why}`, back,
+      plainButton("Discard", () => desk.leaveRefused(rating.task)));
   }
   const count = plural(waiting.length, "rating");
   const open = outlivesPage ? "" : " Leave this page open: the browser keeps nothing.";
@@ -101,7 +101,7 @@ function tabsView(articles, answers, looked) {
   };
   showPlace();
   answers.addEventListener("scroll", showPlace, { passive: true });
-  return element("div", { class: "tabs", role: "group", "aria-label": "Which answer is in view" }, tabs);
+  return element("div", { class: "tabs", role: "group", "aria-label": "Answer shown" }, tabs);
 }
 
 function toolsView(desk) {
@@ -110,20 +110,20 @@ function toolsView(desk) {
   const isFirst = desk.review === 0 || desk.history.length === 0;
   return element("div", { class: "tools" }, [
     tool("u", "Undo", "undo", null, isFirst),
-    desk.review >= 0 ? tool("escape", "Go on without change", "redo") : tool("s", "Skip", "skip_next"),
+    desk.review >= 0 ? tool("escape", "Continue without changes", "redo") : tool("s", "Skip", "skip_next"),
     tool("m", "Comment", "comment"),
     desk.comparable() && tool("d", "Differences", "difference", desk.view.marked),
-    desk.articles.length > 1 && tool("l", "Scroll together", "sync_alt", desk.view.linked),
+    desk.articles.length > 1 && tool("l", "Sync scrolling", "sync_alt", desk.view.linked),
     tool("x", "Plain text", "match_case", desk.view.plain),
   ]);
 }
 
-const CLOSED = "This round is closed. Thank you: what you rated counts.";
-const ALL_RATED = "All rated. Thank you. The result appears once the round is closed; until then you can look "
+const CLOSED = "This round is closed. Thank you: your ratings are counted.";
+const ALL_RATED = "You rated all items. Thank you. The result appears once the round is closed; until then you can look "
   + "back and change.";
 
 function othersText(done, total) {
-  return "Nothing for you right now: others are rating what is left. You have rated "
+  return "No items for you right now: other raters have the remaining ones. You have rated "
     + `${done.toLocaleString("en")} of ${total.toLocaleString("en")}. This page looks again by itself.`;
 }
 

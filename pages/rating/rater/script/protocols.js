@@ -67,9 +67,9 @@ class Rank {
       keys.set(letter(place).toLowerCase(), { label: `${letter(place)} comes next`, run });
       keys.set(String(place + 1), { run });
     }
-    keys.set("=", { label: "The next one ties with the one before", run: () => this.tie() });
-    keys.set("backspace", { label: "Take the last one back", run: () => this.takeBack() });
-    keys.set("enter", { label: "Send the order", run: () => this.send() });
+    keys.set("=", { label: "Tie with the previous answer", run: () => this.tie() });
+    keys.set("backspace", { label: "Undo the last answer", run: () => this.takeBack() });
+    keys.set("enter", { label: "Submit ranking", run: () => this.send() });
     return keys;
   }
 
@@ -107,7 +107,7 @@ class Rank {
       element("strong", {}, group.map(letter).join(" = ")),
     ]);
     const strip = element("div", { class: "strip", "aria-live": "polite" },
-      order.length ? order : element("span", { class: "hint" }, "Best first: press a letter, or tap it"),
+      order.length ? order : element("span", { class: "hint" }, "Best first: press a letter or tap an answer"),
       this.ties && element("span", { class: "hint" }, "= …"));
     const letters = Array.from({ length: this.count }, (_, place) =>
       keyButton(this.desk, letter(place).toLowerCase(), `Answer ${letter(place)}`,
@@ -115,7 +115,7 @@ class Rank {
     const isWhole = this.placed.length === this.count;
     return [strip, element("div", { class: "row" }, letters), element("div", { class: "row" },
       keyButton(this.desk, "=", "Tie", { pressed: this.ties }),
-      keyButton(this.desk, "backspace", "Take back", { disabled: this.placed.length === 0 }),
+      keyButton(this.desk, "backspace", "Undo", { disabled: this.placed.length === 0 }),
       keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: !isWhole }))];
   }
 
@@ -160,7 +160,7 @@ class Rubric {
     const keys = new Map();
     const best = this.criteria[this.focus].anchors.length;
     for (let score = 1; score <= best; score += 1) {
-      const label = { 1: "Worst of the criterion in focus", [best]: "Best of it" }[score] ?? "Between";
+      const label = { 1: "Lowest score of the selected criterion", [best]: "Highest score" }[score] ?? "Between";
       keys.set(pointKey(score), { label, run: () => this.give(this.focus, score) });
     }
     for (const [index, { anchors }] of this.criteria.entries()) {
@@ -168,9 +168,9 @@ class Rubric {
         keys.set(`${index}:${score}`, { run: () => this.give(index, score) });
       }
     }
-    keys.set("arrowleft", { label: "The criterion before", run: () => this.move(this.focus - 1) });
-    keys.set("arrowright", { label: "The next criterion", run: () => this.move(this.focus + 1) });
-    keys.set("enter", { label: "Send the scores", run: () => this.send() });
+    keys.set("arrowleft", { label: "Previous criterion", run: () => this.move(this.focus - 1) });
+    keys.set("arrowright", { label: "Next criterion", run: () => this.move(this.focus + 1) });
+    keys.set("enter", { label: "Submit scores", run: () => this.send() });
     for (const index of this.criteria.keys()) keys.set(`criterion ${index}`, { run: () => this.move(index) });
     return keys;
   }
@@ -305,19 +305,19 @@ class Correction {
 
   keys() {
     return new Map([
-      ["e", { label: "Edit the text (Esc leaves it)", field: true, run: () => this.field.focus() }],
-      ["ctrl+enter", { label: "Send the better text", run: () => this.send(false) }],
-      ["ctrl+shift+enter", { label: "It is fine as it is", run: () => this.send(true) }],
+      ["e", { label: "Edit the text (Esc to leave the field)", field: true, run: () => this.field.focus() }],
+      ["ctrl+enter", { label: "Submit the edited text", run: () => this.send(false) }],
+      ["ctrl+shift+enter", { label: "No changes needed", run: () => this.send(true) }],
     ]);
   }
 
   send(asItIs) {
     if (asItIs) this.text = this.field.value = this.original;
     else if (this.text === this.original) {
-      this.desk.say("Nothing changed: press Ctrl Shift Enter if it is fine as it is.", "warn");
+      this.desk.say("Nothing changed. Press Ctrl+Shift+Enter if no changes are needed.", "warn");
       return;
     } else if (this.text.trim() === "") {
-      this.desk.say("The text is empty. Write a better answer, or skip this one.", "warn");
+      this.desk.say("The text is empty. Write a better answer, or skip this item.", "warn");
       return;
     }
     this.editing = this.desk.root.getRootNode().activeElement === this.field;
@@ -326,7 +326,7 @@ class Correction {
 
   controls() {
     return [keyButton(this.desk, "e", "Edit", { icon: "edit" }),
-      keyButton(this.desk, "ctrl+shift+enter", "Fine as it is", { disabled: this.text !== this.original }),
+      keyButton(this.desk, "ctrl+shift+enter", "No changes needed", { disabled: this.text !== this.original }),
       keyButton(this.desk, "ctrl+enter", "Send", { kind: "primary", disabled: this.text === this.original })];
   }
 
