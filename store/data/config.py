@@ -43,7 +43,7 @@ class CostQuery(Config):
     imported_as: Document | None = None
     time_steps: bool = Field(False, description="Run a few real steps if no similar ones were timed")
     running: bool = Field(False, description="A run is training; the next one starts after it")
-    launch: bool = Field(False, description="Start the launch's checks sooner and inspect weights for longer")
+    launch: bool = Field(False, description="A launch waits for this, so weights are inspected for longer")
 
 
 class RenderingQuery(NoRemoteCodeConfig):
