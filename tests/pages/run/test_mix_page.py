@@ -206,6 +206,8 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     assert "at α 0.4" in page_text
     assert "What to try next" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
-    assert "this model was interpolated between another run and its base" in everything_said(on_overfitting(at))
+    assert "this model was interpolated between another run and its base" in everything_said(
+        on_overfitting(at)
+    )
     at = open_page(engine.home, "pages/comparison/compare.py", tab="cost", run="replayed")
     assert "LoRA, interpolated at α 0.4." in everything_said(at)
