@@ -212,13 +212,13 @@ def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
             display.format_parameters(trained),
             f"{display.format_share(trained, total)} of {display.format_parameters(total)}",
         ),
-        ("Optimiser steps", f"{answer.steps:,}", f"{answer.steps_per_epoch:,} an epoch"),
+        ("Optimiser steps", f"{answer.steps:,}", f"{answer.steps_per_epoch:,} per epoch"),
         (
             f"{noun} to train on",
             f"{rows['train']:,}",
             f"{rows['validation']:,} validation, {rows['test']:,} test",
         ),
-        ("Tokens an epoch", display.format_count(answer.tokens_per_epoch), _describe_epoch(answer, about)),
+        ("Tokens per epoch", display.format_count(answer.tokens_per_epoch), _describe_epoch(answer, about)),
         (f"{noun} cut short", f"{answer.truncated_rows:,}", _describe_truncation(answer)),
         build_class_fact(classes)
         if (classes := answer.classes)

@@ -62,7 +62,7 @@ def test_the_first_answer_stays_where_steps_can_not_be_timed(
     monkeypatch.setattr(cached_queries, "read_preview", ask)
     at = open_page(little_home, PAGE, dataset="d00000", change='{"model": "tiny-llama", "r": 3}')
     page_text = everything_said(at)
-    assert "a rough count, until a few steps are timed" in page_text
+    assert "a rough estimate, until a few steps are timed" in page_text
     assert "The worker is lost" not in page_text
     assert not at.button(key="launch-button").disabled
 

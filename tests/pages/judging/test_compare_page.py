@@ -179,7 +179,7 @@ def test_the_choice_is_in_the_link(engine: StillEngine, open_page: Open) -> None
     assert at.query_params["runs"] == "twin,worse"
     at.multiselect(key="compare-runs").set_value([]).run()
     assert "runs" not in at.query_params
-    assert "Choose two runs or more" in everything_said(at)
+    assert "Select two or more runs" in everything_said(at)
 
 
 def test_runs_that_are_gone_and_runs_without_a_verdict(engine: StillEngine, open_page: Open) -> None:

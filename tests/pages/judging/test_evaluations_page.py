@@ -100,7 +100,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed(tmp_path / "none", runs=0, sets=1)) as engine:
         at = open_page(engine.home, PAGE)
-        assert "There is no evaluation yet" in everything_said(at)
+        assert "There are no evaluations yet" in everything_said(at)
         at.get_by_key("evaluate.metrics").set_value(["chrf"])
         at.get_by_key("evaluate.go").click()
         at.run()

@@ -118,7 +118,7 @@ def test_children_and_mixes_hang_on_their_run(engine: StillEngine, open_page: Op
     way = drawn["To the base"]
     assert (way["x"][0], way["y"][0]) == places["lora-0.003"]
     assert (way["x"][-2], way["y"][-2]) == (0, 0)
-    assert "3 diamonds on the way to the base model" in everything_said(at)
+    assert "3 diamonds between tuned and base model" in everything_said(at)
     at.get_by_key("lines").set_value([]).run()
     assert not {"Interpolations", "To the base", "From its parent"} & set(plot(at))
     at.segmented_control(key="forgetting").set_value("answers").run()  # which no share has
@@ -142,7 +142,7 @@ def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
     assert not at.exception
     page_text = everything_said(at)
     assert "728 of 728 finished runs." in page_text
-    assert "held against those of its own" in page_text
+    assert "the front is one per data set" in page_text
     assert "Front" not in plot(at)
     assert len(at.dataframe[0].value) == 728
 

@@ -145,7 +145,7 @@ def test_a_scoring_under_way_and_one_that_failed(engine: StillEngine, open_page:
 def test_before_anything_was_scored_both_ends_are_there(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run="lora-0.001")
     assert plot(at)["Shares"]["text"] == ["α 1"]
-    assert "is the share of what tuning changed" in everything_said(at)
+    assert "is the share of the weight change" in everything_said(at)
     assert at.multiselect[0].value == [0.2, 0.4, 0.6, 0.8]
 
 
@@ -182,7 +182,7 @@ def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_p
     with engine.database.transaction() as tx:
         tx.execute("UPDATE job SET status = 'cancelled' WHERE kind = 'interpolate'")
     at = open_page(engine.home, PAGE, tab=TAB)
-    assert "Choose a run to see which are worth it." in everything_said(at)
+    assert "Choose a run to see which share is worth keeping." in everything_said(at)
     assert {link.proto.query_string for link in at.get("page_link")} >= {f"run={RUN}&tab={TAB}"}
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         at = open_page(empty.home, PAGE, tab=TAB)
@@ -206,6 +206,8 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     assert "at α 0.4" in page_text
     assert "What to try next" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
-    assert "the model is a mix of another run's and its base" in everything_said(on_overfitting(at))
+    assert "this model was interpolated between another run and its base" in everything_said(
+        on_overfitting(at)
+    )
     at = open_page(engine.home, "pages/comparison/compare.py", tab="cost", run="replayed")
     assert "LoRA, interpolated at α 0.4." in everything_said(at)
