@@ -31,6 +31,7 @@ from typing import (
 from pydantic import BaseModel
 
 Document = TypeVar("Document")
+JsonObject = dict[str, Any]  # whose fields nobody here knows: of another program, a metric, a template
 Convert = Callable[[Any], Any]  # a value of JSON -> the value of the type
 LISTS = (list, Sequence, Collection, Iterable)
 DICTS = (dict, Mapping)

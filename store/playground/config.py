@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource
 from store.core.errors import TunebenchError
 from store.core.metric_options import Endpoint
+from store.core.model_fields import FieldDisplay
 from store.core.model_schemas import GenerationNamed
 from store.core.row_schemas import Message
 from store.evaluation.config import CHECKPOINTS, Checkpoint
@@ -32,15 +33,15 @@ class ChatSampling(Config):
 
     model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
 
-    temperature: float = Field(
+    temperature: Annotated[float, FieldDisplay(high=2, step=0.05, slider=True)] = Field(
         0.0, ge=0, le=5, title="temperature", description="0: always the likeliest token"
     )
-    top_p: float = Field(
+    top_p: Annotated[float, FieldDisplay(low=0.01, step=0.05)] = Field(
         1.0, gt=0, le=1, title="top p", description="Of the likeliest tokens with this probability together"
     )
     top_k: int = Field(0, ge=0, le=1_000, title="top k", description="Of so many likeliest tokens; 0: of all")
     max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="In tokens")
-    repetition_penalty: float = Field(
+    repetition_penalty: Annotated[float, FieldDisplay(step=0.05)] = Field(
         1.0, ge=0.1, le=10, title="repetition penalty", description="Above 1 makes what was said less likely"
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="seed", description="The same seed gives the same answer")

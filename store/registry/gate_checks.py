@@ -13,6 +13,7 @@ from store.core.config import Config, Line
 from store.core.errors import NotFoundError, TunebenchError
 from store.core.features import find_title
 from store.core.metric_table import METRICS
+from store.core.model_fields import FieldDisplay
 from store.data import datasets
 from store.data.filters import Filter
 from store.db.named_query import named_query
@@ -266,7 +267,9 @@ class ParityPassed(GateCheckConfig):
 
     title: ClassVar[str] = "Exports answer alike"
     check: Literal["parity_passed"] = "parity_passed"
-    form: Line = Field("", max_length=40, description="Which form; every one that was made where left out")
+    form: Annotated[Line, FieldDisplay(empty="every form")] = Field(
+        "", max_length=40, description="Which form; every one that was made where left out"
+    )
     warned: bool = Field(False, title="With warnings too", description="A form with warnings passes too")
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
