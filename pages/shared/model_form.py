@@ -217,7 +217,9 @@ class Widget:
             )
         draw = st.text_area if separator == "\n" else st.text_input
         joined = (", " if separator == "," else separator).join(self.value or ())
-        return split_texts(draw(self.label, joined, **self.options) or "", separator)
+        hint = self.display.empty or self.display.example or None
+        typed = draw(self.label, joined, placeholder=hint, **self.options)
+        return split_texts(typed or "", separator)
 
 
 def build_choices(kind: FieldKind, display: FieldDisplay) -> Mapping[str, str] | None:

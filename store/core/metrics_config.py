@@ -21,6 +21,7 @@ from store.core.config import Config
 from store.core.json_schema import check_schema
 from store.core.metric_options import Constraint, JudgeChoice, MetricChoice, check_pattern
 from store.core.metric_table import METRICS
+from store.core.model_fields import FieldDisplay
 
 TAKEN = {
     *METRICS,
@@ -196,7 +197,7 @@ class MetricsConfig(Config):
     """The metrics of one evaluation."""
 
     metrics: list[AnyChoice] = Field(max_length=100)
-    group_by: str | None = Field(
+    group_by: Annotated[str | None, FieldDisplay(empty="no groups")] = Field(
         None, description="A column; rows with one value of it are resampled together, as they are alike"
     )
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the intervals")

@@ -17,8 +17,8 @@ class FieldDisplay:
     """Marks a field by how forms ask for it, where title, description and bounds don't say all.
 
     scale: how many units of the form 1 of the field is, 100 for percent; low, high, step: in those units;
-    empty: what an empty field means, or else an example: shown in it; choices: value -> its title; separator: of a list of texts
-    that is typed as one, else each text is entered by itself; slider: a number
+    empty: what an empty field means, or else an example: shown in it; choices: value -> its title;
+    separator: of a list of texts that is typed as one, else each text is entered by itself; slider: a number
     is drawn as one.
     """
 

@@ -4,11 +4,12 @@ them."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, FileSource, Line, ModelSource
+from store.core.model_fields import FieldDisplay
 from store.core.rating_schemas import GOLD_PASS, GOLD_TOLERANCE, RatingProtocol, RatingSubject
 from store.data.config import Source
 from store.data.filters import Filter
@@ -147,25 +148,52 @@ class RatingSettings(Config):
     protocol: RatingProtocol = "pairwise"
     instruction: str = Field("", max_length=4_000, description="What raters are to look at")
     criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
-    overall: bool = Field(False, description="Of a rubric: one figure over all criteria as well")
+    overall: bool = Field(
+        False,
+        title="One figure over all criteria, too",
+        description="Of a rubric: one figure over all criteria as well, each from 0% for its worst point to"
+        " 100% for its best",
+    )
     reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
     labels: list[Line] = Field(
         default_factory=list, max_length=MAX_LABELS, description="Of label and spans: what may be given"
     )
-    several_labels: bool = Field(False, description="Of label: a text may have any number of them")
+    several_labels: bool = Field(
+        False, title="A text may have several", description="Of label: a text may have any number of them"
+    )
     subject: RatingSubject = Field("answer", description="Of spans and free text: what they are about")
-    overlapping: bool = Field(False, description="Of spans: two may share characters")
+    overlapping: bool = Field(
+        False, title="Marked pieces may overlap", description="Of spans: two may share characters"
+    )
     blind: bool = Field(True, description="Of label: the models' labels are not shown")
-    ties: bool = True
-    both_bad: bool = True
+    ties: bool = Field(True, title="A tie may be said", description="Of pairwise: neither is better")
+    both_bad: bool = Field(
+        True, title="Both bad may be said", description="Of pairwise: neither is good, which is no tie"
+    )
 
-    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
-    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
+    overlap: int = Field(
+        2,
+        ge=1,
+        le=20,
+        title="People who rate the same",
+        description="People who rate the same; two or more tell how far people agree",
+    )
+    per_rater: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
+        None,
+        ge=1,
+        le=100_000,
+        title="Ratings of one person at most",
+        description="Ratings of one person at most",
+    )
     repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
     calibration_share: float = Field(
         0.1, ge=0, le=1, description="Prompts that everybody rates first; 5 at least, half of them at most"
     )
-    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    adjudicate: bool = Field(
+        False,
+        title="A disagreement goes to one more person",
+        description="A disagreement goes to one more person",
+    )
     raters: list[AssignedRater] = Field(
         default_factory=list, max_length=MAX_RATERS, description="Who rates it; whoever may rate if empty"
     )
@@ -246,22 +274,46 @@ class RoundConfig(RatingSettings):
     gold_file: RowFile | None = Field(
         None, description="Of known answers, for any protocol: prompt, answers and expected in each row"
     )
-    gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
-    gold_pass: float = Field(
-        GOLD_PASS, ge=0, le=1, description="Share to be right; who is surely below it is flagged"
+    gold_items: int = Field(
+        0, ge=0, le=1_000, title="Mixed in", description="Items whose right answer is known"
+    )
+    gold_pass: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
+        GOLD_PASS,
+        ge=0,
+        le=1,
+        title="Right at least (%)",
+        description="Share to be right; who is surely below it is flagged",
     )
     gold_tolerance: int = Field(
-        GOLD_TOLERANCE, ge=0, le=9, description="Points of a rubric by which a score may miss the known one"
+        GOLD_TOLERANCE,
+        ge=0,
+        le=9,
+        title="Points it may miss",
+        description="Points of a rubric by which a score may miss the known one",
     )
-    gold_share: float = Field(0.1, ge=0, le=0.3, description="Of what a rater gets: such items, at most")
+    gold_share: Annotated[float, FieldDisplay(scale=100, low=1, step=1)] = Field(
+        0.1,
+        ge=0,
+        le=0.3,
+        title="Of what a rater gets (%)",
+        description="Of what a rater gets: such items, at most",
+    )
     attention_share: float = Field(
         0.0, ge=0, le=0.1, description="Of what a rater gets: items whose right answer is in their prompt"
     )
     qualification_items: int = Field(
-        0, ge=0, le=50, description="Items with a known answer that each rater answers first"
+        0,
+        ge=0,
+        le=50,
+        title="Before the round",
+        description="Items with a known answer that each rater answers first",
     )
-    qualification_pass: float = Field(
-        0.7, ge=0, le=1, description="Share of those to be right, or the rater gets nothing more"
+    qualification_pass: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
+        0.7,
+        ge=0,
+        le=1,
+        title="To go on, right (%)",
+        description="Share of those to be right, or the rater gets nothing more",
     )
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from store.core.config import Config
 from store.core.model_fields import FieldDisplay, read_bounds, read_kind
 from store.monitoring.config import LIMITS, MonitorConfig, MonitorSettings
 from store.registry.gate_checks import GATE_CHECKS
+from store.serving.config import NewKey
 
 
 class Every(Config):
@@ -116,6 +117,7 @@ def test_kinds_are_read_through_what_wraps_them() -> None:
 FORMS: list[tuple[str, type[Config], tuple[str, ...]]] = [
     # the file, the model it asks for, and fields that it draws without their names
     ("monitoring/settings.py", MonitorConfig, ("bias", *LIMITS)),
+    ("serving/endpoint.py", NewKey, ()),
 ]
 
 
