@@ -24,6 +24,7 @@ from store.bias import bias_checks
 from store.bias.bias_checks import ClassifierOption
 from store.bias.run_switch import SWITCH
 from store.bias.schemas import BiasCheck, BiasSummary
+from store.core.documents import JsonObject
 from store.core.schemas import Job
 from store.core.training_schemas import Preview
 from store.monitoring.config import BiasSchedule
@@ -96,7 +97,7 @@ def draw_button(run: Run, *, first: bool) -> None:
         start_check({"run": run.run_id})
 
 
-def start_check(body: dict[str, Any]) -> None:
+def start_check(body: JsonObject) -> None:
     """Queue it; the tab is drawn anew."""
     if send_command("check_bias", body, "The check is queued.") is not None:
         st.cache_data.clear()
@@ -174,7 +175,7 @@ def draw_classifier(run: Run) -> None:
             start_check({"run": run.run_id, "builtin": builtin, "continuations": asked})
 
 
-def _choose_classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
+def _choose_classifier(listed: JsonObject) -> tuple[str, list[str]]:
     """Which one, and its labels that count."""
     names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
     chosen = st.selectbox(
@@ -216,7 +217,7 @@ def _choose_openings() -> tuple[Any, str, str, str]:
     return file, path.strip(), column.strip(), group.strip()
 
 
-def _build_file_options(file: Any, path: str, column: str, group: str) -> dict[str, Any]:
+def _build_file_options(file: Any, path: str, column: str, group: str) -> JsonObject:
     """As the command takes it; empty for the built-in openings."""
     if path:
         chosen = {"path": path}

@@ -8,7 +8,6 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -30,6 +29,7 @@ from pages.shared.charts import PLOT, IntervalRow, build_empty_figure, plot_inte
 from pages.shared.features import NewRows, list_parts, load_page_features
 from pages.shared.palette import BASE, VALIDATION, get_run_color
 from pages.shared.session import escape_markdown, has_right, send_command
+from store.core.documents import ConfigDocument
 from store.core.figure_schemas import Figure
 from store.core.formatting import compute_decimals, format_interval, format_number, percent, plural
 from store.core.job_kinds import ALIVE
@@ -160,7 +160,7 @@ def _format_period(job: Job) -> str:
 
 
 def _draw_form(endpoint_id: str, past: Job | None) -> None:
-    before: dict[str, Any] = past.config if past else {}
+    before: ConfigDocument = past.config if past else {}
     judge = before.get("judge", {})
     with st.form(f"monitor-judge-{endpoint_id}", border=False):
         left, middle, right = st.columns(3)

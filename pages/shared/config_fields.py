@@ -17,6 +17,7 @@ from pages.shared import cached_queries
 from pages.shared.features import place_behind
 from pages.shared.model_form import format_note, validate_fields
 from store.core import model_fields
+from store.core.documents import ConfigDocument
 from store.training import setting_conflicts
 from store.training.methods import METHOD_FIELDS, METHODS
 from store.training.run_switches import list_run_switches
@@ -191,9 +192,9 @@ def set_fields(changes: Mapping[str, Any]) -> None:
         st.session_state[build_widget_key(field)] = value if keeps_type else format_value(value)
 
 
-def read_document() -> dict[str, Any]:
+def read_document() -> ConfigDocument:
     """The config as the widgets say it, unchecked; without fields left empty or not read."""
-    values: dict[str, Any] = {}
+    values: ConfigDocument = {}
     method = METHODS.get(st.session_state.get(build_widget_key("method"), ""))
     for field in TrainConfig.model_fields:
         if method and field in METHOD_FIELDS and field not in method.fields:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from store.core.documents import ConfigDocument
 from store.core.figure_schemas import BiasReport, Estimate
 
 
@@ -161,7 +161,7 @@ class BiasCheck:
     run_id: str | None  # the run whose tuned model was held against its base
     model: str  # by the name that people gave it
     against: str
-    config: dict[str, Any]
+    config: ConfigDocument
     report: BiasReport
     details: BiasDetails
     created_by: str | None

@@ -31,6 +31,7 @@ from typing import (
 from pydantic import BaseModel
 
 Document = TypeVar("Document")
+ConfigDocument = dict[str, Any]  # a config as it is stored, perhaps by an earlier version: `of_past` reads it
 JsonObject = dict[str, Any]  # whose fields nobody here knows: of another program, a metric, a template
 Convert = Callable[[Any], Any]  # a value of JSON -> the value of the type
 LISTS = (list, Sequence, Collection, Iterable)
@@ -182,7 +183,7 @@ def _revive_dict(key: Any, inner: Convert | None) -> Convert | None:
 
 
 def _revive_fields(hint: Any, revivers: Mapping[str, Convert]) -> Convert | None:
-    def revived(value: Mapping[str, Any]) -> dict[str, Any]:
+    def revived(value: Mapping[str, Any]) -> JsonObject:
         return {
             key: revivers[key](part) if key in revivers and part is not None else part
             for key, part in value.items()

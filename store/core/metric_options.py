@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from store.core.addresses import explain_blocked_host, split_host_and_port
 from store.core.config import Config
+from store.core.documents import JsonObject
 from store.core.languages import NAMES, get_language_name
 from store.core.model_fields import FieldDisplay
 
@@ -270,13 +271,13 @@ class Endpoint(Config):
     max_tokens: int = Field(512, ge=16, le=16_384, description="Of a judgement")
     json_mode: bool = Field(False, description="Ask for JSON by response_format; some servers refuse it")
 
-    extra: dict[str, Any] = Field(
+    extra: JsonObject = Field(
         default_factory=dict, description="Fields of each request; null leaves one of ours out"
     )
 
     @field_validator("extra")
     @classmethod
-    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _not_ours(cls, value: JsonObject) -> JsonObject:
         if taken := {"messages", "model", "stream", "n"} & set(value):
             raise ValueError(f"{', '.join(sorted(taken))} can't be changed here")
         return value

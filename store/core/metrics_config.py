@@ -18,6 +18,7 @@ from jsonschema.exceptions import SchemaError
 from pydantic import Field, field_validator
 
 from store.core.config import Config
+from store.core.documents import JsonObject
 from store.core.json_schema import check_schema
 from store.core.metric_options import Constraint, JudgeChoice, MetricChoice, check_pattern
 from store.core.metric_table import METRICS
@@ -85,7 +86,7 @@ class ValidJsonChoice(MetricChoice):
 class SchemaChoice(MetricChoice):
     metric: Literal["json_schema"]
     fenced: bool = True
-    json_schema: dict[str, Any] | bool = Field(description="A JSON schema, draft 2020-12")
+    json_schema: JsonObject | bool = Field(description="A JSON schema, draft 2020-12")
 
     @field_validator("json_schema")
     @classmethod
@@ -126,7 +127,7 @@ class CustomMetricChoice(MetricChoice):
     metric: Literal["own"]
     file: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)
     better: Literal["higher", "lower"] = "higher"
-    options: dict[str, Any] = Field(default_factory=dict, description="Handed to a module's compute()")
+    options: JsonObject = Field(default_factory=dict, description="Handed to a module's compute()")
     max_seconds: float = Field(
         600, gt=0, le=604_800, description="It may take so long for all rows; then it is ended"
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
+from store.core.documents import JsonObject
 from store.core.errors import ConfigError
 from store.core.job_folder import read_json
 from store.core.model_schemas import GenerationNamed, Model
@@ -116,7 +117,7 @@ def _list_expected_files(path: Path) -> set[str]:
     return set(weight_map.values()) if isinstance(weight_map, dict) else set()
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> JsonObject:
     try:
         document = read_json(path)
     except (OSError, ValueError):
@@ -146,12 +147,12 @@ class NoRemoteCodeArguments(TypedDict):
 NO_CODE: NoRemoteCodeArguments = {"trust_remote_code": False}
 
 
-def drop_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
+def drop_code_field(document: Mapping[str, Any]) -> JsonObject:
     """The document without the old field, whatever it said."""
     return {field: value for field, value in document.items() if field != CODE_FIELD}
 
 
-def drop_false_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
+def drop_false_code_field(document: Mapping[str, Any]) -> JsonObject:
     """The document without the old field where it is false, which says what holds now."""
     said_no = str(document.get(CODE_FIELD) or "").strip().lower() in _NO
     return drop_code_field(document) if said_no else dict(document)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from store.core import metrics_config
 from store.core.config import Config, Line, ModelSource, NoRemoteCodeConfig, split_commas
+from store.core.documents import ConfigDocument
 from store.core.metric_table import METRICS
 from store.core.metrics_config import AnyChoice, MetricsConfig
 from store.core.model_fields import FieldDisplay
@@ -169,6 +170,6 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
         """Whether some metric looks at the scores of choices."""
         return any("choices" in METRICS[choice.metric].needs for choice in self.metrics)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent: without what is left out."""
         return self.model_dump(exclude_none=True) | {"max_rows": self.max_rows}

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from store.core.documents import ConfigDocument
 from store.core.errors import NotFoundError
 from store.core.features import Lane
 from store.core.job_kinds import ALIVE, JOB_KINDS, check_transition
@@ -172,7 +173,7 @@ class NewJob:
     job_id: str
     kind: str
     title: str
-    config: dict[str, Any]
+    config: ConfigDocument
     at: float
     after_jobs: Iterable[str] = ()
     lane: Lane | None = None

@@ -10,6 +10,7 @@ from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validat
 from pydantic_core import CoreSchema
 
 from store.core.config import Config, Line
+from store.core.documents import ConfigDocument
 from store.core.features import load_store_features, resolve_name
 from store.core.metric_options import JudgeChoice
 from store.core.model_fields import FieldDisplay
@@ -218,7 +219,7 @@ class MonitorSettings(Config):
                 raise ValueError("window_start is not before window_end")
         return self
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored: what differs from how it comes."""
         return self.model_dump(mode="json", exclude_defaults=True)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource
+from store.core.documents import ConfigDocument
 from store.core.errors import TunebenchError
 from store.core.metric_options import Endpoint
 from store.core.model_fields import FieldDisplay
@@ -58,11 +59,11 @@ class ChatSampling(Config):
         return value
 
     @classmethod
-    def named_by(cls, generation: GenerationNamed) -> dict[str, Any]:
+    def named_by(cls, generation: GenerationNamed) -> ConfigDocument:
         """What a model's own settings say of these, as transformers reads them: it draws only where do_sample
         says so, and then from TOP_K tokens where they don't say of how many. What is out of bounds here is
         left out."""
-        asked: dict[str, Any] = {
+        asked: ConfigDocument = {
             name: generation[name] for name in ("repetition_penalty", "max_new_tokens") if name in generation
         }
         if generation.get("do_sample"):
@@ -89,7 +90,7 @@ class ChatSampling(Config):
         return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
 
 
-def _is_valid(model: type[Config], document: dict[str, Any]) -> bool:
+def _is_valid(model: type[Config], document: ConfigDocument) -> bool:
     try:
         model.parse(document)
     except TunebenchError:
@@ -281,6 +282,6 @@ def number_duplicates(labels: Sequence[str]) -> list[str]:
     return numbered
 
 
-def drop_defaults(model: ChatModel) -> dict[str, Any]:
+def drop_defaults(model: ChatModel) -> ConfigDocument:
     """The model as it is stored and compared: what tells it from others, without how it is sampled."""
     return model.model_dump(exclude={"sampling"}, exclude_defaults=True)

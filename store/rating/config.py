@@ -4,11 +4,12 @@ them."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, FileSource, Line, ModelSource
+from store.core.documents import ConfigDocument
 from store.core.model_fields import FieldDisplay
 from store.core.rating_schemas import GOLD_PASS, GOLD_TOLERANCE, RatingProtocol, RatingSubject
 from store.data.config import Source
@@ -354,7 +355,7 @@ class RoundConfig(RatingSettings):
             raise ValueError("models: the same answers of the file twice")
         return self
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent."""
         return self.model_dump(mode="json", exclude_none=True) | {"items": self.items}
 

@@ -5,11 +5,12 @@ version's case at it.
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, Line
+from store.core.documents import ConfigDocument
 from store.core.errors import NotFoundError, TunebenchError
 from store.core.features import find_title
 from store.core.metric_table import METRICS
@@ -61,10 +62,6 @@ class GateCheckConfig(Config):
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         """The evidence that there is of a version, or what is missing."""
         raise NotImplementedError
-
-    def document(self) -> dict[str, Any]:
-        """As it is stored and sent."""
-        return self.model_dump()
 
 
 class OnRows(GateCheckConfig):
@@ -388,7 +385,7 @@ class GateConfig(Config):
 
     checks: list[GateCheck] = Field(default_factory=list, max_length=40)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent."""
         return self.model_dump()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
+from store.core.documents import ConfigDocument
 from store.core.export_schemas import ParityStatus
 from store.core.figure_schemas import BiasReport, Estimate, Figure, Gain
 
@@ -135,7 +136,7 @@ class GateRecord:
 
     model_id: str
     alias: str
-    config: dict[str, Any]  # store.registry.config.GateConfig
+    config: ConfigDocument  # store.registry.config.GateConfig
     changed_by_name: str
     changed_at: datetime
 

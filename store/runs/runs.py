@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from store.core.documents import ConfigDocument
 from store.core.errors import NotFoundError, StateError
 from store.core.training_schemas import MeasuredRun
 from store.db.named_query import named_query
@@ -132,7 +133,7 @@ class _Finished:
     task: str
     model: str
     data_fingerprint: str | None
-    config: dict[str, Any]
+    config: ConfigDocument
     facts: RunFacts
     verdict: Verdict | None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
+from store.core.documents import ConfigDocument
 from store.core.figure_schemas import Estimate, Gain
 from store.core.model_schemas import BaseReference, TrainingSummary
 from store.core.row_schemas import LeakedRows, PartRows
@@ -165,7 +166,7 @@ class Run(JobProgress):
     model: str
     method: str
     seed: int
-    config: dict[str, Any]  # store.training.train_config.TrainConfig, resolved
+    config: ConfigDocument  # store.training.train_config.TrainConfig, resolved
     facts: RunFacts
     verdict: Verdict | None
     created_at: datetime  # naive UTC

@@ -22,6 +22,7 @@ from store.core.config import (
     split_commas,
     to_yaml,
 )
+from store.core.documents import ConfigDocument
 from store.core.row_schemas import SplitMethod
 from store.jobs.schemas import SplitFields
 from store.training import live_metric
@@ -356,7 +357,7 @@ class TrainConfig(NoRemoteCodeConfig):
             return max(rate, HEAD_RATE)
         return rate
 
-    def _of_method(self) -> dict[str, Any]:
+    def _of_method(self) -> ConfigDocument:
         """Defaults of the fields that only some methods read."""
         targets = {"target_modules": METHODS[self.method].targets}
         if not self.rank:
