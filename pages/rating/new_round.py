@@ -141,8 +141,8 @@ FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
 def draw_checks(form: RoundForm, protocol: str) -> None:
     """Fields of the round, folded: most rounds of a few colleagues need none."""
     with st.expander("Checks of raters", icon=":material/fact_check:"):
-        if known := _choose_check_source(protocol):
-            form.put(**known)
+        if source := _choose_check_source(protocol):
+            form.put(**source)
             _draw_check_counts(form, protocol)
         attention = st.toggle(
             "One item in twenty asks for a given answer",

@@ -169,8 +169,8 @@ class Widget:
             for value in (*ends, present, step)
         )
 
-        def convert(shown: float) -> int | float:
-            return int(shown) if whole else round(float(shown) / self.display.scale, 12)
+        def convert(given: float) -> int | float:
+            return int(given) if whole else round(float(given) / self.display.scale, 12)
 
         numbers: Mapping[str, Any] = {"min_value": low, "max_value": high, "value": begin, "step": by}
         if self.display.slider:
