@@ -19,7 +19,6 @@ import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -42,6 +41,7 @@ from pages.shared.session import get_current_person
 from store.core.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.core.home import Home
 from store.core.processes import acquire_shared_lock, raise_descriptor_limit
+from store.core.schemas import JsonObject
 from store.http.access import HostNames, is_loopback, normalise_host, read_secret
 from store.http.client import Client
 
@@ -93,7 +93,7 @@ def build_authenticated_app(home: Home, arguments: argparse.Namespace) -> Screen
     return build_app(door, limit, provider.secrets() if provider else None)
 
 
-def build_app(door: Middleware, limit: int, secrets: dict[str, Any] | None = None) -> ScreensApp:
+def build_app(door: Middleware, limit: int, secrets: JsonObject | None = None) -> ScreensApp:
     """All that is served. `limit`: tabs that may be open at once; `secrets`: what Streamlit's routes of a
     provider are given."""
 
@@ -129,13 +129,13 @@ def expand_trusted_proxies(proxies: list[str]) -> list[str]:
     return plain + [f"::ffff:{address}" for address in plain if ":" not in address]
 
 
-def flatten_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_options(table: JsonObject, prefix: str = "") -> JsonObject:
     """Streamlit's options in a table of `streamlit.toml`, by their dotted names.
 
     They are passed on, since Streamlit looks for a hidden folder beside the app, and installed the app lies
     among all other packages.
     """
-    options: dict[str, Any] = {}
+    options: JsonObject = {}
     for name, value in table.items():
         if isinstance(value, dict):
             options |= flatten_options(value, f"{prefix}{name}.")

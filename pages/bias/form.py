@@ -5,12 +5,12 @@ long it takes; and what the views of bias checks read.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import streamlit as st
 
 from pages.shared import cached_queries, display
+from pages.shared.model_form import ModelForm
 from pages.shared.session import (
     cached,
     escape_markdown,
@@ -24,8 +24,9 @@ from store.bias import bias_checks
 from store.bias.bias_checks import ClassifierOption
 from store.bias.run_switch import SWITCH
 from store.bias.schemas import BiasCheck, BiasSummary
-from store.core.schemas import Job
+from store.core.schemas import Job, JsonObject
 from store.core.training_schemas import Preview
+from store.monitoring.config import BiasSchedule
 from store.runs.schemas import Run
 
 
@@ -95,7 +96,7 @@ def draw_button(run: Run, *, first: bool) -> None:
         start_check({"run": run.run_id})
 
 
-def start_check(body: dict[str, Any]) -> None:
+def start_check(body: JsonObject) -> None:
     """Queue it; the tab is drawn anew."""
     if send_command("check_bias", body, "The check is queued.") is not None:
         st.cache_data.clear()
@@ -173,7 +174,7 @@ def draw_classifier(run: Run) -> None:
             start_check({"run": run.run_id, "builtin": builtin, "continuations": asked})
 
 
-def _choose_classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
+def _choose_classifier(listed: JsonObject) -> tuple[str, list[str]]:
     """Which one, and its labels that count."""
     names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
     chosen = st.selectbox(
@@ -215,7 +216,7 @@ def _choose_openings() -> tuple[Any, str, str, str]:
     return file, path.strip(), column.strip(), group.strip()
 
 
-def _build_file_options(file: Any, path: str, column: str, group: str) -> dict[str, Any]:
+def _build_file_options(file: Any, path: str, column: str, group: str) -> JsonObject:
     """As the command takes it; empty for the built-in openings."""
     if path:
         chosen = {"path": path}
@@ -230,8 +231,8 @@ def _build_file_options(file: Any, path: str, column: str, group: str) -> dict[s
 PRESENT = "present"  # the check that a schedule has already
 
 
-def draw_schedule_field(present: Mapping[str, Any], every_hours: float | None) -> dict[str, Any] | None:
-    """A check that was made once is made again and again. present: that which is set, empty for none."""
+def draw_schedule_field(present: BiasSchedule | None) -> BiasSchedule | None:
+    """A check that was made once is made again and again. present: that which is set."""
     everything = {each.job_id: each for each in list_checks()}
     options = ["", *([PRESENT] if present else []), *everything]
     names = {"": "None", PRESENT: "The one that is set"} | {
@@ -244,8 +245,9 @@ def draw_schedule_field(present: Mapping[str, Any], every_hours: float | None) -
         help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
         " what the alias is each time.",
     )  # fmt: skip
-    hours = middle.number_input("Bias every (hours)", 1.0, 8_784.0, float(every_hours or 168.0))
-    if not chosen:
-        return None
-    check = present if present and chosen == PRESENT else read_check(chosen).config
-    return {"check": check, "every_hours": hours}
+    schedule = ModelForm(BiasSchedule, f"bias-schedule-{present.every_hours if present else ''}-", present)
+    with middle:
+        schedule.draw("every_hours")
+    if present and chosen == PRESENT:
+        return schedule.parse(check=present.check)
+    return schedule.parse(check=read_check(chosen).config) if chosen else None

@@ -19,7 +19,7 @@ from pages.shared.session import cached, get_client
 from pages.shared.text_display import Cell
 from store.core.documents import Document
 from store.core.row_schemas import Fate, Kind, Overlap, SplitCounts
-from store.core.schemas import Job
+from store.core.schemas import Job, JsonObject
 from store.core.training_schemas import Rendering
 from store.data import dataset_versions, datasets, exploration, histogram, saved_recipes
 from store.data.filters import Condition, Filter
@@ -99,7 +99,7 @@ class RowWithValue(CanonicalRow):
 
 
 @cached(CACHE_SECONDS, most=64)
-def read_example(dataset_id: str) -> dict[str, Any]:
+def read_example(dataset_id: str) -> JsonObject:
     return exploration.example_row(get_client(), cached_queries.read_dataset(dataset_id))
 
 
@@ -196,7 +196,7 @@ def compute_histograms(
 
 
 @cached(CACHE_SECONDS, most=64)
-def read_row_signals(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
+def read_row_signals(dataset_id: str, row_id: int, stamp: str) -> JsonObject:
     """Everything that was measured of one row."""
     dataset_rows = build_table(dataset_id)
     names = [s.column for group in dataset_rows.measured for s in GROUPS[group].signals]

@@ -10,12 +10,14 @@ import streamlit as st
 
 from pages.data.slices import draw_slice_choice
 from pages.shared import run_queries
-from pages.shared.session import escape_markdown, require_member, send_command, show_error
+from pages.shared.model_form import ModelForm
+from pages.shared.session import escape_markdown, require_member, send_command
 from store.core.config import read_yaml
-from store.core.errors import ConfigError, TunebenchError
+from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.metric_table import METRICS, MULTIPLE_CHOICE, list_default_metrics
 from store.core.metrics_config import CHOICES, list_metric_options
+from store.core.schemas import JsonObject
 from store.data.schemas import Dataset
 from store.evaluation.config import EvaluateConfig
 from store.evaluation.schemas import EvaluationIdentity
@@ -23,11 +25,12 @@ from store.runs.schemas import Run
 from store.training import setting_conflicts
 
 PREFIX = "evaluate."
+MetricDocument = JsonObject  # `metric`, and whichever options that one has
 COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
-def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[dict[str, Any]], str]:
+def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricDocument], str]:
     """The choice of metrics with their options; what they say as documents, and the first problem.
 
     without: what model and rows can't give, so that metrics that need it are not offered.
@@ -67,7 +70,7 @@ def _set_default_metrics(defaults: list[str]) -> None:
     state[OFFERED] = defaults
 
 
-def describe_missing_options(metrics: list[dict[str, Any]]) -> str:
+def describe_missing_options(metrics: list[MetricDocument]) -> str:
     """What still has to be said about the first of them that needs more, in words."""
     for metric in metrics:
         named = " and ".join(name for name in _list_required_options(metric["metric"]) if name not in metric)
@@ -80,10 +83,10 @@ def _list_required_options(metric: str) -> list[str]:
     return [name for name in list_metric_options(metric) if CHOICES[metric].model_fields[name].is_required()]
 
 
-def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
+def _draw_options(metric: str) -> tuple[MetricDocument, str]:
     """The options that were changed, and the first that can't be read."""
     st.markdown(f"**{METRICS[metric].title}**")
-    changed: dict[str, Any] = {}
+    changed: MetricDocument = {}
     problem = ""
     names = list_metric_options(metric)
     for start in range(0, len(names), COLUMNS):
@@ -178,15 +181,16 @@ def draw_form(run: Run | None, model: str = "") -> None:
     metrics, problem = draw_metrics(
         usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
     )
-    body: dict[str, Any] = {
+    form = ModelForm(EvaluateConfig, PREFIX)
+    form.put(
         **({"run": run.run_id, "checkpoint": checkpoint} if run else {"model": model}),
-        "dataset": dataset.dataset_id,
-        "part": part,
-        "where": where.model_dump() if where else None,
-        "max_rows": most,
-        "metrics": metrics,
-        **_draw_more_options(head, choosing),
-    }
+        dataset=dataset.dataset_id,
+        part=part,
+        where=where,
+        max_rows=most,
+        metrics=metrics,
+    )
+    _draw_more_options(form, head, choosing)
     if problem:
         st.error(escape_markdown(problem), icon=":material/error:")
     pressed = st.button(
@@ -195,17 +199,13 @@ def draw_form(run: Run | None, model: str = "") -> None:
     if pressed and (missing := describe_missing_options(metrics)):
         st.error(missing, icon=":material/error:")
     elif pressed:
-        _start_evaluation(body)
+        _start_evaluation(form)
 
 
-def _start_evaluation(body: dict[str, Any]) -> None:
+def _start_evaluation(form: ModelForm[EvaluateConfig]) -> None:
     """Queue it, or say which field is wrong."""
-    try:
-        config = EvaluateConfig.parse(body)
-    except ConfigError as error:
-        show_error(error)
-        return
-    if send_command("evaluate", config.document(), "The evaluation is queued.") is not None:
+    config = form.parse()
+    if config and send_command("evaluate", config.document(), "The evaluation is queued.") is not None:
         st.rerun()
 
 
@@ -247,85 +247,42 @@ def _choose_dataset(run: Run | None) -> Dataset | None:
     return by_id[chosen]
 
 
-def _draw_more_options(head: bool, choosing: bool) -> dict[str, Any]:
-    """How it answers, and what else is measured."""
-    settings: dict[str, Any] = {}
+def _draw_more_options(form: ModelForm[EvaluateConfig], head: bool, choosing: bool) -> None:
+    """How it answers, and what else is measured, each by its name in the config."""
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
-            size = st.number_input("per_device_eval_batch_size", 1, 4096, 16, key=f"{PREFIX}batch")
-            drawn = st.toggle(
-                "do_sample",
-                key=f"{PREFIX}sample",
-                disabled=head,
-                help=EvaluateConfig.model_fields["do_sample"].description,
-            )
-            if drawn:
-                settings["temperature"] = st.number_input(
-                    "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
-                )
-                settings["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
-        settings |= _draw_choice_options() if choosing else {}
-        probes = st.toggle(
-            "General questions and prose too",
-            key=f"{PREFIX}probes",
-            disabled=head,
-            help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
-        )
-        settings |= _draw_tasks(head)
-        group_by = st.text_input(
-            "group_by",
-            key=f"{PREFIX}group",
-            placeholder="no groups",
-            help=EvaluateConfig.model_fields["group_by"].description,
-        )
-    settings |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
-    return settings | {
-        "do_sample": bool(drawn),
-        "probes": bool(probes),
-        "group_by": (group_by or "").strip() or None,
-    }
+            _draw_named(form, "max_new_tokens", disabled=head)
+            _draw_named(form, "per_device_eval_batch_size")
+            if _draw_named(form, "do_sample", disabled=head):
+                _draw_named(form, "temperature")
+                _draw_named(form, "top_p")
+        if choosing:
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                _draw_named(form, "choice_examples")
+                _draw_named(form, "list_choices")
+        form.draw_field("probes", disabled=head)
+        _draw_tasks(form, head)
+        _draw_named(form, "group_by")
 
 
-def _draw_choice_options() -> dict[str, Any]:
-    """How questions of multiple choice are asked."""
-    fields = EvaluateConfig.model_fields
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        examples = st.number_input(
-            "choice_examples", 0, 32, 0, key=f"{PREFIX}examples", help=fields["choice_examples"].description
-        )
-        listed = st.toggle(
-            "list_choices", value=True, key=f"{PREFIX}listed", help=fields["list_choices"].description
-        )
-    return {"choice_examples": int(examples), "list_choices": bool(listed)}
+def _draw_named(form: ModelForm[EvaluateConfig], field: str, *, disabled: bool = False) -> Any:
+    return form.draw_field(field, label=field, disabled=disabled)
 
 
-def _draw_tasks(head: bool) -> dict[str, Any]:
+def _draw_tasks(form: ModelForm[EvaluateConfig], head: bool) -> None:
     """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
-    fields = EvaluateConfig.model_fields
     there = setting_conflicts.has_harness()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        names = st.text_input(
-            "tasks",
-            key=f"{PREFIX}tasks",
-            placeholder="none; names with commas between them"
-            if there
-            else "lm-evaluation-harness is not installed",
-            disabled=head or not there,
-            help=fields["tasks"].description,
-        )
-        most = st.number_input(
-            "task_rows", 1, None, None, key=f"{PREFIX}task_rows", disabled=head or not there,
-            placeholder="all", help=fields["task_rows"].description,
-        )  # fmt: skip
+        _draw_named(form, "tasks", disabled=head or not there)
+        _draw_named(form, "task_rows", disabled=head or not there)
     if not there:
+        form.put(tasks=[], task_rows=None)
         st.caption(
             "Tasks of lm-evaluation-harness can be asked too, once it is installed with `pip install"
             " 'tunebench[tasks]'` and Tunebench is started anew."
         )
-        return {}
+        return
     st.caption(
         "A task of your own is a YAML file in the folder `tasks` of the home folder, and needs no network. "
         "Those that come with lm-evaluation-harness fetch their rows from the hub."
     )
-    return {"tasks": names or "", "task_rows": None if most is None else int(most)}

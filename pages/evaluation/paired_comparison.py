@@ -71,7 +71,7 @@ def draw_judging(first: Evaluation, second: Evaluation) -> None:
         )
 
 
-def _start_judging(ids: tuple[str, str], judge: dict[str, Any], most: int) -> None:
+def _start_judging(ids: tuple[str, str], judge: dict[str, object], most: int) -> None:
     calls = {"max_calls": max(1_000, 2 * most)}
     body = {"first": ids[0], "second": ids[1], "judge": judge | calls, "max_rows": most}
     try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
@@ -124,7 +123,7 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     st.caption(escape_markdown(FORMS[form].when))
     if why := model.refused():
         st.caption(escape_markdown(why))
-    body: dict[str, Any] = {"subject": model.subject, "form": form}
+    body: dict[str, object] = {"subject": model.subject, "form": form}
     if form == "ollama":
         body["gguf"] = st.selectbox(
             "Which file Ollama is given",
@@ -150,7 +149,7 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
         st.rerun()
 
 
-def _draw_rows(model: ExportedModel, body: dict[str, Any]) -> bool:
+def _draw_rows(model: ExportedModel, body: dict[str, object]) -> bool:
     """On which rows the two are compared; whether there are any."""
     sets = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
     choices = [*([CUSTOM_FORM] if model.has_data else []), *sets]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import streamlit as st
 
@@ -128,14 +127,14 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: L
         _start_round(body)
 
 
-def _build_selection(endpoint_id: str, window_name: str, alert: str) -> dict[str, Any]:
+def _build_selection(endpoint_id: str, window_name: str, alert: str) -> dict[str, object]:
     if alert:
         return {"alert": alert}
     window = monitor_queries.build_window(endpoint_id, window_name)
     return {"start": window.start.isoformat(), "end": window.end.isoformat()}
 
 
-def _start_round(body: dict[str, Any]) -> None:
+def _start_round(body: dict[str, object]) -> None:
     """Make the round and go to it."""
     answer = send_command("round_of_requests", body)
     if answer is None:
@@ -179,7 +178,7 @@ def _draw_table(upcoming: LabelQueue) -> None:
         )
 
 
-def _build_row(row: RequestToLabel, several: bool) -> dict[str, Any]:
+def _build_row(row: RequestToLabel, several: bool) -> dict[str, object]:
     return {
         "Text": row.text,
         "Answer": row.answer or "(no label)",

@@ -8,7 +8,6 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -34,7 +33,7 @@ from store.core.figure_schemas import Figure
 from store.core.formatting import compute_decimals, format_interval, format_number, percent, plural
 from store.core.job_kinds import ALIVE
 from store.core.monitoring_schemas import Monitor
-from store.core.schemas import Job
+from store.core.schemas import ConfigDocument, Job
 from store.monitoring import monitors
 from store.monitoring.config import INSTRUCTION
 from store.monitoring.feedback import FeedbackCounts
@@ -160,7 +159,7 @@ def _format_period(job: Job) -> str:
 
 
 def _draw_form(endpoint_id: str, past: Job | None) -> None:
-    before: dict[str, Any] = past.config if past else {}
+    before: ConfigDocument = past.config if past else {}
     judge = before.get("judge", {})
     with st.form(f"monitor-judge-{endpoint_id}", border=False):
         left, middle, right = st.columns(3)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-from typing import Any
-
 import streamlit as st
 
 from engine.monitoring.drift import WATCHED_SIGNALS
@@ -12,18 +9,19 @@ from engine.monitoring.text import describe_cost
 from pages.monitoring import monitor_queries
 from pages.shared import cached_queries, display
 from pages.shared.features import load_page_features
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, has_right, send_command
-from store.core.monitoring_schemas import BaseMeasurement
+from store.core.monitoring_schemas import Monitor
 from store.monitoring import monitors
-from store.monitoring.config import EVERY_WATCHED_NAME, LIMITS, MonitorSettings
+from store.monitoring.config import (
+    EVERY_WATCHED_NAME,
+    LIMITS,
+    GoldenSchedule,
+    MonitorConfig,
+    MonitorSettings,
+)
 from store.monitoring.monitors import EndpointName
 
-REFERENCES = {
-    "first": "Its first requests",
-    "dataset": "Held-out rows of a data set",
-    "evaluation": "Rows and answers of an evaluation",
-    "window": "Requests of a window",
-}
 CURRENT_REFERENCE = "present"  # the schedule that is set
 STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
 
@@ -33,7 +31,7 @@ def draw_settings(endpoint: EndpointName) -> None:
     monitor = monitor_queries.read_monitor(endpoint.endpoint_id)
     if has_right("work"):
         with st.expander("What is watched, and when it warns", icon=":material/tune:"):
-            _draw_form(endpoint, monitors.get_settings(monitor), monitor.base_look if monitor else None)
+            _draw_form(endpoint, monitor)
             if monitor and monitor.changed_by_name:
                 when = display.format_ago(monitor.changed_at)
                 st.caption(f"Last changed by {escape_markdown(monitor.changed_by_name)}, {when}.")
@@ -42,84 +40,46 @@ def draw_settings(endpoint: EndpointName) -> None:
             _draw_webhook()
 
 
-def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: BaseMeasurement | None) -> None:
-    endpoint_id = endpoint.endpoint_id
-    body: dict[str, Any] = {"endpoint": endpoint_id}
-    body |= _draw_reference_fields(endpoint_id, settings)
-    with st.form(f"monitor-settings-{endpoint_id}", border=False):
-        body["watched"] = st.multiselect(
-            "Watched", list(EVERY_WATCHED_NAME), default=settings.watched,
-            format_func=lambda name: WATCHED_SIGNALS[name].title,
-                help="They share the chance of a false alarm.",
-        )  # fmt: skip
-        st.caption(describe_cost(base_look))
-        body |= _draw_limit_fields(settings)
-        body["golden"] = _draw_golden_field(settings)
-        body |= _draw_schedule_fields(settings)
-        body |= _draw_price_fields(settings)
+def _draw_form(endpoint: EndpointName, monitor: Monitor | None) -> None:
+    settings = monitors.get_settings(monitor)
+    saved = monitor.changed_at if monitor else ""  # what others have saved since is seen anew
+    form = ModelForm(MonitorConfig, f"monitor-{endpoint.endpoint_id}-{saved}-", settings)
+    form.put(endpoint=endpoint.endpoint_id)
+    _draw_reference_fields(form)
+    with st.form(f"monitor-settings-{endpoint.endpoint_id}", border=False):
+        form.draw_field("watched", choices={name: WATCHED_SIGNALS[name].title for name in EVERY_WATCHED_NAME})
+        st.caption(describe_cost(monitor.base_look if monitor else None))
+        form.draw(*LIMITS, "alpha", "keep_days", "one_of_caller_and_hour", columns=3)
+        _draw_golden_field(form, settings)
+        _draw_schedule_fields(form, settings)
+        form.draw("price_of_prompt", "price_of_completion", "currency", columns=3)
         st.caption("Another reference, other watched values or another chance begin all tests anew.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
-            send_command("set_monitor", body, "Saved.")
+            config = form.parse()
+            if config:
+                send_command("set_monitor", config, "Saved.")
 
 
-def _draw_reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, Any]:
+def _draw_reference_fields(form: ModelForm[MonitorConfig]) -> None:
     """Outside the form, as what is asked next depends on it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        reference = st.selectbox(
-            "Held against", list(REFERENCES), list(REFERENCES).index(settings.reference),
-            format_func=REFERENCES.__getitem__, key=f"monitor-reference-{endpoint_id}", width=300,
-        )  # fmt: skip
-        fields: dict[str, Any] = {"reference": reference}
+        reference = form.draw_field("reference", width=300)
         if reference == "dataset":
-            names = {each.dataset_id: each.name for each in cached_queries.list_datasets()}
-            fields["dataset"] = _choose_name("Data set", names, settings.dataset)
+            datasets = {each.dataset_id: each.name for each in cached_queries.list_datasets()}
+            form.draw_field("dataset", choices=datasets, width=300)
         elif reference == "evaluation":
-            names = {each.evaluation_id: each.name for each in monitor_queries.list_evaluations()}
-            fields["evaluation"] = _choose_name("Evaluation", names, settings.evaluation)
+            evaluations = {each.evaluation_id: each.name for each in monitor_queries.list_evaluations()}
+            form.draw_field("evaluation", choices=evaluations, width=300)
         elif reference == "window":
-            start = st.datetime_input("From (UTC)", settings.window_start, width=220)
-            end = st.datetime_input("To (UTC)", settings.window_end, width=220)
-            fields["window_start"] = start.isoformat() if start else None
-            fields["window_end"] = end.isoformat() if end else None
-        fields["reference_rows"] = st.number_input(
-            "Rows at most", 60, 5_000, settings.reference_rows, step=50, width=140
-        )
-    return fields
+            form.draw_field("window_start", width=220)
+            form.draw_field("window_end", width=220)
+        form.draw_field("reference_rows", width=140)
 
 
-def _choose_name(label: str, names: dict[str, str], chosen: str) -> str:
-    ids = list(names)
-    place = ids.index(chosen) if chosen in names else None
-    value = st.selectbox(label, ids, place, format_func=names.__getitem__, width=300)
-    return value or ""
-
-
-def _draw_limit_fields(settings: MonitorSettings) -> dict[str, Any]:
-    columns = st.columns(3)
-    fields: dict[str, Any] = {}
-    for (name, limit), column in zip(LIMITS.items(), cycle(columns), strict=False):
-        present = getattr(settings, name)
-        typed = column.number_input(
-            limit.label, limit.low, limit.high, None if present is None else limit.scale * present,
-            help="Empty: no limit",
-        )  # fmt: skip
-        fields[name] = None if typed is None else typed / limit.scale
-    left, middle, right = columns
-    alpha = left.number_input("Chance of a false alarm (%)", 0.1, 50.0, 100 * settings.alpha)
-    keep = middle.number_input(
-        "Keep texts for (days)", 1, 3_650, settings.keep_days, help="Figures by minute stay for ever."
-    )
-    thinned = right.checkbox(
-        "One of each caller and hour", settings.one_of_caller_and_hour,
-        help="Where callers send many requests on end, which are like each other",
-    )  # fmt: skip
-    return {**fields, "alpha": alpha / 100, "keep_days": keep, "one_of_caller_and_hour": thinned}
-
-
-def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
+def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
     """An evaluation that was made once is made again and again; its rows are the golden set."""
     everything = {each.evaluation_id: each for each in monitor_queries.list_evaluations()}
-    present = settings.golden.model_dump(mode="json", exclude_none=True) if settings.golden else None
+    present = settings.golden
     options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
     names = {"": "None", CURRENT_REFERENCE: "The one that is set"}
     left, middle = st.columns([2, 1])
@@ -128,37 +88,20 @@ def _draw_golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
         format_func=lambda each: names[each] if each in names else everything[each].name,
         help="An evaluation of what is served, with its rows and metrics",
     )  # fmt: skip
-    hours = middle.number_input(
-        "Every (hours)", 1.0, 8_784.0, float(settings.golden.every_hours if settings.golden else 24.0)
-    )
-    if not chosen:
-        return None
-    evaluate = present["evaluate"] if present and chosen == CURRENT_REFERENCE else everything[chosen].config
-    return {"evaluate": evaluate, "every_hours": hours}
+    schedule = ModelForm(GoldenSchedule, f"{form.prefix}golden-", present)
+    with middle:
+        schedule.draw("every_hours")
+    if present and chosen == CURRENT_REFERENCE:
+        form.put(golden={"evaluate": present.evaluate, **schedule.values})
+    elif chosen:
+        form.put(golden={"evaluate": everything[chosen].config, **schedule.values})
 
 
-def _draw_schedule_fields(settings: MonitorSettings) -> dict[str, Any]:
+def _draw_schedule_fields(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
     """Checks that features make again and again, each by the feature's name."""
-    fields: dict[str, Any] = {}
     for name, feature in load_page_features().items():
         if feature.draw_schedule_field:
-            schedule = getattr(settings, name)
-            present = schedule.check.model_dump(exclude_none=True) if schedule else {}
-            fields[name] = feature.draw_schedule_field(present, schedule.every_hours if schedule else None)
-    return fields
-
-
-def _draw_price_fields(settings: MonitorSettings) -> dict[str, Any]:
-    left, middle, right = st.columns(3)
-    return {
-        "price_of_prompt": left.number_input(
-            "A million tokens read cost", 0.0, 1e6, settings.price_of_prompt
-        ),
-        "price_of_completion": middle.number_input(
-            "A million tokens written cost", 0.0, 1e6, settings.price_of_completion
-        ),
-        "currency": right.text_input("Currency", settings.currency, max_chars=8),
-    }
+            form.put(**{name: feature.draw_schedule_field(getattr(settings, name))})
 
 
 def _draw_webhook() -> None:

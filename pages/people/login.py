@@ -374,7 +374,7 @@ async def read_form(request: Request) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20))
 
 
-def describe_browser(request: Request) -> dict[str, Any]:
+def describe_browser(request: Request) -> dict[str, object]:
     """Where a request came from, for the list of sessions and the count of attempts."""
     address = normalise_host(request.client.host) if request.client else ""
     return {

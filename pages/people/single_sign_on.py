@@ -30,6 +30,7 @@ from pages.shared.session import LastAnswers
 from store.core.config import Config, Line
 from store.core.errors import ConfigError
 from store.core.home import Home
+from store.core.schemas import JsonObject
 from store.http.access import create_secret, hash_secret
 
 LOGIN, CALLBACK, LOGOUT = "/auth/login", "/oauth2callback", "/auth/logout"
@@ -60,7 +61,7 @@ class Provider:
         self._config, self._key = config, create_secret()
         self._id_tokens: LastAnswers[str] = LastAnswers(MAX_REMEMBERED)
 
-    def secrets(self) -> dict[str, Any]:
+    def secrets(self) -> JsonObject:
         """What Streamlit's routes are given."""
         return {
             "auth": {
@@ -80,7 +81,7 @@ class Provider:
         """The address that leads to the provider; good for two minutes."""
         return f"{LOGIN}?provider={encode_provider_token(KEY)}"
 
-    def claims(self, set_cookies: list[str]) -> dict[str, Any]:
+    def claims(self, set_cookies: list[str]) -> JsonObject:
         """Who came, by the cookies that Streamlit's callback sets; empty where nobody did."""
         return self._signed(set_cookies, USER_COOKIE_NAME)
 
@@ -101,7 +102,7 @@ class Provider:
             for name, value in values.items()
         )
 
-    def _signed(self, set_cookies: list[str], name: str) -> dict[str, Any]:
+    def _signed(self, set_cookies: list[str], name: str) -> JsonObject:
         """What a cookie of Streamlit's says, by our own signature; empty where it says nothing."""
         values: dict[str, str] = {}
         for line in set_cookies:
@@ -136,7 +137,7 @@ def read_provider(home: Home, environment: Mapping[str, str] = os.environ) -> Pr
 
     Raises ConfigError for a field that is missing or wrong, and for a file that others may read.
     """
-    given: dict[str, Any] = {}
+    given: JsonObject = {}
     if home.provider.exists():
         if stat.S_IMODE(home.provider.stat().st_mode) & 0o077:
             raise ConfigError(

@@ -74,7 +74,7 @@ def _ignore_trigger() -> None:
     """So that the trigger is there to be read."""
 
 
-def _serialize_turn(turn: Turn, tree: list[TurnPlace]) -> dict[str, Any]:
+def _serialize_turn(turn: Turn, tree: list[TurnPlace]) -> dict[str, object]:
     """A turn as the component takes it; tokens as short lists, for there are thousands."""
     parent = turn.parent_id
     return {

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import streamlit as st
 
 from pages.shared import cached_queries, run_queries
 from pages.shared.features import list_model_names
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, show_error
+from store.core.documents import parse_document
 from store.core.errors import TunebenchError
 from store.core.metric_options import Endpoint
+from store.core.model_fields import format_title
 from store.evaluation.config import CHECKPOINTS
 from store.playground.config import MAX_MODELS, ChatModel, ChatSampling, ChatSettings, drop_defaults
 from store.playground.schemas import SettingsDocument
@@ -26,7 +30,7 @@ class SettingsOrigin(NamedTuple):
     """Where the first settings of a conversation come from: what the folder of a model says, by field."""
 
     model: str
-    named: dict[str, Any]
+    named: Mapping[str, Any]
 
     def in_words(self) -> str:
         """A sentence for the screen."""
@@ -35,40 +39,34 @@ class SettingsOrigin(NamedTuple):
         file = f"generation_config.json of {escape_markdown(self.model)}"
         if not self.named:
             return f"The {file} names none of these: they are Tunebench's own values."
-        named = ", ".join(format_field_title(name).lower() for name in FIELDS if name in self.named)
+        named = ", ".join(format_title(name, FIELDS[name]).lower() for name in FIELDS if name in self.named)
         return f"From the {file}: {named}. The others are Tunebench's own."
 
 
-def describe_sampling(sampling: dict[str, Any]) -> str:
+def describe_sampling(asked: ChatSampling) -> str:
     """How answers are drawn, in a line."""
-    asked = ChatSampling.parse(sampling)
     common = ChatSampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, seed=asked.seed)
     parts = [f"Temperature {asked.temperature:g}", f"longest answer {asked.max_new_tokens:,} tokens"]
     return " · ".join([*parts, *(escape_markdown(part) for part in asked.differences(common))])
 
 
-def format_field_title(name: str) -> str:
-    """What a field is called on the screen."""
-    words = str(FIELDS[name].title)
-    return words[0].upper() + words[1:]
-
-
-def draw_common_sampling(before: dict[str, Any], key: str) -> dict[str, Any]:
+def draw_common_sampling(before: ChatSampling, key: str) -> ChatSampling:
     """All fields, as they were before; what they are now."""
-    sampling = {"temperature": _draw_field("temperature", before, key)}
-    greedy = sampling["temperature"] == 0
-    left, right = st.columns(2)
+    form = ModelForm(ChatSampling, f"{key}-", before)
+    greedy = form.draw_field("temperature") == 0
     for place, name in enumerate(name for name in FIELDS if name != "temperature"):
-        with (left, right)[place % 2]:
-            sampling[name] = _draw_field(name, before, key, disabled=greedy and name in RANDOMNESS_FIELDS)
+        if place % 2 == 0:
+            sides = st.columns(2)
+        with sides[place % 2]:
+            form.draw_field(name, disabled=greedy and name in RANDOMNESS_FIELDS)
     if greedy:
         st.caption("At temperature 0 the likeliest token is always taken: nothing is drawn.")
-    return sampling
+    return form.parse() or before
 
 
 def draw_model_sampling(
-    before: dict[str, Any], common: tuple[dict[str, Any], dict[str, Any]], key: str
-) -> dict[str, Any]:
+    before: ChatSampling, common: tuple[ChatSampling, ChatSampling], key: str
+) -> ChatSampling:
     """Which fields one model has otherwise, and how: the whole of its sampling. before: as that was; common:
     what all had then, and have now."""
     then, now = common
@@ -76,33 +74,18 @@ def draw_model_sampling(
         "What is different for it",
         list(FIELDS),
         selection_mode="multi",
-        default=[name for name in FIELDS if before[name] != then[name]],
-        format_func=format_field_title,
+        default=[name for name in FIELDS if getattr(before, name) != getattr(then, name)],
+        format_func=lambda name: format_title(name, FIELDS[name]),
         key=f"{key}-own",
     )
-    own = {name: _draw_field(name, before, f"{key}-own") for name in FIELDS if name in chosen}
-    if not own:
+    form = ModelForm(ChatSampling, f"{key}-own-", before)
+    form.put(**now.model_dump())
+    for name in FIELDS:
+        if name in chosen:
+            form.draw_field(name)
+    if not chosen:
         st.caption("It answers by the settings for all.")
-    return now | own
-
-
-def _draw_field(name: str, before: dict[str, Any], key: str, *, disabled: bool = False) -> Any:
-    own: dict[str, Any] = {"key": f"{key}-{name}", "help": FIELDS[name].description, "disabled": disabled}
-    value = before[name]
-    match name:
-        case "temperature":
-            return st.slider(format_field_title(name), 0.0, 2.0, min(2.0, float(value)), 0.05, **own)
-        case "top_p":
-            return st.number_input(format_field_title(name), 0.01, 1.0, float(value), 0.05, **own)
-        case "repetition_penalty":
-            return st.number_input(format_field_title(name), 0.1, 10.0, float(value), 0.05, **own)
-        case "stop":
-            return st.multiselect(
-                format_field_title(name), value, value, accept_new_options=True, max_selections=8,
-                placeholder="Type a text", **own,
-            )  # fmt: skip
-    low, high = {"top_k": (0, 1000), "max_new_tokens": (1, 4096), "seed": (0, 2**31 - 1)}[name]
-    return int(st.number_input(format_field_title(name), low, high, int(value), **own))
+    return form.parse() or now
 
 
 MAX_RUNS = 100  # to choose from
@@ -119,12 +102,12 @@ TIME = "time"  # in an option: which time the same model is chosen
 REPETITION_NAMES = {2: "once more", 3: "a third time", 4: "a fourth time"}
 
 
-def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | None:
-    """The models and settings that are chosen; None where no model is. kept: those of the conversation `own`,
-    with which it begins."""
-    runs = _list_runs(kept)
-    names = _list_option_names(kept, runs)
-    kept_models = kept["models"] if kept else []
+def draw_models(document: SettingsDocument | None, own: str) -> SettingsDocument | None:
+    """The models and settings that are chosen; None where no model is. document: those of the conversation
+    `own`, with which it begins."""
+    kept = _parse_settings(document)
+    names = _list_option_names(kept, _list_runs(kept))
+    kept_models = kept.models if kept else []
     before = dict(
         zip(_number_options([_build_option(model) for model in kept_models]), kept_models, strict=True)
     )
@@ -149,42 +132,42 @@ def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | N
         return None
     st.caption(describe_sampling(asked.common))
     models = [
-        _choose_checkpoint(_parse_option(option), choices[option], before.get(option, {}), f"{own}-{option}")
+        _choose_checkpoint(_parse_option(option), choices[option], before.get(option), f"{own}-{option}")
         for option in chosen
     ]
-    sampled = [{**model, "sampling": own} for model, own in zip(models, asked.own, strict=True)]
+    sampled = [{**model.model_dump(), "sampling": own} for model, own in zip(models, asked.own, strict=True)]
     try:
         settings = ChatSettings.parse({"system": asked.system, "models": sampled, "sampling": asked.common})
     except TunebenchError as error:
         show_error(error)
         return None
-    document: SettingsDocument = settings.model_dump(exclude_none=True)  # type: ignore[assignment]
-    return document
+    return parse_document(SettingsDocument, settings.model_dump(exclude_none=True))
+
+
+def _parse_settings(document: SettingsDocument | None) -> ChatSettings | None:
+    return ChatSettings.parse(dict(document)) if document else None
 
 
 class _ChatSettings(NamedTuple):
     """What models are told beforehand, how all are sampled, and how each is."""
 
     system: str
-    common: dict[str, Any]
-    own: list[dict[str, Any]]
+    common: ChatSampling
+    own: list[ChatSampling]
 
 
 def _draw_settings(
-    kept: SettingsDocument | None,
-    chosen: dict[str, str],
-    before: dict[str, dict[str, Any]],
-    own: str,
+    kept: ChatSettings | None, chosen: Mapping[str, str], before: Mapping[str, ChatModel], own: str
 ) -> _ChatSettings:
     """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
     origin = SettingsOrigin("", {}) if kept else _find_settings_origin(list(chosen))
-    then = _get_common_sampling(kept) if kept else ChatSampling().model_dump() | origin.named
+    then = kept.common if kept else ChatSampling.parse(dict(origin.named))
     of = own if kept else f"{own}-{origin.model}"  # fields that are filled anew where other models are chosen
     tabs = st.tabs(["For all", *(f"Only {escape_markdown(name)}" for name in chosen.values())])
     with tabs[0]:
         system = st.text_area(
             "System prompt",
-            kept["system"] if kept else "",
+            kept.system if kept else "",
             key=f"{PREFIX}system-{own}",
             placeholder="What every model is told beforehand",
         )
@@ -193,7 +176,7 @@ def _draw_settings(
     samplings = []
     for tab, option in zip(tabs[1:], chosen, strict=True):
         with tab:
-            mine = before.get(option, {}).get("sampling", then)
+            mine = before[option].sampling if option in before else then
             samplings.append(draw_model_sampling(mine, (then, common), f"{PREFIX}{of}-{option}"))
     return _ChatSettings(system or "", common, samplings)
 
@@ -210,49 +193,39 @@ def _find_settings_origin(options: list[str]) -> SettingsOrigin:
     return SettingsOrigin(here[0] if here else "", {})
 
 
-def _find_base_model(model: dict[str, Any]) -> str:
+def _find_base_model(model: ChatModel) -> str:
     """The model in the home folder that it is, or began as; empty for what lies elsewhere."""
-    if "run" in model:
-        return str(cached_queries.read_run(model["run"]).config["model"])
-    return str(model.get("model", ""))
-
-
-def _get_common_sampling(kept: SettingsDocument) -> dict[str, Any]:
-    """The sampling for all, as the conversation has it."""
-    return ChatSettings.parse(dict(kept)).common.model_dump()
+    return str(cached_queries.read_run(model.run).config["model"]) if model.run else model.model
 
 
 def build_model_labels(settings: SettingsDocument) -> list[str]:
     """What the models are called beside their answers."""
-    runs = {run.run_id: run.name for run in _list_runs(settings)}
-    return ChatSettings.parse(dict(settings)).labels(runs)
+    kept = ChatSettings.parse(dict(settings))
+    return kept.labels({run.run_id: run.name for run in _list_runs(kept)})
 
 
-def _list_runs(kept: SettingsDocument | None) -> list[Run]:
+def _list_runs(kept: ChatSettings | None) -> list[Run]:
     """Those that can talk, newest first, and those of the conversation, where they are still there."""
     runs = run_queries.list_newest_runs("", ("finished",), MAX_RUNS)
     there = {run.run_id for run in runs}
-    for model in kept["models"] if kept else []:
-        run_id = model.get("run", "")
-        if run_id and run_id not in there:
+    for model in kept.models if kept else []:
+        if model.run and model.run not in there:
             try:
-                runs.append(run_queries.find_run(run_id))
+                runs.append(run_queries.find_run(model.run))
             except TunebenchError:
                 continue  # deleted: its answers stay, and it says so where it is asked
     return [run for run in runs if run.config["task"] != "classification"]
 
 
-def _build_option(model: dict[str, Any]) -> str:
+def _build_option(model: ChatModel) -> str:
     """A model without how it is sampled, and a run without which of its models: what is chosen first."""
-    document = drop_defaults(ChatModel.parse(model))
-    if "run" in document:
-        document = {"run": document["run"]}
+    document = {"run": model.run} if model.run else drop_defaults(model)
     return json.dumps(document, sort_keys=True)
 
 
-def _parse_option(option: str) -> dict[str, Any]:
+def _parse_option(option: str) -> ChatModel:
     """The model of an option, whichever time it stands there."""
-    return {name: value for name, value in json.loads(option).items() if name != TIME}
+    return ChatModel.parse({name: value for name, value in json.loads(option).items() if name != TIME})
 
 
 def _number_options(options: list[str]) -> list[str]:
@@ -266,22 +239,22 @@ def _number_options(options: list[str]) -> list[str]:
 
 
 def _format_repeated_option(option: str, time: int) -> str:
-    return option if time == 1 else json.dumps({**_parse_option(option), TIME: time}, sort_keys=True)
+    return option if time == 1 else json.dumps({**json.loads(option), TIME: time}, sort_keys=True)
 
 
-def _list_option_names(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
+def _list_option_names(kept: ChatSettings | None, runs: list[Run]) -> dict[str, str]:
     """All that can talk: option -> what it is called."""
     names = {
-        _build_option({"model": model.name}): model.name
+        _build_option(ChatModel(model=model.name)): model.name
         for model in cached_queries.list_models()
         if model.ready
     }
-    names |= {_build_option({"model": name}): name for name in list_model_names()}
-    names |= {_build_option({"run": run.run_id}): run.name for run in runs}
+    names |= {_build_option(ChatModel(model=name)): name for name in list_model_names()}
+    names |= {_build_option(ChatModel(run=run.run_id)): run.name for run in runs}
     for endpoint in st.session_state.get(ENDPOINTS, []):
-        names[_build_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"
-    for model in kept["models"] if kept else []:
-        names.setdefault(_build_option(model), ChatModel.parse(model).named())
+        names[_build_option(ChatModel(endpoint=endpoint))] = f"{endpoint.model} (endpoint)"
+    for kept_model in kept.models if kept else []:
+        names.setdefault(_build_option(kept_model), kept_model.named())
     return names
 
 
@@ -304,16 +277,17 @@ def _choose_defaults(choices: dict[str, str]) -> list[str]:
     if not runs:
         return models[:1]
     base = cached_queries.read_run(json.loads(runs[0])["run"]).config["model"]
-    own = _build_option({"model": base})
+    own = _build_option(ChatModel(model=base))
     return [*([own] if own in choices else []), runs[0]]
 
 
-def _choose_checkpoint(model: dict[str, Any], name: str, before: dict[str, Any], own: str) -> dict[str, Any]:
+def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, own: str) -> ChatModel:
     """Of a run, which of its models it is."""
-    if "run" not in model:
+    if not model.run:
         return model
     ways = {**CHECKPOINT_TITLES, SHARE: "a share of the way to it"}
-    at = SHARE if before.get("alpha") is not None else before.get("checkpoint", "tuned")
+    share_before = before.alpha if before else None
+    at = SHARE if share_before is not None else before.checkpoint if before else "tuned"
     with st.container(horizontal=True, vertical_alignment="bottom"):
         way = st.selectbox(
             f"Which of {escape_markdown(name)}",
@@ -324,36 +298,30 @@ def _choose_checkpoint(model: dict[str, Any], name: str, before: dict[str, Any],
             width=260,
         )
         if way != SHARE:
-            return {**model, "checkpoint": way} if way in CHECKPOINTS else model
+            return ChatModel.parse({"run": model.run, "checkpoint": way}) if way in CHECKPOINTS else model
         share = st.slider(
             "Share of the way",
             0.0,
             1.0,
-            float(before.get("alpha") or 0.5),
+            share_before or 0.5,
             0.05,
             key=f"{PREFIX}share-{own}",
             help="0 is the base model, 1 the tuned one; nothing is trained for what lies between.",
             width=260,
         )
-        return {**model, "alpha": share}
+        return ChatModel(run=model.run, alpha=share)
 
 
 def _add_endpoint() -> None:
     """A form for any server that speaks the OpenAI protocol."""
     with st.form(f"{PREFIX}endpoint", border=False):
         st.markdown("Any server that speaks the OpenAI protocol. It needs nothing of this machine.")
-        address = st.text_input("base_url", placeholder="http://127.0.0.1:8000/v1")
-        name = st.text_input("model", placeholder="as the server calls it")
-        key_env = st.text_input(
-            "key_env", help="The environment variable of the engine that holds the key; the key itself is"
-            " never typed here or stored."
-        )  # fmt: skip
+        form = ModelForm(Endpoint, f"{PREFIX}endpoint-")
+        for field in ("base_url", "model", "key_env"):
+            form.draw_field(field, label=field)
         if not st.form_submit_button("Add", type="primary"):
             return
-    try:
-        endpoint = Endpoint.parse({"base_url": address, "model": name, "key_env": key_env})
-    except TunebenchError as error:
-        show_error(error)
-        return
-    st.session_state.setdefault(ENDPOINTS, []).append(endpoint.model_dump(exclude_defaults=True))
-    st.rerun()
+    endpoint = form.parse()
+    if endpoint:
+        st.session_state.setdefault(ENDPOINTS, []).append(endpoint)
+        st.rerun()

@@ -147,7 +147,7 @@ def _draw_use(kind: str, count: int) -> None:
         name = st.text_input("Name", placeholder="numbered after the old one" if sets else "")
         if not st.form_submit_button("Make the data set", icon=":material/dataset:"):
             return
-    body: dict[str, Any] = {"kind": kind, "name": name}
+    body: dict[str, object] = {"kind": kind, "name": name}
     if into != ALONE:
         body["dataset"] = sets[into].dataset_id
     if send_command("use_kept_rows", body, "The data set is being made.") is not None:
@@ -252,7 +252,7 @@ def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
         st.caption(f"Left out: {plural(repeated, 'prompt')} that had the same answers before.")
 
 
-def _draw_fields(title: str) -> dict[str, Any]:
+def _draw_fields(title: str) -> dict[str, object]:
     """Name, how people rate, and how many."""
     name = st.text_input(
         "Name of the round",
@@ -293,7 +293,7 @@ def _draw_fields(title: str) -> dict[str, Any]:
 
 
 def _start_round(
-    fields: dict[str, Any], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
+    fields: dict[str, object], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
 ) -> str | None:
     """Send the lines as a file, and start the round; its id, or None where that was refused."""
     names = shorten_names(list(models))
@@ -329,7 +329,7 @@ def shorten_names(names: list[str]) -> dict[str, str]:
     return dict(zip(names, number_duplicates(cut), strict=True))
 
 
-def build_writer(model: Mapping[str, Any]) -> dict[str, Any]:
+def build_writer(model: Mapping[str, Any]) -> dict[str, object]:
     """Who wrote answers, as a round notes it: a run or a model. What lies between a run and its base is
     neither, and of an endpoint nothing is passed on."""
     if "endpoint" in model or "alpha" in model:

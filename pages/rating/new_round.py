@@ -5,8 +5,8 @@ checked.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -16,6 +16,7 @@ from pages.evaluation.form import PARTS
 from pages.rating.round_settings import (
     ModelOptions,
     P,
+    RoundForm,
     build_named_options,
     draw_models,
     draw_people,
@@ -24,10 +25,11 @@ from pages.rating.round_settings import (
     list_other_options,
 )
 from pages.shared import cached_queries, run_queries
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, get_client, send_command, show_error, show_errors
-from store.core.errors import ConfigError, TunebenchError
+from store.core.errors import TunebenchError
 from store.core.formatting import plural
-from store.core.rating_schemas import GOLD_PASS, PromptFile
+from store.core.rating_schemas import PromptFile
 from store.data.config import suggest_name
 from store.data.schemas import Dataset
 from store.rating.config import COMPARING, MAX_MIB, RoundConfig
@@ -126,7 +128,6 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
 
 NOBODY, A_FILE = "", "file"
 ATTENTION_SHARE = 0.05
-QUALIFICATION_PASS = 0.7
 FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
     "pairwise": '{"prompt": "…", "answers": ["…", "…"], "expected": "B"}',
     "rank": '{"prompt": "…", "answers": ["…", "…", "…"], "expected": [2, 1, 3]}',
@@ -137,22 +138,21 @@ FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
 }
 
 
-def draw_checks(protocol: str) -> dict[str, Any]:
+def draw_checks(form: RoundForm, protocol: str) -> None:
     """Fields of the round, folded: most rounds of a few colleagues need none."""
     with st.expander("Checks of raters", icon=":material/fact_check:"):
-        fields = _choose_check_source(protocol)
-        if fields:
-            fields |= _draw_check_counts(protocol)
+        if source := _choose_check_source(protocol):
+            form.put(**source)
+            _draw_check_counts(form, protocol)
         attention = st.toggle(
             "One item in twenty asks for a given answer",
             key=f"{P}attention",
             help="Its prompt ends with what to choose. Who does not read misses it.",
         )
-        fields["attention_share"] = ATTENTION_SHARE if attention else 0.0
-    return fields
+        form.put(attention_share=ATTENTION_SHARE if attention else 0.0)
 
 
-def _choose_check_source(protocol: str) -> dict[str, Any]:
+def _choose_check_source(protocol: str) -> Mapping[str, object]:
     """Where the known answers are, or nothing."""
     kind = {"pairwise": "preference", "label": "chat"}.get(protocol)
     sets = {
@@ -169,7 +169,7 @@ def _choose_check_source(protocol: str) -> dict[str, Any]:
     return {"gold_dataset": chosen} if chosen else {}
 
 
-def _choose_file(protocol: str) -> dict[str, Any]:
+def _choose_file(protocol: str) -> Mapping[str, object]:
     """The upload, once there is one."""
     file = st.file_uploader(
         "File of known answers",
@@ -185,43 +185,17 @@ def _choose_file(protocol: str) -> dict[str, Any]:
     return {"gold_file": {"upload": upload}} if upload else {}
 
 
-def _draw_check_counts(protocol: str) -> dict[str, Any]:
+def _draw_check_counts(form: RoundForm, protocol: str) -> None:
     """How many, how often, and from when on a rater fails."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        mixed = st.number_input("Mixed in", 0, 1_000, 10, key=f"{P}gold-count", help="Different items")
-        share = st.number_input(
-            "Of what a rater gets (%)", 1, 30, 10, key=f"{P}gold-share", disabled=not mixed
-        )
-        mark = st.number_input(
-            "Right at least (%)",
-            0,
-            100,
-            round(100 * GOLD_PASS),
-            key=f"{P}gold-pass",
-            help="Who is surely below it is flagged, and left out of training rows",
-        )
+        mixed = form.draw_field("gold_items")
+        form.draw_field("gold_share", disabled=not mixed)
+        form.draw_field("gold_pass")
         if protocol == "rubric":
-            tolerance = st.number_input("Points it may miss", 0, 9, 1, key=f"{P}gold-tolerance")
+            form.draw_field("gold_tolerance")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        first = st.number_input(
-            "Before the round", 0, 50, 0, key=f"{P}qualification", help="Items that each rater answers first"
-        )
-        passing = st.number_input(
-            "To go on, right (%)",
-            0,
-            100,
-            round(100 * QUALIFICATION_PASS),
-            key=f"{P}qualification-pass",
-            disabled=not first,
-        )
-    return {
-        "gold_items": int(mixed),
-        "gold_share": share / 100,
-        "gold_pass": mark / 100,
-        "qualification_items": int(first),
-        "qualification_pass": passing / 100,
-        **({"gold_tolerance": int(tolerance)} if protocol == "rubric" else {}),
-    }
+        first = form.draw_field("qualification_items", key=f"{P}qualification")
+        form.draw_field("qualification_pass", disabled=not first)
 
 
 CHOICES = {"random": "At random", "telling": "Those that tell most"}
@@ -233,7 +207,7 @@ class ChosenPrompts(NamedTuple):
 
     key: str
     name: str
-    fields: dict[str, Any]
+    fields: Mapping[str, object]
     models: list[dict[str, str]]
     labels: Sequence[str] = ()  # the most frequent of the data set
     label_count: int = 0
@@ -247,11 +221,12 @@ def draw_form() -> None:
     chosen = _choose_file_prompts() if where == FILE else _choose_dataset_prompts()
     if chosen is None:
         return
-    body: dict[str, Any] = {"models": chosen.models} | chosen.fields
-    body |= draw_protocol(chosen.labels, chosen.label_count)
-    protocol = body["protocol"]
-    body |= draw_people(protocol)
-    body |= draw_checks(protocol)
+    # where known answers are, ten of them are mixed in
+    form = ModelForm(RoundConfig, P, {"gold_items": 10})
+    form.put(models=chosen.models, **chosen.fields)
+    protocol = draw_protocol(form, chosen.labels, chosen.label_count)
+    draw_people(form, protocol)
+    draw_checks(form, protocol)
     title = f"{chosen.name[:50]}, {PROTOCOL_TITLES[protocol].lower()}"
     name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}", help="Raters see it")
     few = len(chosen.models) < (2 if protocol in COMPARING else 1)
@@ -260,7 +235,7 @@ def draw_form() -> None:
     if st.button(
         "Start the round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few
     ):
-        _start_round(body | {"name": name})
+        _start_round(form, name)
 
 
 def _choose_dataset_prompts() -> ChosenPrompts | None:
@@ -278,9 +253,7 @@ def _choose_dataset_prompts() -> ChosenPrompts | None:
     dataset_id = dataset.dataset_id
     where = draw_slice_choice(dataset_id, f"{P}slice")
     models = draw_models({**list_answered_options(dataset_id), **list_other_options()}, dataset_id)
-    fields = {"dataset": dataset_id, "where": where.model_dump() if where else None} | _draw_prompt_options(
-        models
-    )
+    fields = {"dataset": dataset_id, "where": where, **_draw_prompt_options(models)}
     stats = dataset.stats
     labels, count = list(stats.get("labels") or {}), int(stats.get("label_count") or 0)
     return ChosenPrompts(dataset_id, dataset.name, fields, models, labels, count)
@@ -293,20 +266,16 @@ def _choose_file_prompts() -> ChosenPrompts | None:
     upload, prompts = read
     others = list_other_options()
     models = draw_writers(draw_models(list_file_options(prompts, others), upload), others)
-    fields = {"prompts_file": {"upload": upload}} | _draw_prompt_options(models, of_file=True)
+    fields = {"prompts_file": {"upload": upload}, **_draw_prompt_options(models, of_file=True)}
     name = suggest_name({"upload": upload})
     if find_named_model(name, prompts["answers"]):  # raters see it
         name = "Prompts of a file"
     return ChosenPrompts(upload, name, fields, models)
 
 
-def _start_round(body: dict[str, Any]) -> None:
-    try:
-        config = RoundConfig.parse(body)
-    except ConfigError as error:
-        show_error(error)
-        return
-    if send_command("start_round", config.document(), "The round is being made.") is not None:
+def _start_round(form: RoundForm, name: str) -> None:
+    config = form.parse(name=name)
+    if config and send_command("start_round", config.document(), "The round is being made.") is not None:
         if config.prompts_file or config.gold_file:
             clear_uploads()
         st.rerun()
@@ -320,12 +289,12 @@ def _choose_dataset(sets: list[Dataset]) -> Dataset:
     return by_id[chosen]
 
 
-def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False) -> dict[str, Any]:
+def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False) -> Mapping[str, object]:
     """How many prompts, of a data set of which part, and how models that have not answered do; answers that
     are there say which rows they are of."""
     there = any("evaluation" in model for model in models)
     asks = any("evaluation" not in model and "answers" not in model for model in models)
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="So many at most")
         choice = st.selectbox(

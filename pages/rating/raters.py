@@ -5,7 +5,7 @@ everybody is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -27,6 +27,7 @@ from pages.shared import display
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.formatting import plural
 from store.core.rating_schemas import RaterCounts, RoundSummary
+from store.rating.config import AssignedRater
 from store.rating.schemas import RaterWorkload, Workload
 from store.rating.workload import describe_rater_progress, describe_remaining
 
@@ -260,19 +261,20 @@ def _confirm_reassign(round: RoundSummary, work: Workload, rater: RaterWorkload)
     )
     if st.button("Reassign", type="primary", key=f"{P}reassign-sure"):
         named = _list_assigned_raters(work, without=rater)
-        _reassign(named, to, rater.left)
-        _assign(round, named, f"Reassigned to {escape_markdown(people[to])}.")
+        _assign(round, _reassign(named, to, rater.left), f"Reassigned to {escape_markdown(people[to])}.")
 
 
-def _reassign(named: list[dict[str, Any]], to: str, left: int | None) -> None:
-    """Have a person rate so many more; one without a quota rates what there is anyway."""
-    for each in named:
-        if each["person"] == to:
-            if each.get("quota") is not None:
-                each["quota"] = each["quota"] + left if left is not None else None
-            return
-    if left != 0:
-        named.append({"person": to, "quota": left})
+def _reassign(named: list[AssignedRater], to: str, left: int | None) -> list[AssignedRater]:
+    """Those who are named, where a person rates so many more; one without a quota rates what there is
+    anyway."""
+    if all(each.person != to for each in named):
+        return named if left == 0 else [*named, AssignedRater(person=to, quota=left)]
+    return [
+        each.model_copy(update={"quota": each.quota + left if left is not None else None})
+        if each.person == to and each.quota is not None
+        else each
+        for each in named
+    ]
 
 
 def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
@@ -287,17 +289,16 @@ def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
         _assign(round, named, "Raters saved.")
 
 
-def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:
+def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[AssignedRater]:
     """Those who are named, but one."""
     return [
-        {"person": rater.person_id, "quota": rater.quota}
+        AssignedRater(person=rater.person_id, quota=rater.quota)
         for rater in work.raters
         if rater.assigned and rater.person_id != without.person_id
     ]
 
 
-def _assign(round: RoundSummary, named: list[dict[str, Any]], done: str) -> None:
-    body: dict[str, Any] = {"round": round.round_id}
-    body |= {"raters": named} if named else {"everybody": True}
-    if send_command("assign_round", body, done) is not None:
+def _assign(round: RoundSummary, named: list[AssignedRater], done: str) -> None:
+    raters = {"raters": [each.model_dump() for each in named]} if named else {"everybody": True}
+    if send_command("assign_round", {"round": round.round_id, **raters}, done) is not None:
         st.rerun()

@@ -5,7 +5,7 @@ much.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -14,16 +14,26 @@ from pages.evaluation.form import MODELS
 from pages.shared import cached_queries
 from pages.shared.cached_queries import LIVE
 from pages.shared.features import list_model_names
+from pages.shared.model_form import ModelForm, split_texts
 from pages.shared.session import cached, escape_markdown, get_client
 from store.core.formatting import plural
 from store.evaluation.config import EvaluateConfig
 from store.rating import workload
-from store.rating.config import COMPARING, MARKING, MAX_MODELS, MAX_POINTS, MIN_POINTS
+from store.rating.config import (
+    COMPARING,
+    MARKING,
+    MAX_MODELS,
+    MAX_POINTS,
+    MIN_POINTS,
+    AssignedRater,
+    RoundConfig,
+)
 from store.rating.schemas import RaterAccount
 from store.rating.templates import INSTRUCTIONS, PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
 
 MAX_CHOICES = 100  # evaluations and runs to choose from
 P = "round-new-"
+RoundForm = ModelForm[RoundConfig]
 
 
 class ModelOption(NamedTuple):
@@ -98,7 +108,7 @@ def list_raters() -> list[RaterAccount]:
 
 def draw_rater_fields(
     people: Mapping[str, str], quotas: Mapping[str, int | None], key: str
-) -> list[dict[str, Any]]:
+) -> list[AssignedRater]:
     """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
     quotas: of those who are named so far."""
     chosen = st.multiselect(
@@ -110,7 +120,7 @@ def draw_rater_fields(
         key=f"{key}.people",
         help="They alone see the round on their list",
     )
-    named: list[dict[str, Any]] = []
+    named: list[AssignedRater] = []
     for person_id in chosen:
         quota = st.number_input(
             f"Ratings of {escape_markdown(people[person_id])} at most",
@@ -120,11 +130,11 @@ def draw_rater_fields(
             placeholder="no limit",
             key=f"{key}.quota.{person_id}",
         )
-        named.append({"person": person_id, "quota": quota})
+        named.append(AssignedRater(person=person_id, quota=quota))
     return named
 
 
-def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str, Any]:
+def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int = 0) -> str:
     """The protocol, and what raters are told, out of a template. labels: the most frequent ones of the data
     set, of so many."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -148,27 +158,22 @@ def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str,
         key=f"{P}instruction.{protocol if protocol in INSTRUCTIONS else ''}.{chosen}",
         height="content",
     )
-    fields: dict[str, Any] = {"protocol": protocol, "instruction": instruction}
+    form.put(protocol=protocol, instruction=instruction)
     if protocol == "rubric":
-        fields["criteria"] = _draw_criteria(chosen)
-        fields["overall"] = st.toggle(
-            "One figure over all criteria, too",
-            key=f"{P}overall",
-            help="Each criterion counts the same, from 0% for its worst point to 100% for its best",
-        )
+        form.put(criteria=_draw_criteria(chosen))
+        form.draw("overall")
     elif protocol == "pass_fail":
-        fields["reasons"] = _draw_reasons(chosen, template)
+        form.put(reasons=_draw_reasons(chosen, template))
     elif protocol == "label":
-        fields["labels"] = _draw_labels(labels, label_count)
-        fields["several_labels"] = st.toggle("A text may have several", key=f"{P}several")
+        form.put(labels=_draw_labels(labels, label_count))
+        form.draw("several_labels")
     elif protocol in MARKING:
-        fields |= _draw_marking(protocol)
+        _draw_marking(form, protocol)
     elif protocol == "pairwise":
         with st.container(horizontal=True):
-            fields["ties"] = st.toggle("A tie may be said", True, key=f"{P}ties")
-            bad = st.toggle("Both bad may be said", True, key=f"{P}bad", help="Which is no tie")
-            fields["both_bad"] = bad
-    return fields
+            form.draw("ties")
+            form.draw("both_bad")
+    return protocol
 
 
 def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
@@ -177,7 +182,7 @@ def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
         ", ".join(template.reasons),
         key=f"{P}reasons.{chosen}",
     )
-    return [reason.strip() for reason in given.split(",") if reason.strip()]
+    return split_texts(given, ",")
 
 
 def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
@@ -185,10 +190,10 @@ def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
     given = st.text_area("Labels, a line each", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
     if label_count > len(labels):
         st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
-    return _split_lines(given)
+    return split_texts(given, "\n")
 
 
-def _draw_marking(protocol: str) -> dict[str, Any]:
+def _draw_marking(form: RoundForm, protocol: str) -> None:
     """What spans and free text are about, and with which labels pieces are marked."""
     of_answer = st.segmented_control(
         "About",
@@ -198,19 +203,13 @@ def _draw_marking(protocol: str) -> dict[str, Any]:
         key=f"{P}subject",
         help="About prompts choose one model; its answers are not shown",
     )
-    fields: dict[str, Any] = {"subject": "answer" if of_answer == "The answer" else "prompt"}
+    form.put(subject="answer" if of_answer == "The answer" else "prompt")
     if protocol == "spans":
-        given = st.text_area("Labels, a line each", "", key=f"{P}span-labels")
-        fields["labels"] = _split_lines(given)
-        fields["overlapping"] = st.toggle("Marked pieces may overlap", key=f"{P}overlapping")
-    return fields
+        form.put(labels=split_texts(st.text_area("Labels, a line each", "", key=f"{P}span-labels"), "\n"))
+        form.draw("overlapping")
 
 
-def _split_lines(given: str) -> list[str]:
-    return list(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
-
-
-def _draw_criteria(chosen: str) -> list[dict[str, Any]]:
+def _draw_criteria(chosen: str) -> list[Mapping[str, object]]:
     """Named criteria; each one's points in words, worst to best."""
     names = st.multiselect(
         "Criteria",
@@ -219,7 +218,7 @@ def _draw_criteria(chosen: str) -> list[dict[str, Any]]:
         format_func=lambda key: TEMPLATES[key].title,
         key=f"{P}criteria.{chosen}",
     )
-    criteria = []
+    criteria: list[Mapping[str, object]] = []
     for name in names:
         criterion = TEMPLATES[name].criterion
         with st.expander(f"{criterion['name']}: {criterion['question']}"):
@@ -247,23 +246,10 @@ def _draw_anchors(name: str, words: Sequence[str]) -> list[str]:
     ]
 
 
-def draw_people(protocol: str) -> dict[str, Any]:
+def draw_people(form: RoundForm, protocol: str) -> None:
     """Who rates how much, and whether some comes again."""
-    fields: dict[str, Any] = {}
     with st.expander("How many people, and how often", icon=":material/group:"):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            overlap = st.number_input(
-                "People who rate the same",
-                1,
-                20,
-                2,
-                key=f"{P}overlap",
-                help="Two or more tell how far people agree",
-            )
-            most = st.number_input(
-                "Ratings of one person at most", 1, None, None, key=f"{P}most", placeholder="no limit"
-            )
-        fields |= {"overlap": int(overlap), "per_rater": None if most is None else int(most)}
+        form.draw("overlap", "per_rater", columns=2)
         if protocol in COMPARING:
             swapped = st.toggle(
                 "One in ten comes again with its sides swapped",
@@ -271,18 +257,17 @@ def draw_people(protocol: str) -> dict[str, Any]:
                 key=f"{P}repeat",
                 help="Tells how consistent a person is",
             )
-            fields["repeat_share"] = 0.1 if swapped else 0.0
+            form.put(repeat_share=0.1 if swapped else 0.0)
         everybodys = st.toggle(
             "Everybody rates the same prompts first",
             True,
             key=f"{P}calibration",
             help="One in ten, five at least: they tell how far people agree from the first hour on",
         )
-        fields["calibration_share"] = 0.1 if everybodys else 0.0
-        fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
+        form.put(calibration_share=0.1 if everybodys else 0.0)
+        form.draw("adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
-        fields["named"] = "leave_out" if named else "keep"
+        form.put(named="leave_out" if named else "keep")
         people = {each.person_id: each.name for each in list_raters()}
         if people:
-            fields["raters"] = draw_rater_fields(people, {}, f"{P}raters")
-    return fields
+            form.put(raters=draw_rater_fields(people, {}, f"{P}raters"))

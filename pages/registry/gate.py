@@ -4,15 +4,17 @@ form and as YAML.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
-from pydantic.fields import FieldInfo
 
 from pages.registry import model_queries
 from pages.registry.check_cards import CHECK_ANSWERS, draw_check
 from pages.shared import cached_queries
 from pages.shared.job_progress import render_progress
+from pages.shared.model_form import ModelForm
 from pages.shared.session import (
     escape_markdown,
     get_client,
@@ -24,19 +26,31 @@ from pages.shared.session import (
     show_errors,
 )
 from store.core import formatting
+from store.core.config import read_yaml
 from store.core.errors import ConfigError
 from store.core.job_kinds import ALIVE
 from store.core.metric_table import METRICS
+from store.core.model_fields import get_default
 from store.core.model_schemas import ModelSummary, ModelVersion
 from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
 from store.http.client import Client
 from store.jobs import job_queue
 from store.registry.config import ALIASES
-from store.registry.gate_checks import GATE_CHECKS, GateConfig
+from store.registry.gate_checks import GATE_CHECKS, GateCheckConfig, GateConfig
 from store.registry.schemas import GateReport
 
-PARTS = ("test", "validation", "train", "all")
+
+@dataclass
+class DraftCheck:
+    """A check as the form has it, which may not be valid yet."""
+
+    kind: type[GateCheckConfig]
+    values: Mapping[str, object]
+
+    @property
+    def document(self) -> Mapping[str, object]:
+        return {**self.values, "check": get_default(self.kind.model_fields["check"])}
 
 
 def draw_form(model: ModelSummary, alias: str) -> None:
@@ -44,111 +58,98 @@ def draw_form(model: ModelSummary, alias: str) -> None:
     line = model_queries.read_gate(model.model_id, alias)
     key = f"gate-{model.model_id}-{alias}"
     if key not in st.session_state:
-        st.session_state[key] = list(line.config["checks"]) if line else []
-    checks: list[dict[str, Any]] = st.session_state[key]
-    for place, check in enumerate(list(checks)):
+        checks = GateConfig.parse(line.config).checks if line else []
+        st.session_state[key] = [DraftCheck(type(check), check.model_dump()) for check in checks]
+    drafts: list[DraftCheck] = st.session_state[key]
+    forms: list[ModelForm[GateCheckConfig]] = []
+    for place, draft in enumerate(list(drafts)):
         with st.container(border=True, gap="small"):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(f"**{GATE_CHECKS[check['check']].title}**", width="stretch")
+                st.markdown(f"**{draft.kind.title}**", width="stretch")
                 if st.button("Take out", icon=":material/close:", key=f"{key}-out-{place}", type="tertiary"):
-                    del checks[place]
+                    del drafts[place]
                     _clear_widgets(key)
                     st.rerun()
-            checks[place] = check | _draw_fields(check, f"{key}-{place}")
-    _draw_add(checks, key)
+            forms.append(_draw_check(draft, f"{key}-{place}-"))
+    _draw_add(drafts, key)
     with st.container(horizontal=True):
         if st.button("Save the gate", icon=":material/save:", key=f"{key}-save"):
-            _save(model, alias, {"checks": checks}, key)
+            parsed = [form.parse() for form in forms]
+            if all(parsed):
+                _save(model, alias, {"checks": parsed}, key)
         with st.popover("As YAML", icon=":material/code:", key=f"{key}-yaml"):
-            _draw_yaml(model, alias, checks, key)
+            _draw_yaml(model, alias, drafts, key)
     if line:
         st.caption(f"Set by {escape_markdown(line.changed_by_name)} on {line.changed_at:%d %b %Y}.")
 
 
-def _draw_add(checks: list[dict[str, Any]], key: str) -> None:
+def _draw_add(drafts: list[DraftCheck], key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.selectbox(
+        name = st.selectbox(
             "Another check", list(GATE_CHECKS), key=f"{key}-kind",
             format_func=lambda name: GATE_CHECKS[name].title,
         )  # fmt: skip
         if st.button("Add", icon=":material/add:", key=f"{key}-add"):
-            fields = GATE_CHECKS[kind].model_fields
+            kind = GATE_CHECKS[name]
             first = next(iter(cached_queries.list_datasets()), None)
-            new = {name: field.get_default() for name, field in fields.items() if not field.is_required()}
-            if "dataset" in fields and fields["dataset"].is_required():
-                new["dataset"] = first.dataset_id if first else ""
-            if "metric" in fields and fields["metric"].is_required():
-                new["metric"] = "accuracy"
-            checks.append({"check": kind, **new})
+            begin = {"dataset": first.dataset_id if first else "", "metric": "accuracy"}
+            needed = {field: begin[field] for field in begin if _is_needed(kind, field)}
+            drafts.append(DraftCheck(kind, needed))
             st.rerun()
 
 
-def _draw_fields(check: dict[str, Any], key: str) -> dict[str, Any]:
+def _is_needed(kind: type[GateCheckConfig], field: str) -> bool:
+    return field in kind.model_fields and kind.model_fields[field].is_required()
+
+
+def _draw_check(draft: DraftCheck, prefix: str) -> ModelForm[GateCheckConfig]:
     """The fields of one check; what the form does not show stays as it is."""
-    values: dict[str, Any] = {}
-    fields = GATE_CHECKS[check["check"]].model_fields
+    form = ModelForm(draft.kind, prefix, draft.values)
+    form.put(**draft.document)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        for name, field in fields.items():
-            if name not in ("check", "where"):
-                values[name] = _draw_field(name, field, check.get(name), f"{key}-{name}")
-    if check.get("where"):
-        st.caption(f"Only rows where {escape_markdown(describe_filter(Filter.parse(check['where'])))}.")
-    return values
+        for field in draft.kind.model_fields:
+            if field not in ("check", "where"):
+                form.draw_field(field, choices=_list_choices(draft.kind, field))
+    draft.values = dict(form.values)
+    if where := draft.values.get("where"):
+        st.caption(f"Only rows where {escape_markdown(describe_filter(Filter.parse(where)))}.")
+    return form
 
 
-def _draw_field(name: str, field: FieldInfo, value: Any, key: str) -> Any:
-    label, about = field.title or name.replace("_", " ").capitalize(), field.description
-    if name == "dataset":
-        names = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
-        choices = [*([] if field.is_required() else [""]), *names]
-        place = choices.index(value) if value in choices else 0
-        return st.selectbox(
-            label, choices, place, key=key, help=about,
-            format_func=lambda own: names.get(own, "The verdict of its run"),
-        )  # fmt: skip
-    if name == "metric":
-        choices = [*([] if field.is_required() else [""]), *METRICS]
-        place = choices.index(value) if value in choices else 0
-        return st.selectbox(
-            label, choices, place, key=key, help=about,
-            format_func=lambda own: METRICS[own].title if own else "–",
-        )  # fmt: skip
-    if name == "part":
-        return st.selectbox(label, PARTS, PARTS.index(value or "test"), key=key)
-    if isinstance(field.get_default(), bool):
-        return st.checkbox(label, bool(value), key=key, help=about)
-    if name == "form":
-        return (
-            st.text_input(label, value or "", key=key, help=about, placeholder="every form") or ""
-        ).strip()
-    whole = name == "max_rows" or isinstance(field.get_default(), int)
-    typed = st.number_input(
-        label, value=value, min_value=0 if whole else 0.0, key=key, help=about, step=1 if whole else None,
-        format=None if whole else "%g",
-    )  # fmt: skip
-    return typed
+def _list_choices(kind: type[GateCheckConfig], field: str) -> Mapping[str, str] | None:
+    """What may be chosen of what is there: data sets and metrics."""
+    choices = {
+        "dataset": {row.dataset_id: row.name for row in cached_queries.list_datasets()},
+        "metric": {name: metric.title for name, metric in METRICS.items()},
+    }.get(field)
+    if choices is None or _is_needed(kind, field):
+        return choices
+    return {"": "The verdict of its run" if field == "dataset" else "–"} | choices
 
 
-def _draw_yaml(model: ModelSummary, alias: str, checks: list[dict[str, Any]], key: str) -> None:
+def _draw_yaml(model: ModelSummary, alias: str, drafts: list[DraftCheck], key: str) -> None:
     try:
-        text = GateConfig.parse({"checks": checks}).to_yaml()
+        text = GateConfig.parse({"checks": [draft.document for draft in drafts]}).to_yaml()
     except ConfigError:
         text = ""
     typed = st.text_area("The checks", text, height=320, key=f"{key}-text")
     if st.button("Save this", key=f"{key}-text-save"):
         try:
-            _save(model, alias, GateConfig.from_yaml(typed or "").document(), key)
+            gate = read_yaml(typed or "")
         except ConfigError as error:
             show_error(error)
+            return
+        _save(model, alias, gate, key)
 
 
-def _save(model: ModelSummary, alias: str, gate: dict[str, Any], key: str) -> None:
+def _save(model: ModelSummary, alias: str, gate: object, key: str) -> None:
     try:
         document = GateConfig.parse(gate).document()
     except ConfigError as error:
         show_error(error)
         return
-    if send_command("set_gate", {"model": model.name, "alias": alias, "gate": document}, "Saved") is not None:
+    body = {"model": model.name, "alias": alias, "gate": document}
+    if send_command("set_gate", body, "Saved") is not None:
         _clear_widgets(key)
         st.session_state.pop(key, None)
         st.rerun()

@@ -63,7 +63,7 @@ def _draw_parent(run: Run) -> None:
 
 
 def _format_facts(run: Run) -> str:
-    task = run.config.get("task", "sft")
+    task: str = run.config.get("task", "sft")
     maker = activity_feed.describe_creator(run.created_by)
     by = f"by {escape_markdown(maker)}, " if maker else ""
     parts = [

@@ -4,11 +4,9 @@ limits and last requests.
 
 from __future__ import annotations
 
-import copy
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import streamlit as st
 
@@ -18,6 +16,7 @@ from pages.serving.calling import draw_calling
 from pages.serving.endpoint_list import LINK, draw_new_key, format_badge, format_seconds, store_new_key
 from pages.shared import display, meters
 from pages.shared.features import list_parts
+from pages.shared.model_form import ModelForm
 from pages.shared.session import (
     escape_markdown,
     get_current_person,
@@ -29,6 +28,14 @@ from pages.shared.session import (
     show_errors,
 )
 from store.core.errors import from_dict
+from store.serving.config import (
+    ChangeEndpoint,
+    EndpointSettings,
+    ModelChoice,
+    NewKey,
+    RouteChoice,
+    RouteRole,
+)
 from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointKey, EndpointStatus, RequestLine, RouteState
 
@@ -80,19 +87,15 @@ def _draw_key_form(seen: EndpointStatus) -> None:
         st.expander("Make a key", icon=":material/key:", expanded=False),
         st.form(f"new-key-{seen.endpoint_id}", border=False, clear_on_submit=True),
     ):
-        name = st.text_input("What is it for?", placeholder="the web shop", max_chars=80)
-        left, right = st.columns(2)
-        requests = left.number_input(
-            "Requests a minute", min_value=1, value=None, placeholder="no limit", step=1
-        )
-        tokens = right.number_input("Tokens a day", min_value=1, value=None, placeholder="no limit", step=1)
+        form = ModelForm(NewKey, f"new-key-{seen.endpoint_id}-")
+        form.put(endpoint=seen.endpoint_id)
+        form.draw("name")
+        form.draw("requests_per_minute", "tokens_per_day", columns=2)
         if st.form_submit_button("Make it", icon=":material/key:"):
-            body = {"endpoint": seen.endpoint_id, "name": name}
-            made = send_command(
-                "make_key", body | {"requests_per_minute": requests, "tokens_per_day": tokens}
-            )
-            if made is not None:
-                store_new_key(seen.endpoint_id, name, made["key"])
+            key = form.parse()
+            made = send_command("make_key", key) if key else None
+            if key and made is not None:
+                store_new_key(seen.endpoint_id, key.name, made["key"])
                 st.rerun()
 
 
@@ -101,7 +104,7 @@ def _format_ago(at: float | None) -> str:
 
 
 NONE = "None"
-PARTS = {
+PARTS: dict[RouteRole, str] = {
     "candidate": "Candidate: answers a share of the requests",
     "shadow": "Shadow: gets copies, its answers are logged alone",
     "fallback": "Fallback: answers where the live one fails",
@@ -110,39 +113,39 @@ PARTS = {
 
 def draw_change(seen: EndpointStatus) -> None:
     """The live subject of each model, and what stands beside it."""
-    settings: Any = seen.settings
-    with st.expander("Change what it serves", icon=":material/alt_route:"):
-        models = settings["models"]
-        names = [model["name"] for model in models]
+    with st.expander("Change what it serves", icon=":material/alt_route:"), show_errors():
+        settings = EndpointSettings.parse(dict(seen.settings))
+        names = [model.name for model in settings.models]
         place = names.index(st.selectbox("Model", names)) if len(names) > 1 else 0
-        model = models[place]
-        key = f"{seen.endpoint_id}-{model['name']}"
-        routes = {route["role"]: route for route in model["routes"]}
+        model = settings.models[place]
+        key = f"{seen.endpoint_id}-{model.name}"
+        routes = {route.role: route for route in model.routes}
         live = _choose_subject("Live", routes.get("live"), f"route-live-{key}", needed=True)
-        beside: list[dict[str, Any]] = []
+        chosen = [_change_route(routes.get("live"), "live", live, 1.0)]
         for role, title in PARTS.items():
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 subject = _choose_subject(title, routes.get(role), f"route-{role}-{key}")
                 share = _draw_share(role, routes.get(role), key) if subject and role != "fallback" else 1.0
             if subject:
-                beside.append({**_find_route(routes.get(role), subject), "role": role, "share": share})
+                chosen.append(_change_route(routes.get(role), role, subject, share))
         st.caption("What is new comes up beside what runs; requests go over once it is ready.")
         if st.button("Change it", type="secondary", icon=":material/check:", key=f"change-{key}"):
-            changed = copy.deepcopy(settings)
-            changed["models"][place]["routes"] = [_find_route(routes.get("live"), live), *beside]
-            body = {"endpoint": seen.endpoint_id, "settings": changed}
+            models = list(settings.models)
+            models[place] = ModelChoice(name=model.name, routes=chosen)
+            changed = settings.model_copy(update={"models": models})
+            body = ChangeEndpoint(endpoint=seen.endpoint_id, settings=changed)
             if send_command("change_endpoint", body, "What is new is being started.") is not None:
                 st.rerun()
 
 
-def _find_route(route: dict[str, Any] | None, subject: str) -> dict[str, Any]:
+def _change_route(route: RouteChoice | None, role: RouteRole, subject: str, share: float) -> RouteChoice:
     """The route of a subject, with what else is said of it where it stays the same."""
-    same = route if route and route["subject"] == subject else {}
-    return {**same, "subject": subject}
+    same = route.model_dump(exclude_unset=True) if route and route.subject == subject else {}
+    return RouteChoice.parse({**same, "subject": subject, "role": role, "share": share})
 
 
-def _choose_subject(title: str, route: dict[str, Any] | None, key: str, *, needed: bool = False) -> str:
-    present = route["subject"] if route else ""
+def _choose_subject(title: str, route: RouteChoice | None, key: str, *, needed: bool = False) -> str:
+    present = route.subject if route else ""
     options = [*([] if needed else [NONE]), *endpoint_list.list_subjects()]
     if present and present not in options:
         options.append(present)
@@ -152,9 +155,9 @@ def _choose_subject(title: str, route: dict[str, Any] | None, key: str, *, neede
     return "" if chosen in (None, NONE) else str(chosen)
 
 
-def _draw_share(role: str, route: dict[str, Any] | None, key: str) -> float:
+def _draw_share(role: RouteRole, route: RouteChoice | None, key: str) -> float:
     usual = {"candidate": 10, "shadow": 100}[role]
-    present = round(100 * route["share"]) if route else usual
+    present = round(100 * route.share) if route else usual
     share: int = st.slider(
         "Share of the requests", 1, 100, present, format="%d%%", key=f"share-{role}-{key}", width=220
     )
@@ -279,7 +282,7 @@ def _draw_traffic(own: str) -> None:
         _draw_backends(seen)
 
 
-def _build_route_rows(routes: Sequence[RouteState]) -> list[dict[str, Any]]:
+def _build_route_rows(routes: Sequence[RouteState]) -> Sequence[Mapping[str, object]]:
     candidates: dict[str, float] = {}
     for route in routes:
         if route.role == "candidate":
@@ -314,20 +317,20 @@ def _draw_backends(seen: EndpointStatus | None) -> None:
 
 
 def _draw_limits(seen: EndpointStatus) -> None:
-    settings: Any = seen.settings
-    limits, log = settings["limits"], settings["log"]
-    kept = "of every request" if log["sample"] == 1 else f"of {log['sample']:.0%} of the requests"
+    settings = EndpointSettings.parse(dict(seen.settings))
+    limits, log = settings.limits, settings.log
+    kept = "of every request" if log.sample == 1 else f"of {log.sample:.0%} of the requests"
     with st.expander("Limits and log", icon=":material/speed:"):
         st.html(
             meters.render_facts(
                 [
-                    ("Answers at once", f"{settings['max_streams']:,}", "of each model process"),
-                    ("Waiting", f"{limits['queue']:,}", "more are refused with a time"),
-                    ("Tokens of an answer", f"{limits['max_tokens']:,}", "that may be asked for"),
-                    ("Time of an answer", f"{limits['seconds']:g} s", ""),
-                    ("Size of a request", display.format_size(limits["body_bytes"]), ""),
-                    ("Log", f"{log['days']} days", f"a line a request; texts {kept}"),
-                    ("Personal data", "taken out" if log["redact"] else "kept", "of texts in the log"),
+                    ("Answers at once", f"{settings.max_streams:,}", "of each model process"),
+                    ("Waiting", f"{limits.queue:,}", "more are refused with a time"),
+                    ("Tokens of an answer", f"{limits.max_tokens:,}", "that may be asked for"),
+                    ("Time of an answer", f"{limits.seconds:g} s", ""),
+                    ("Size of a request", display.format_size(limits.body_bytes), ""),
+                    ("Log", f"{log.days} days", f"a line a request; texts {kept}"),
+                    ("Personal data", "taken out" if log.redact else "kept", "of texts in the log"),
                 ]
             )
         )
@@ -351,7 +354,7 @@ def _draw_requests(own: str) -> None:
         st.caption(f"The newest {len(lines)}; all of them are in the log of the endpoint's folder.")
 
 
-def _build_request_row(line: RequestLine) -> dict[str, Any]:
+def _build_request_row(line: RequestLine) -> Mapping[str, object]:
     at = datetime.fromtimestamp(line["at"], UTC).replace(tzinfo=None)
     asked = next(
         (message.get("content") for message in reversed(line["messages"] or []) if message.get("content")), ""

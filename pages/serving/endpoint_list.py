@@ -4,8 +4,6 @@ key of a new endpoint, which is shown once; and what the screen reads.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared.cached_queries import CALM, LIVE
@@ -136,7 +134,7 @@ def draw_form() -> None:
         )
         pressed = st.button("Serve it", type="primary", icon=":material/play_circle:", disabled=not subject)
     if pressed:
-        body: dict[str, Any] = {
+        body: dict[str, object] = {
             "name": name,
             "models": [{"name": name, "routes": [{"subject": subject}]}],
             "with_key": "first",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -28,6 +28,7 @@ from pages.shared.palette import (
     get_run_color,
     get_run_dash,
 )
+from store.core.schemas import JsonObject
 from store.evaluation.verdict_schemas import Overfitting
 
 # The parts that charts are made of: an empty figure, lines, bands, marks.
@@ -64,7 +65,7 @@ def add_level(figure: go.Figure, level: float, text: str) -> None:
 
 def build_empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
     """Title, axes, legend and margins; nothing is drawn yet."""
-    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True}
+    axis: JsonObject = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     x_name, y_name = ({"text": text, "standoff": 12} for text in (x_title, y_title))
     layout = {
         "title": {
@@ -269,7 +270,7 @@ def build_bounded_point(
     return BoundedPoint(x, value, low, high, n)
 
 
-def error_bars(points: Sequence[BoundedPoint], color: str, thickness: float = 2) -> dict[str, Any]:
+def error_bars(points: Sequence[BoundedPoint], color: str, thickness: float = 2) -> JsonObject:
     """The intervals as Plotly draws them."""
     return {
         "type": "data",

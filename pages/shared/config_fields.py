@@ -7,15 +7,17 @@ number, so that the error can stand at the field. An empty field is left to the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import streamlit as st
 
 from pages.shared import cached_queries
 from pages.shared.features import place_behind
-from pages.shared.session import escape_markdown
-from store.core.errors import ConfigError
+from pages.shared.model_form import format_note, validate_fields
+from store.core import model_fields
+from store.core.schemas import ConfigDocument
 from store.training import setting_conflicts
 from store.training.methods import METHOD_FIELDS, METHODS
 from store.training.run_switches import list_run_switches
@@ -25,14 +27,12 @@ from store.training.train_config import TrainConfig
 
 def get_default(field: str) -> Any:
     """The value of the field when nothing is said; None for one that is worked out from others."""
-    described = TrainConfig.model_fields[field]
-    return None if described.is_required() else described.get_default(call_default_factory=True)
+    return model_fields.get_default(TrainConfig.model_fields[field])
 
 
 def list_choices(field: str) -> tuple[str, ...]:
     """The values of a field that has a few; empty for every other."""
-    annotation = TrainConfig.model_fields[field].annotation
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
+    return model_fields.read_kind(TrainConfig.model_fields[field].annotation).choices
 
 
 def format_value(value: Any) -> str:
@@ -62,26 +62,11 @@ def parse_value(field: str, text: str) -> Any:
     return text
 
 
-def validate_config(document: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
+def validate_config(document: Mapping[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
     """The config, or None, and what is wrong by field: every bad field, not the first alone."""
-    problems: dict[str, str] = {}
-    rest = dict(document)
-    while True:
-        try:
-            config = TrainConfig.parse(rest)
-            return (None if problems else config), problems
-        except ConfigError as error:
-            field = error.field.split(".")[0]
-            problems.setdefault(field, str(error))
-            if field not in rest:
-                return None, problems
-            del rest[field]
+    config, problems = validate_fields(TrainConfig, document)
+    return config, {field: str(problem) for field, problem in problems.items()}
 
-
-# The fields of a run as widgets, drawn from `TrainConfig` itself so that form, YAML and engine agree.
-#
-# Each field lives in the session under `launch.FIELD`; text fields keep what was typed, also when it is no
-# number, so that the error can stand at the field. An empty field is left to the automatic default.
 
 PREFIX = "launch."
 
@@ -195,21 +180,21 @@ def build_widget_key(field: str) -> str:
     return PREFIX + field
 
 
-def fill_widgets(document: dict[str, Any]) -> None:
+def fill_widgets(document: Mapping[str, Any]) -> None:
     """Set every widget from a config document; call it before the widgets are drawn, or in a callback."""
     set_fields({field: document.get(field, get_default(field)) for field in TrainConfig.model_fields})
 
 
-def set_fields(changes: dict[str, Any]) -> None:
+def set_fields(changes: Mapping[str, Any]) -> None:
     """Set some fields, the others stay; None empties one. As `fill`, call it before the widgets are drawn."""
     for field, value in changes.items():
         keeps_type = list_choices(field) or isinstance(get_default(field), bool) or field in DATASET_FIELDS
         st.session_state[build_widget_key(field)] = value if keeps_type else format_value(value)
 
 
-def read_document() -> dict[str, Any]:
+def read_document() -> ConfigDocument:
     """The config as the widgets say it, unchecked; without fields left empty or not read."""
-    values: dict[str, Any] = {}
+    values: ConfigDocument = {}
     method = METHODS.get(st.session_state.get(build_widget_key("method"), ""))
     for field in TrainConfig.model_fields:
         if method and field in METHOD_FIELDS and field not in method.fields:
@@ -231,7 +216,7 @@ def read_document() -> dict[str, Any]:
 
 def draw_group(
     group: FieldGroup,
-    resolved: dict[str, Any],
+    resolved: Mapping[str, Any],
     notes: dict[str, list[tuple[str, str]]],
     config: TrainConfig | None = None,
 ) -> None:
@@ -268,7 +253,7 @@ def _check_value(config: TrainConfig | None, field: str, value: Any) -> str:
     return explain_refused_change(config, field, value)
 
 
-def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None = None) -> None:
+def draw_field(field: str, resolved: Mapping[str, Any], config: TrainConfig | None = None) -> None:
     """A choice or a text field, labelled with the field's Hugging Face name. Of a choice, what can't be
     combined is left out, and the help says why."""
     help_text = TrainConfig.model_fields[field].description
@@ -325,5 +310,4 @@ def _draw_datasets(field: str, help_text: str | None) -> None:
 def draw_notes(field: str, notes: dict[str, list[tuple[str, str]]]) -> None:
     """The problems of one field, directly under it."""
     for level, message in notes.get(field, ()):
-        color = "red" if level == "error" else "orange"
-        st.markdown(f":{color}[:material/{level}: {escape_markdown(message)}]")
+        st.markdown(format_note(level, message))

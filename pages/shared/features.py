@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from store.core.config import Config
 from store.core.features import load_features
 from store.core.rights import RIGHTS, TABLES, Surface
 from store.core.schemas import Role, SubjectKind
@@ -112,7 +113,7 @@ class PagesFeature:
     slice, by the ids of both. draw_row_use: beside rows that people have corrected, labelled or rated.
     draw_endpoint_notice: beside an endpoint, by its id. build_preview_facts: name, value and note of what
     follows a run that is launched. draw_evaluation_part: of an evaluation, beside others on the same data.
-    draw_schedule_field: of a monitor's settings, by the check that is set and its hours.
+    draw_schedule_field: of a monitor's settings, by the schedule that is set.
     draw_scheduled_check: the figures of one, by its job. build_routes: of its own, by what makes the client
     of whoever asks.
     """
@@ -134,7 +135,7 @@ class PagesFeature:
     draw_run_summary: Callable[[str], None] | None = None
     build_preview_facts: Callable[[Preview], list[tuple[str, str, str]]] | None = None
     draw_evaluation_part: Callable[[str, Sequence[EvaluationSummary]], None] | None = None
-    draw_schedule_field: Callable[[Mapping[str, Any], float | None], dict[str, Any] | None] | None = None
+    draw_schedule_field: Callable[[Any], Config | None] | None = None
     draw_scheduled_check: Callable[[str], None] | None = None
     build_routes: Callable[[Callable[[Request], Client]], Iterable[BaseRoute]] | None = None
 

@@ -22,6 +22,7 @@ from pages.shared.run_results import choose_gain_to_draw
 from pages.shared.session import escape_markdown, has_right, send_command
 from store.core.errors import NotFoundError
 from store.core.figure_schemas import UnitEstimate
+from store.core.schemas import ConfigDocument
 from store.evaluation.forgetting_schemas import AdviceItem, Forgetting, SettingValue
 from store.evaluation.verdict_schemas import Verdict
 
@@ -29,7 +30,7 @@ MAX_NAME_CHARACTERS = 120  # characters
 HIDDEN_FIELDS = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data sets have an id and a name
 
 
-def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
+def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> ConfigDocument:
     """The config of a run with `change`, that run as its parent, data sets under their present names."""
     run = cached_queries.read_run(run_id)
     document = {k: v for k, v in run.config.items() if v is not None}

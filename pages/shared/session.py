@@ -12,18 +12,19 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import streamlit as st
+from pydantic import BaseModel
 
 from pages.shared.engine_client import build_acting_client, extract_session
 from store.core.errors import EngineSilent, EngineUnavailable, SignedOutError, TunebenchError
 from store.core.home import Home
 from store.core.rights import OWNER, RIGHTS, is_owner
-from store.core.schemas import Person, Right
+from store.core.schemas import JsonObject, Person, Right
 from store.http.access import hash_secret
 from store.http.client import Client
 
@@ -250,13 +251,15 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
 
 
-def send_command(command: str, body: dict[str, Any], done: str = "") -> dict[str, Any] | None:
+def send_command(command: str, body: BaseModel | Mapping[str, object], done: str = "") -> JsonObject | None:
     """Send a command; on success the caches are emptied and `done` is said, else the error is shown.
 
-    Returns the engine's answer, or None where it refused.
+    Of a model the fields that were set are sent. Returns the engine's answer, or None where it refused.
     """
     try:
-        answer: dict[str, Any] = get_client().command(command, body)
+        if isinstance(body, BaseModel):
+            body = body.model_dump(mode="json", exclude_unset=True)
+        answer: JsonObject = get_client().command(command, body)
     except TunebenchError as error:
         show_error(error)
         return None

@@ -21,6 +21,7 @@ from pages.shared.session import escape_markdown
 from store.core.config import to_yaml
 from store.core.errors import ConfigError
 from store.core.formatting import plural
+from store.core.schemas import ConfigDocument
 from store.runs.schemas import RunChoice
 from store.training.methods import FAMILY_TITLES, METHODS
 from store.training.train_config import BUNDLED_MODEL, TASK_TITLES, TrainConfig
@@ -28,7 +29,7 @@ from store.training.train_config import BUNDLED_MODEL, TASK_TITLES, TrainConfig
 YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
 
 
-def draw_yaml(document: dict[str, Any]) -> None:
+def draw_yaml(document: ConfigDocument) -> None:
     """The config as YAML, written from the form and read back into it."""
     st.caption("The same run as a file: edit it here, or save it and start it with `tunebench launch FILE`.")
     if YAML_ERROR not in st.session_state:
@@ -222,7 +223,7 @@ def fill_from_link(query: Any) -> None:
     link = (query.get("from", ""), query.get("dataset", ""), query.get("change", ""))
     if st.session_state.get("launch-link") == link and fields.build_widget_key("method") in st.session_state:
         return
-    document: dict[str, Any] = {}
+    document: ConfigDocument = {}
     change = _parse_change(link[2]) if link[2] else {}
     if link[0]:
         document = build_cloned_config(link[0], change)
@@ -242,7 +243,7 @@ def fill_from_link(query: Any) -> None:
     forget_yaml()
 
 
-def _parse_change(text: str) -> dict[str, Any]:
+def _parse_change(text: str) -> ConfigDocument:
     """The fields that a link changes, such as {"learning_rate": 5e-05}."""
     try:
         change = json.loads(text)
@@ -368,7 +369,7 @@ def _draw_dataset(notes: Notes) -> None:
     fields.draw_notes("dataset", notes)
 
 
-def draw_hyperparameters(config: TrainConfig | None, resolved: dict[str, Any], notes: Notes) -> None:
+def draw_hyperparameters(config: TrainConfig | None, resolved: ConfigDocument, notes: Notes) -> None:
     """All settings in groups; opened by itself when one of them has an error."""
     method = st.session_state.get(fields.build_widget_key("method"))
     groups = list(fields.GROUPS)

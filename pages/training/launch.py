@@ -6,8 +6,6 @@ what is wrong stands at its field, and the button says why it can't be pressed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared import cached_queries, run_queries
@@ -17,6 +15,7 @@ from pages.shared.session import escape_markdown, get_client, require_member, sh
 from pages.training import form, method_advice, preview
 from pages.training.form import draw_yaml
 from store.core.errors import TunebenchError
+from store.core.schemas import ConfigDocument
 from store.data.schemas import Dataset
 from store.training.train_config import TrainConfig
 
@@ -75,7 +74,7 @@ def draw_launch() -> None:
 
 
 def draw_launch_panel(
-    document: dict[str, Any],
+    document: ConfigDocument,
     config: TrainConfig | None,
     dataset: Dataset | None,
     current: preview.PreviewQuery | None,
@@ -106,7 +105,7 @@ def draw_launch_panel(
         launch_run(document, config)
 
 
-def launch_run(document: dict[str, Any], config: TrainConfig) -> None:
+def launch_run(document: ConfigDocument, config: TrainConfig) -> None:
     """Send the config; on success go to the run, else show the refusal at its field."""
     try:
         answer = get_client().command("launch", config.model_dump(exclude_none=True))
@@ -125,7 +124,7 @@ def _find_dataset(name: str | None) -> Dataset | None:
 
 
 def _collect_notes(
-    wrong: dict[str, str], current: preview.PreviewQuery | None, document: dict[str, Any]
+    wrong: dict[str, str], current: preview.PreviewQuery | None, document: ConfigDocument
 ) -> form.Notes:
     """Everything to say, by field: what does not validate, what the preview found, what launch refused."""
     notes: form.Notes = preview.group_notes_by_field(current.problems) if current else {}

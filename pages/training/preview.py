@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
 
 import streamlit as st
 
@@ -20,6 +19,7 @@ from pages.shared.session import escape_markdown
 from pages.shared.text_display import render_row
 from store.core import formatting
 from store.core.errors import EngineUnavailable, TunebenchError
+from store.core.schemas import ConfigDocument
 from store.core.training_schemas import Preview, PreviewClasses, Problem
 from store.data import datasets
 from store.data.schemas import Dataset
@@ -118,9 +118,9 @@ def ask_preview(text: str, *, time_steps: bool = False) -> PreviewQuery:
     return preview
 
 
-def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
+def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> ConfigDocument:
     """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
-    kept: dict[str, Any] = {**datasets.get_split_fields(dataset)} if dataset else {}
+    kept: ConfigDocument = {**datasets.get_split_fields(dataset)} if dataset else {}
     answer = before.answer if (before := get_last_preview()) else None
     same = ("method", "task")
     if answer and (config is None or all(answer.config[field] == getattr(config, field) for field in same)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from store.core.config import Config, Line, ModelSource
 from store.core.row_schemas import Kind
+from store.core.schemas import ConfigDocument
 
 FORMAT: Literal["tunebench-bundle"] = "tunebench-bundle"
 VERSION = 2  # 1 had no seal
@@ -112,7 +113,7 @@ class ManifestDocument(_ManifestPart):
     """`store.archives.schemas.BundleManifest`, as far as running it again needs it."""
 
     run: ManifestRun
-    config: dict[str, Any]
+    config: ConfigDocument
     base: ManifestBase
     data: ManifestRows
     others: list[ManifestOtherRows]

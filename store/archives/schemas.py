@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from store.core.figure_schemas import Estimate
 from store.core.model_schemas import BaseReference, VersionFile
 from store.core.row_schemas import Kind, RowsResult
+from store.core.schemas import ConfigDocument
 from store.evaluation.verdict_schemas import RunFigure, Verdict
 from store.jobs.schemas import AuxiliaryDataset, SplitFields, VersionSpec
 from store.runs.schemas import RunFacts
@@ -69,7 +70,7 @@ class BundleManifest:
     version: int  # of this form
     written_at: str  # ISO 8601, UTC
     run: BundledRun
-    config: dict[str, Any]  # store.training.train_config.TrainConfig, resolved
+    config: ConfigDocument  # store.training.train_config.TrainConfig, resolved
     facts: RunFacts
     base: BaseWeights
     data: BundledRows
@@ -141,7 +142,7 @@ class OpenedBundle:
     seal: str | None = None  # its fingerprint, whatever the packing
     original: LocalOriginal | None = None  # left out where that run is not in this home
     run: BundledRun
-    config: dict[str, Any]  # with the model as it is called here
+    config: ConfigDocument  # with the model as it is called here
     fingerprint: str  # of the rows
     taken: RowsResult | None = None  # the rows that it brought; null where they were here before
     dataset: str  # the name that they get

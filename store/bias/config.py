@@ -4,12 +4,13 @@ scored rows."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource, SubjectSource
 from store.core.errors import ConfigError
+from store.core.schemas import ConfigDocument
 from store.rating.config import RowFile
 
 KIND = "bias"
@@ -142,6 +143,6 @@ class BiasConfig(Config):
         """Whether models are asked anything."""
         return self.builtin or bool(self.files) or self.continuations is not None
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent."""
         return self.model_dump(exclude_none=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from store.core.figure_schemas import BiasReport, Estimate
+from store.core.schemas import ConfigDocument
 
 
 @dataclass(kw_only=True)
@@ -161,7 +161,7 @@ class BiasCheck:
     run_id: str | None  # the run whose tuned model was held against its base
     model: str  # by the name that people gave it
     against: str
-    config: dict[str, Any]
+    config: ConfigDocument
     report: BiasReport
     details: BiasDetails
     created_by: str | None

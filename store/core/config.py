@@ -242,6 +242,10 @@ class Config(BaseModel):
         """Like `parse`, from YAML. Raises ConfigError with the line where the YAML breaks off."""
         return cls.parse(read_yaml(text))
 
+    def document(self) -> Mapping[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump()
+
     def to_yaml(self) -> str:
         """The fields that are set, as YAML that `from_yaml` reads back."""
         return to_yaml(self.model_dump(exclude_none=True))

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.core.figure_schemas import BiasReport, Difference, Estimate, FigureSummary, Gain
 from store.core.model_schemas import BaseReference, TrainingSummary, VersionFile
+from store.core.schemas import ConfigDocument
 
 
 class CardData(TypedDict):
@@ -71,7 +72,7 @@ class TrainedModel(TypedDict):
     run: str | None  # its name; null for an imported folder
     run_present: bool  # it was not deleted since
     checkpoint: str | None
-    config: dict[str, Any] | None  # store.training.train_config.TrainConfig: what was asked for
+    config: ConfigDocument | None  # store.training.train_config.TrainConfig: what was asked for
     course: TrainingSummary | None  # what training did
     continued_from: str  # name of the run that it went on from, or ""
     mixed: str  # of a mix: the sentence that says of what

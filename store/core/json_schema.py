@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
+from store.core.schemas import JsonObject
+
 MAX_DEPTH = 64  # brackets in one another; usual ones have ten
 MAX_LEVELS = 1000  # of the schema and of all that it refers to
 MAX_VALUES = 100_000
@@ -32,7 +34,7 @@ class _Schema:
     def __init__(self, schema: object) -> None:
         self._order: list[Any] = []  # every object and list, those inside after what they are in
         self._roots: dict[int, Any] = {}  # of each object, by its id: what "#" is there
-        self._named: dict[str, Any] = {}  # parts, by their anchors and ids
+        self._named: JsonObject = {}  # parts, by their anchors and ids
         self._top = schema
         self._walk()
 

@@ -17,6 +17,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from store.core.addresses import explain_blocked_host, split_host_and_port
 from store.core.config import Config
 from store.core.languages import NAMES, get_language_name
+from store.core.model_fields import FieldDisplay
+from store.core.schemas import JsonObject
 
 
 class MetricChoice(Config):
@@ -250,9 +252,17 @@ def check_endpoint_address(value: str) -> str:
 class Endpoint(Config):
     """Where the judge is, and how patiently it is asked."""
 
-    base_url: str = Field(max_length=500, description="Such as https://HOST/v1; /chat/completions is added")
-    model: str = Field(min_length=1, max_length=200)
-    key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$", description="Environment variable with the key")
+    base_url: Annotated[str, FieldDisplay(example="https://HOST/v1")] = Field(
+        max_length=500, description="Such as https://HOST/v1; /chat/completions is added"
+    )
+    model: Annotated[str, FieldDisplay(example="as the server calls it")] = Field(
+        min_length=1, max_length=200
+    )
+    key_env: Annotated[str, FieldDisplay(empty="no key")] = Field(
+        "",
+        pattern=r"^[A-Za-z_0-9]*$",
+        description="Environment variable of the engine with the key, which itself is never stored",
+    )
     key_file: str = Field("", description="A file with the key, mode 0600")
     timeout: float = Field(60.0, gt=0, le=600, description="Seconds for one answer")
     retries: int = Field(3, ge=0, le=10, description="After an answer that may be different next time")
@@ -261,13 +271,13 @@ class Endpoint(Config):
     max_tokens: int = Field(512, ge=16, le=16_384, description="Of a judgement")
     json_mode: bool = Field(False, description="Ask for JSON by response_format; some servers refuse it")
 
-    extra: dict[str, Any] = Field(
+    extra: JsonObject = Field(
         default_factory=dict, description="Fields of each request; null leaves one of ours out"
     )
 
     @field_validator("extra")
     @classmethod
-    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _not_ours(cls, value: JsonObject) -> JsonObject:
         if taken := {"messages", "model", "stream", "n"} & set(value):
             raise ValueError(f"{', '.join(sorted(taken))} can't be changed here")
         return value

@@ -21,6 +21,8 @@ from store.core.config import Config
 from store.core.json_schema import check_schema
 from store.core.metric_options import Constraint, JudgeChoice, MetricChoice, check_pattern
 from store.core.metric_table import METRICS
+from store.core.model_fields import FieldDisplay
+from store.core.schemas import JsonObject
 
 TAKEN = {
     *METRICS,
@@ -84,7 +86,7 @@ class ValidJsonChoice(MetricChoice):
 class SchemaChoice(MetricChoice):
     metric: Literal["json_schema"]
     fenced: bool = True
-    json_schema: dict[str, Any] | bool = Field(description="A JSON schema, draft 2020-12")
+    json_schema: JsonObject | bool = Field(description="A JSON schema, draft 2020-12")
 
     @field_validator("json_schema")
     @classmethod
@@ -125,7 +127,7 @@ class CustomMetricChoice(MetricChoice):
     metric: Literal["own"]
     file: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)
     better: Literal["higher", "lower"] = "higher"
-    options: dict[str, Any] = Field(default_factory=dict, description="Handed to a module's compute()")
+    options: JsonObject = Field(default_factory=dict, description="Handed to a module's compute()")
     max_seconds: float = Field(
         600, gt=0, le=604_800, description="It may take so long for all rows; then it is ended"
     )
@@ -196,7 +198,7 @@ class MetricsConfig(Config):
     """The metrics of one evaluation."""
 
     metrics: list[AnyChoice] = Field(max_length=100)
-    group_by: str | None = Field(
+    group_by: Annotated[str | None, FieldDisplay(empty="no groups")] = Field(
         None, description="A column; rows with one value of it are resampled together, as they are alike"
     )
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the intervals")

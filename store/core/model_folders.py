@@ -9,10 +9,11 @@ import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from store.core.job_folder import read_json
 from store.core.model_schemas import GenerationNamed, Model
+from store.core.schemas import JsonObject
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 SEVERAL = "multi_label_classification"  # labels that are true by themselves, as transformers names it
@@ -115,7 +116,7 @@ def _list_expected_files(path: Path) -> set[str]:
     return set(weight_map.values()) if isinstance(weight_map, dict) else set()
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> JsonObject:
     try:
         document = read_json(path)
     except (OSError, ValueError):

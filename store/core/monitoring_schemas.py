@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from store.core.figure_schemas import Estimate
 from store.core.rating_schemas import RoundDetails
+from store.core.schemas import ConfigDocument
 
 WatchedName = Literal[
     "input_length",
@@ -217,7 +218,7 @@ class Monitor:
     """A row of `monitor`."""
 
     endpoint_id: str
-    config: dict[str, Any]  # store.monitoring.config.MonitorConfig
+    config: ConfigDocument  # store.monitoring.config.MonitorConfig
     revision: int
     next_place: int
     measured_place: int
@@ -333,7 +334,7 @@ class RequestRoundSummary:
 
     round_id: str
     name: str
-    config: dict[str, Any]  # RoundConfig
+    config: ConfigDocument  # RoundConfig
     details: RoundDetails
     drawn_at: datetime
 

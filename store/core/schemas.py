@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
+ConfigDocument = dict[str, Any]  # a config as it is stored, perhaps by an earlier version: `of_past` reads it
+JsonObject = dict[str, Any]  # whose fields nobody here knows: of another program, a metric, a template
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
 ]
@@ -19,7 +21,7 @@ class ErrorDocument(TypedDict):
     message: str  # one sentence
     fix: NotRequired[str]  # what to do about it; empty where nothing is known
     field: NotRequired[str]  # of the form or config that is at fault; empty for none
-    change: NotRequired[dict[str, Any]]  # what `fix` says, as fields of a config
+    change: NotRequired[JsonObject]  # what `fix` says, as fields of a config
     retry_after: NotRequired[int]  # seconds until it is worth another try
     traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
 
@@ -44,7 +46,7 @@ class Job(JobProgress):
     lane: Literal["device", "beside", "light"]
     title: str
     status: JobStatus
-    config: dict[str, Any]  # what was asked for, as its kind's config model writes it
+    config: ConfigDocument  # what was asked for, as its kind's config model writes it
     after_jobs: list[str]  # must be finished before this one starts
     attempt: int  # 2 is the first resume
     device: str | None  # cpu or cuda:N; null while it waits
@@ -57,7 +59,7 @@ class Job(JobProgress):
     ended_at: datetime | None
     cancel_requested_at: datetime | None
     error: ErrorDocument | None
-    result: dict[str, Any] | None  # as docs/results.md says of its kind; of a run the verdict too
+    result: JsonObject | None  # as docs/results.md says of its kind; of a run the verdict too
 
 
 @dataclass(kw_only=True)

@@ -4,10 +4,11 @@ reads it."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.core.figure_schemas import UnitEstimate
 from store.core.row_schemas import LeakedRows, PartRows
+from store.core.schemas import ConfigDocument, JsonObject
 
 
 class RowToken(TypedDict):
@@ -139,7 +140,7 @@ class TimeEstimate:
 class MemoryFix:
     """A change of settings after which a run fits into memory."""
 
-    change: dict[str, Any]  # fields of the config with their new values
+    change: JsonObject  # fields of the config with their new values
     peak_gib: float
     high_gib: float
     text: str  # the change in words
@@ -166,7 +167,7 @@ class PreviewClasses:
 class Preview:
     """What a config would do; shares are estimates where fewer rows are counted than trained."""
 
-    config: dict[str, Any]  # the TrainConfig, resolved
+    config: ConfigDocument  # the TrainConfig, resolved
     method: str  # its title
     trainable_parameters: int
     total_parameters: int

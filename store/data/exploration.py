@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from store.core.schemas import JsonObject
 from store.data import datasets
 from store.data.filters import SOURCE, Filter, build_column_sql, check_column, quote_identifier
 from store.data.schemas import Dataset, SignalRow
@@ -82,11 +83,11 @@ def _infer_source_type(value: object) -> Type:
 
 @dataclass(kw_only=True)
 class _SourceRow:
-    source: dict[str, Any] | None
+    source: JsonObject | None
 
 
 @named_query
-def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
+def example_row(db: Queryable, dataset: Dataset) -> JsonObject:
     """The first row as it stood in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
     rows = read_records(db.query(sql, [dataset.rows_path]), _SourceRow, ["source"])
@@ -258,7 +259,7 @@ def _select_rows_sql(rows: DatasetTable, where: Filter, order_by: str) -> tuple[
 
 
 @named_query
-def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> list[dict[str, Any]]:
+def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> list[JsonObject]:
     """Rows that the filter means, with row_id and the columns named; long texts as their beginning."""
     ids = row_ids(db, rows, where, part.sort, limit=part.limit, offset=part.offset)
     return values_of(db, rows, ids, part.names, shorten=EXCERPT)
@@ -267,12 +268,12 @@ def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> l
 @named_query
 def values_of(
     db: Queryable, rows: DatasetTable, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """These rows, in this order, with row_id and the columns named.
 
     Each file is asked for itself, because then only its parts that hold these rows are read.
     """
-    by_id: dict[int, dict[str, Any]] = {row_id: {"row_id": row_id} for row_id in ids}
+    by_id: dict[int, JsonObject] = {row_id: {"row_id": row_id} for row_id in ids}
     files: dict[str, list[str]] = {}
     for name in names:
         if name != "row_id":
@@ -281,7 +282,7 @@ def values_of(
     for part in files.values():
         relation, paths = rows.relation(part, shorten)
         table = db.query(f"SELECT * FROM ({relation}) WHERE row_id IN ({listed})", paths)
-        for row in read_records(table, dict[str, Any]):
+        for row in read_records(table, JsonObject):
             by_id[row["row_id"]].update(row)
     return [by_id[row_id] for row_id in ids]
 

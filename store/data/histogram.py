@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from store.core.row_schemas import SignalFigure, SizeDistribution
+from store.core.schemas import JsonObject
 from store.data.exploration import DatasetTable, TableColumn
 from store.data.filters import Condition, Filter, check_column, quote_identifier
 from store.data.signals import GROUP_OF
@@ -144,7 +145,7 @@ def _count(
         QUALIFY place <= CASE mask {kept} END
             OR coalesce({", ".join(f"{name}::VARCHAR" for name in listed)}) IS NULL
     """
-    groups = read_records(db.query(sql, [*params, *files]), dict[str, Any])
+    groups = read_records(db.query(sql, [*params, *files]), JsonObject)
     counts = {}
     for place, name in enumerate(names):
         own = [row for row in groups if int(row["mask"]) == _compute_grouping_mask(place, len(names))]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.core.row_schemas import (
     ConvertedRow,
@@ -23,6 +23,7 @@ from store.core.row_schemas import (
     SourceDocument,
     SplitMethod,
 )
+from store.core.schemas import ConfigDocument, JsonObject
 from store.jobs.schemas import RecipeDocument
 
 
@@ -99,7 +100,7 @@ class CanonicalRow(TypedDict):
     label: str | None
     rejected: str | None  # of a preference pair the rejected answer
     digest: int
-    source: dict[str, Any]  # the row as it stood in the file
+    source: JsonObject  # the row as it stood in the file
     choices: NotRequired[list[str] | None]
     answer_index: NotRequired[int | None]  # from 0
     part: NotRequired[str | None]  # as the file said
@@ -190,7 +191,7 @@ class RecipeRow(SavedItem):
     """A recipe that somebody saved."""
 
     recipe_id: str
-    steps: list[dict[str, Any]]
+    steps: list[ConfigDocument]
 
 
 @dataclass(kw_only=True)
@@ -198,7 +199,7 @@ class SliceRow(SavedItem):
     """Rows of a data set that somebody named."""
 
     slice_id: str
-    filter: dict[str, Any]  # store.data.filters.Filter
+    filter: ConfigDocument  # store.data.filters.Filter
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from store.core.documents import as_json, get_reviver
 from store.core.errors import TunebenchError, from_dict
+from store.core.schemas import JsonObject
 from store.core.table_values import convert_times_to_text
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def read_records(table: pa.Table, row_type: type[Row], json_columns: Iterable[st
 
     Raises KeyError for a JSON column that the table does not have, and TypeError where a field has no column.
     """
-    rows: list[dict[str, Any]] = convert_times_to_text(table).to_pylist()
+    rows: list[JsonObject] = convert_times_to_text(table).to_pylist()
     for column in json_columns:
         if column not in table.column_names:
             raise KeyError(column)
@@ -183,7 +184,7 @@ class StatementRequest:
     names."""
 
     sql: str
-    params: list[Any] | dict[str, Any]
+    params: list[Any] | JsonObject
     seconds: float
     limit: float
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from store.core.config import Config
 from store.core.features import FileKind, load_store_features, resolve_name
+from store.core.schemas import JsonObject
 
 DOCS = Path(__file__).parents[2] / "docs"
 CORE_FILES = (
@@ -46,7 +47,7 @@ def list_files() -> list[FileKind]:
     return [*CORE_FILES, *(kind for feature in load_store_features().values() for kind in feature.files)]
 
 
-def build_schema(kind: FileKind) -> dict[str, Any]:
+def build_schema(kind: FileKind) -> JsonObject:
     """The JSON Schema of a file, for editors."""
     config: type[Config] = resolve_name(kind.config)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -11,6 +11,8 @@ from store.core import metrics_config
 from store.core.config import Config, Line, ModelSource, NoRemoteCodeConfig, split_commas
 from store.core.metric_table import METRICS
 from store.core.metrics_config import AnyChoice, MetricsConfig
+from store.core.model_fields import FieldDisplay
+from store.core.schemas import ConfigDocument
 from store.data.filters import Filter
 
 Checkpoint = Literal["tuned", "best", "newest", "base"]
@@ -62,8 +64,12 @@ class AnswerSettings(Config):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample of rows, and of sampled answers")
     max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each answer, at most")
     do_sample: bool = Field(False, description="Draw answers at random; otherwise the likeliest tokens")
-    temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
-    top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
+    temperature: Annotated[float, FieldDisplay(low=0.05, high=10, step=0.1)] = Field(
+        1.0, gt=0, le=100, description="With do_sample"
+    )
+    top_p: Annotated[float, FieldDisplay(low=0.01, step=0.05)] = Field(
+        1.0, gt=0, le=1, description="With do_sample"
+    )
     per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Rows at once")
 
     @field_validator(*SAMPLING)
@@ -117,13 +123,17 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
         True,
         description="Of multiple choice: the choices stand in the prompt, as in training, or are only scored",
     )
-    probes: bool = Field(False, description="General questions and prose too")
-    tasks: list[str] = Field(
+    probes: bool = Field(
+        False,
+        title="General questions and prose too",
+        description="What the model should still know, whatever it was trained on",
+    )
+    tasks: Annotated[list[str], FieldDisplay(separator=",", empty="none, or task, task")] = Field(
         default_factory=list,
         max_length=50,
         description="Of lm-evaluation-harness, where it is installed: own ones from the home folder's tasks",
     )
-    task_rows: int | None = Field(
+    task_rows: Annotated[int | None, FieldDisplay(empty="all")] = Field(
         None, ge=1, description="Of each task so many items, its first; all if null"
     )
     num_fewshot: int | None = Field(None, ge=0, le=64, description="Of tasks; each one's own where left out")
@@ -160,6 +170,6 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
         """Whether some metric looks at the scores of choices."""
         return any("choices" in METRICS[choice.metric].needs for choice in self.metrics)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent: without what is left out."""
         return self.model_dump(exclude_none=True) | {"max_rows": self.max_rows}

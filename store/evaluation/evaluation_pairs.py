@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from store.core.errors import ConfigError
 from store.core.metric_table import METRICS
-from store.core.schemas import Job
+from store.core.schemas import ConfigDocument, Job
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar
 from store.evaluation import evaluations, scored_rows
@@ -99,7 +99,7 @@ def describe_metric_differences(first: Evaluation, second: Evaluation, metric: s
     return [f"{name}: {_shorten(its)} and {_shorten(other)}" for name, (its, other) in sides if its != other]
 
 
-def build_matching_config(evaluation: Evaluation, metric: str) -> dict[str, Any]:
+def build_matching_config(evaluation: Evaluation, metric: str) -> ConfigDocument:
     """What `evaluate` is asked for another model to be measured by a metric in the same way."""
     config = EvaluateConfig.of_past(evaluation.config)
     asked = {name: getattr(config, name) for name in SETTINGS}
@@ -109,7 +109,7 @@ def build_matching_config(evaluation: Evaluation, metric: str) -> dict[str, Any]
     return asked | {"metrics": [_find_choice(config, metric) or metric]}
 
 
-def _find_choice(config: EvaluateConfig, metric: str) -> dict[str, Any]:
+def _find_choice(config: EvaluateConfig, metric: str) -> ConfigDocument:
     """A metric with its options, as it was asked for."""
     key = f"eval/{metric}"
     return next((choice.model_dump(exclude_none=True) for choice in config.metrics if choice.key == key), {})
@@ -120,7 +120,7 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def build_same_rows_config(pair: EvaluationPair) -> dict[str, Any]:
+def build_same_rows_config(pair: EvaluationPair) -> ConfigDocument:
     """What `evaluate` is asked for one of the two to answer the rows of the other: a model by name or a base
     those of a run, which were held out from it; else the second those of the first."""
     trained = [_is_tuned(side) for side in (pair.first, pair.second)]

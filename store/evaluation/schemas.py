@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 from store.core.figure_schemas import Estimate, Figure, FigureSummary, JudgingSplit
+from store.core.schemas import ConfigDocument
 
 
 @dataclass(kw_only=True)
@@ -187,7 +188,7 @@ class EvaluationIdentity:
     n: int  # rows
     created_at: datetime
     created_by: str | None  # who asked for it; null where nobody knows
-    config: dict[str, Any]  # store.evaluation.config.EvaluateConfig
+    config: ConfigDocument  # store.evaluation.config.EvaluateConfig
 
 
 @dataclass(kw_only=True)
@@ -332,7 +333,7 @@ class PreferenceDetails(JudgeCalls):
 class IsolatedQuestion(TypedDict):
     """What a metric's own process is asked."""
 
-    choice: dict[str, Any]  # of store.core.metrics_config, as JSON
+    choice: ConfigDocument  # of store.core.metrics_config, as JSON
     home: str
     confidence: float
     row_ids: list[int]

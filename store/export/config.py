@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field, ValidationInfo, field_validator
 
 from store.core.config import Config, FolderSource, Line
+from store.core.schemas import ConfigDocument
 from store.evaluation.config import Checkpoint, Part
 from store.export.forms import (
     FORMS,
@@ -44,7 +43,7 @@ class ParityTarget(Config):
             raise ValueError("the base model is not what the run made; choose tuned, best or newest")
         return value
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent."""
         return self.model_dump()
 

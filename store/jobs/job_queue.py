@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from store.core.errors import NotFoundError
 from store.core.features import Lane
 from store.core.job_kinds import ALIVE, JOB_KINDS, check_transition
-from store.core.schemas import ErrorDocument, Job, JobState, JobStatus, WaitingJob
+from store.core.schemas import ConfigDocument, ErrorDocument, Job, JobState, JobStatus, WaitingJob
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar, to_json
 
@@ -172,7 +172,7 @@ class NewJob:
     job_id: str
     kind: str
     title: str
-    config: dict[str, Any]
+    config: ConfigDocument
     at: float
     after_jobs: Iterable[str] = ()
     lane: Lane | None = None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.core.export_schemas import ExportSpec, VerifySpec
 from store.core.monitoring_schemas import RequestWindow, WatchSpec
@@ -20,7 +20,7 @@ from store.core.row_schemas import (
     SourceDocument,
     SplitMethod,
 )
-from store.core.schemas import ErrorDocument, JobStatus
+from store.core.schemas import ConfigDocument, ErrorDocument, JobStatus, JsonObject
 from store.core.training_schemas import MeasuredRun
 
 
@@ -61,7 +61,7 @@ class OrderDataset(NamedDataset):
 class RecipeDocument(TypedDict):
     """A recipe as it is stored (`store.data.cleaning.Recipe`)."""
 
-    steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
+    steps: list[ConfigDocument]  # each with `step`, its kind, and the fields of that kind
 
 
 @dataclass(kw_only=True)
@@ -165,9 +165,9 @@ class RunSpec:
     kind: str  # of store.core.job_kinds
     model: str
     created_at: str  # ISO 8601, UTC
-    config: dict[str, Any]  # store.training.train_config.TrainConfig, resolved
-    facts: dict[str, Any]  # store.runs.schemas.RunFacts
-    verdict: dict[str, Any] | None  # store.evaluation.verdict_schemas.Verdict
+    config: ConfigDocument  # store.training.train_config.TrainConfig, resolved
+    facts: ConfigDocument  # store.runs.schemas.RunFacts
+    verdict: ConfigDocument | None  # store.evaluation.verdict_schemas.Verdict
 
 
 @dataclass(kw_only=True)
@@ -211,7 +211,7 @@ class JobSpecDetails(TypedDict, total=False):
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[TransferDatasetSpec]  # of a matrix of transfer: each that is still there
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
-    filters: list[dict[str, Any] | None]  # of a rating round: data.filters.Filter of each evaluation
+    filters: list[ConfigDocument | None]  # of a rating round: data.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     export: ExportSpec  # of an export of a model, and of a check of one
     verify: VerifySpec  # of a check of an export
@@ -238,7 +238,7 @@ class JobSpec(JobSpecDetails):
     attempt: NotRequired[int]  # from 1
     resume: NotRequired[bool]
     networks: NotRequired[list[str]]  # private ones that an admin allowed, in which a judge may be
-    config: dict[str, Any]
+    config: ConfigDocument
 
 
 class ImportReading(TypedDict):
@@ -305,7 +305,7 @@ class FactsEvent(TypedDict):
 
     type: Literal["facts"]
     at: float
-    facts: dict[str, Any]  # store.runs.schemas.RunFacts, some of them
+    facts: ConfigDocument  # store.runs.schemas.RunFacts, some of them
 
 
 class AlertEvent(TypedDict):
@@ -333,7 +333,7 @@ class Outcome(TypedDict):
     """`result.json`, the last file of a job: it decides the status."""
 
     status: Literal["finished", "failed", "cancelled"]
-    result: NotRequired[dict[str, Any]]  # of a finished one, as docs/results.md says of its kind
+    result: NotRequired[JsonObject]  # of a finished one, as docs/results.md says of its kind
     error: NotRequired[ErrorDocument]  # of a failed one
 
 

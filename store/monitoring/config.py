@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema
@@ -12,7 +12,9 @@ from pydantic_core import CoreSchema
 from store.core.config import Config, Line
 from store.core.features import load_store_features, resolve_name
 from store.core.metric_options import JudgeChoice
+from store.core.model_fields import FieldDisplay
 from store.core.monitoring_schemas import AlertOutcome, WatchedName
+from store.core.schemas import ConfigDocument
 from store.evaluation.config import EvaluateConfig
 
 KIND = "judge_requests"
@@ -57,7 +59,7 @@ class GoldenSchedule(Config):
     """An evaluation that is asked for again and again."""
 
     evaluate: EvaluateConfig = Field(description="What is evaluated, as the command `evaluate` takes it")
-    every_hours: float = Field(24, ge=1, le=24 * 366)
+    every_hours: float = Field(24, ge=1, le=24 * 366, title="Every (hours)")
 
 
 def find_check_config(feature: str) -> type[Config] | None:
@@ -84,60 +86,107 @@ class BiasSchedule(Config):
     check: Annotated[Config, CheckOf("bias")] = Field(
         description="What is checked, as the command `check_bias` takes it"
     )
-    every_hours: float = Field(168, ge=1, le=24 * 366)
-
-
-class MonitorLimit(NamedTuple):
-    """How the form asks for a limit: its label with the unit, between which values, and how many of that unit
-    1 of the field is."""
-
-    label: str
-    low: float
-    high: float
-    scale: float = 1.0
+    every_hours: float = Field(168, ge=1, le=24 * 366, title="Bias every (hours)")
 
 
 class MonitorSettings(Config):
     """What is watched. Whoever sets nothing watches all but perplexity against the first requests."""
 
-    reference: ReferenceSource = Field(
+    reference: Annotated[
+        ReferenceSource,
+        FieldDisplay(
+            choices={
+                "first": "Its first requests",
+                "dataset": "Held-out rows of a data set",
+                "evaluation": "Rows and answers of an evaluation",
+                "window": "Requests of a window",
+            }
+        ),
+    ] = Field(
         "first",
+        title="Held against",
         description="The first requests; those of a window; held-out rows of a data set; or the rows"
         " and answers of an evaluation",
     )
-    reference_rows: int = Field(300, ge=60, le=5_000, description="Rows of the reference at most")
-    window_start: datetime | None = Field(None, description="Of the reference `window`, UTC")
-    window_end: datetime | None = Field(None, description="Of the reference `window`, UTC")
-    dataset: Line = Field("", max_length=120, description="Of the reference `dataset`: name or id")
-    evaluation: Line = Field("", max_length=120, description="Of the reference `evaluation`: name or id")
+    reference_rows: Annotated[int, FieldDisplay(step=50)] = Field(
+        300, ge=60, le=5_000, title="Rows at most", description="Rows of the reference at most"
+    )
+    window_start: datetime | None = Field(
+        None, title="From (UTC)", description="Of the reference `window`, UTC"
+    )
+    window_end: datetime | None = Field(None, title="To (UTC)", description="Of the reference `window`, UTC")
+    dataset: Line = Field(
+        "", max_length=120, title="Data set", description="Of the reference `dataset`: name or id"
+    )
+    evaluation: Line = Field(
+        "", max_length=120, title="Evaluation", description="Of the reference `evaluation`: name or id"
+    )
 
     watched: list[WatchedName] = Field(
         default_factory=lambda: list(WATCHED_NAMES),
         min_length=1,
         description="They share alpha; output_perplexity is left out unless named, as it loads a model",
     )
-    alpha: float = Field(
-        0.05, gt=0, le=0.5, description="The chance that any watched value ever raises a false alarm"
+    alpha: Annotated[float, FieldDisplay(scale=100, low=0.1)] = Field(
+        0.05,
+        gt=0,
+        le=0.5,
+        title="Chance of a false alarm (%)",
+        description="The chance that any watched value ever raises a false alarm",
     )
     one_of_caller_and_hour: bool = Field(
-        False, description="Of the requests of a caller within an hour the first alone counts for drift"
+        False,
+        title="One of each caller and hour",
+        description="Of the requests of a caller within an hour the first alone counts for drift",
     )
 
-    most_errors: Annotated[
-        float | None, MonitorLimit("Failed requests at most (%)", 0.1, 99.0, scale=100)
-    ] = Field(0.05, gt=0, lt=1, description="Share of requests that may fail")
-    most_p95_seconds: Annotated[
-        float | None, MonitorLimit("95 of 100 answers within (s)", 0.01, 86_400.0)
-    ] = Field(None, gt=0, le=86_400, description="95 of 100 answers take less")
-    least_thumbs_up: Annotated[float | None, MonitorLimit("Thumbs up at least (%)", 1.0, 99.0, scale=100)] = (
-        Field(None, gt=0, lt=1, description="Share of thumbs that is up, at least")
+    most_errors: Annotated[float | None, FieldDisplay(scale=100, low=0.1, high=99, empty="no limit")] = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        title="Failed requests at most (%)",
+        description="Share of requests that may fail",
+    )
+    most_p95_seconds: Annotated[float | None, FieldDisplay(low=0.01, empty="no limit")] = Field(
+        None,
+        gt=0,
+        le=86_400,
+        title="95 of 100 answers within (s)",
+        description="95 of 100 answers take less",
+    )
+    least_thumbs_up: Annotated[float | None, FieldDisplay(scale=100, low=1, high=99, empty="no limit")] = (
+        Field(
+            None,
+            gt=0,
+            lt=1,
+            title="Thumbs up at least (%)",
+            description="Share of thumbs that is up, at least",
+        )
     )
     golden: GoldenSchedule | None = Field(None, description="An evaluation, again and again; null for none")
     bias: BiasSchedule | None = Field(None, description="A bias check, again and again; null for none")
 
-    keep_days: int = Field(30, ge=1, le=3_650, description="Then texts and single requests are deleted")
-    price_of_prompt: float | None = Field(None, ge=0, le=1e6, description="Of a million tokens that are read")
-    price_of_completion: float | None = Field(None, ge=0, le=1e6, description="Of a million that are written")
+    keep_days: int = Field(
+        30,
+        ge=1,
+        le=3_650,
+        title="Keep texts for (days)",
+        description="Then texts and single requests are deleted; figures by minute are kept",
+    )
+    price_of_prompt: float | None = Field(
+        None,
+        ge=0,
+        le=1e6,
+        title="A million tokens read cost",
+        description="Of a million tokens that are read",
+    )
+    price_of_completion: float | None = Field(
+        None,
+        ge=0,
+        le=1e6,
+        title="A million tokens written cost",
+        description="Of a million that are written",
+    )
     currency: str = Field("EUR", min_length=1, max_length=8, description="Of both prices")
 
     @field_validator("watched")
@@ -170,17 +219,16 @@ class MonitorSettings(Config):
                 raise ValueError("window_start is not before window_end")
         return self
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored: what differs from how it comes."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-LIMITS: dict[str, MonitorLimit] = {
-    name: limit
-    for name, field in MonitorSettings.model_fields.items()
-    for limit in field.metadata
-    if isinstance(limit, MonitorLimit)
-}
+LIMITS = (
+    "most_errors",
+    "most_p95_seconds",
+    "least_thumbs_up",
+)  # fields that warn when passed
 
 
 class MonitorConfig(MonitorSettings):

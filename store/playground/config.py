@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource
 from store.core.errors import TunebenchError
 from store.core.metric_options import Endpoint
+from store.core.model_fields import FieldDisplay
 from store.core.model_schemas import GenerationNamed
 from store.core.row_schemas import Message
+from store.core.schemas import ConfigDocument
 from store.evaluation.config import CHECKPOINTS, Checkpoint
 
 MAX_MODELS = 4
@@ -32,15 +34,15 @@ class ChatSampling(Config):
 
     model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
 
-    temperature: float = Field(
+    temperature: Annotated[float, FieldDisplay(high=2, step=0.05, slider=True)] = Field(
         0.0, ge=0, le=5, title="temperature", description="0: always the likeliest token"
     )
-    top_p: float = Field(
+    top_p: Annotated[float, FieldDisplay(low=0.01, step=0.05)] = Field(
         1.0, gt=0, le=1, title="top p", description="Of the likeliest tokens with this probability together"
     )
     top_k: int = Field(0, ge=0, le=1_000, title="top k", description="Of so many likeliest tokens; 0: of all")
     max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="In tokens")
-    repetition_penalty: float = Field(
+    repetition_penalty: Annotated[float, FieldDisplay(step=0.05)] = Field(
         1.0, ge=0.1, le=10, title="repetition penalty", description="Above 1 makes what was said less likely"
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="seed", description="The same seed gives the same answer")
@@ -57,11 +59,11 @@ class ChatSampling(Config):
         return value
 
     @classmethod
-    def named_by(cls, generation: GenerationNamed) -> dict[str, Any]:
+    def named_by(cls, generation: GenerationNamed) -> ConfigDocument:
         """What a model's own settings say of these, as transformers reads them: it draws only where do_sample
         says so, and then from TOP_K tokens where they don't say of how many. What is out of bounds here is
         left out."""
-        asked: dict[str, Any] = {
+        asked: ConfigDocument = {
             name: generation[name] for name in ("repetition_penalty", "max_new_tokens") if name in generation
         }
         if generation.get("do_sample"):
@@ -88,7 +90,7 @@ class ChatSampling(Config):
         return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
 
 
-def _is_valid(model: type[Config], document: dict[str, Any]) -> bool:
+def _is_valid(model: type[Config], document: ConfigDocument) -> bool:
     try:
         model.parse(document)
     except TunebenchError:
@@ -280,6 +282,6 @@ def number_duplicates(labels: Sequence[str]) -> list[str]:
     return numbered
 
 
-def drop_defaults(model: ChatModel) -> dict[str, Any]:
+def drop_defaults(model: ChatModel) -> ConfigDocument:
     """The model as it is stored and compared: what tells it from others, without how it is sampled."""
     return model.model_dump(exclude={"sampling"}, exclude_defaults=True)

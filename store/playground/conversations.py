@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from store.core.errors import NotFoundError, StateError
 from store.core.row_schemas import Message
+from store.core.schemas import ConfigDocument
 from store.db.named_query import named_query
 from store.db.records import read_records, to_json
 from store.playground.config import number_duplicates
@@ -29,8 +30,8 @@ class Speaker(NamedTuple):
     """Who speaks in a conversation: a model as it is stored, how it is sampled, and its place beside others.
     The same model may speak twice, so that its own words are told by how and where it spoke."""
 
-    model: dict[str, Any]
-    sampling: dict[str, Any] | None
+    model: ConfigDocument
+    sampling: ConfigDocument | None
     place: int
 
     def likeness(self, other: Speaker) -> int:
@@ -149,7 +150,7 @@ def answered_by(db: Queryable, names: list[str], made_by: str) -> list[Conversat
 
 @named_query
 def answers_to_rate(
-    db: Queryable, conversation_id: str, models: dict[str, dict[str, Any]] | None = None
+    db: Queryable, conversation_id: str, models: dict[str, ConfigDocument] | None = None
 ) -> RatableTurns:
     """The turns of a conversation, of all its branches, as lines for a rating round: those that all the
     models answered to their end, and where every one was asked the same, so after a first turn none whose
@@ -199,7 +200,7 @@ def _read_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
     return turns
 
 
-def _map_answers(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, dict[str, Any]]]:
+def _map_answers(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, ConfigDocument]]:
     """By what the models are called: their answers, and what they are."""
     names = number_duplicates([answer.label for answer in turn.answers])
     answers = dict(zip(names, turn.answers, strict=True))

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.core.row_schemas import Message
-from store.core.schemas import ErrorDocument
+from store.core.schemas import ConfigDocument, ErrorDocument
 
 # What the playground's stream says, an object a line, and what engine and talking process tell each other.
 #
@@ -66,7 +66,7 @@ class ChatCommand(TypedDict):
 
     do: Literal["answer", "stop", "taken", "share"]
     id: str
-    model: NotRequired[dict[str, Any]]  # store.playground.config.TalkModel
+    model: NotRequired[ConfigDocument]  # store.playground.config.TalkModel
     label: NotRequired[str]  # as the model is called
     messages: NotRequired[list[Message]]
     networks: NotRequired[list[str]]  # private ones in which an endpoint may be
@@ -87,8 +87,8 @@ class SettingsDocument(TypedDict):
     """Who talks and what each is told beforehand (`store.playground.config.TalkSettings`)."""
 
     system: str
-    models: list[dict[str, Any]]
-    sampling: NotRequired[dict[str, Any]]  # what is common to the models
+    models: list[ConfigDocument]
+    sampling: NotRequired[ConfigDocument]  # what is common to the models
 
 
 @dataclass(kw_only=True)
@@ -122,7 +122,7 @@ class TurnAnswer:
     turn_id: str
     place: int
     label: str  # as the model was called
-    model: dict[str, Any]  # TalkModel without its sampling
+    model: ConfigDocument  # TalkModel without its sampling
     text: str
     tokens: list[ChatToken]
     reason: EndReason
@@ -182,7 +182,7 @@ class RatableTurns:
     """What a rating round can take of a conversation, and how many of its turns it can't, by why."""
 
     lines: list[AnswersToRate]
-    models: dict[str, dict[str, Any]]  # as it is called -> TalkModel without its sampling
+    models: dict[str, ConfigDocument]  # as it is called -> TalkModel without its sampling
     failed: int  # an answer failed, or somebody stopped it
     asked_otherwise: int  # the models had said different things before
     other_models: int  # not all of the models answered

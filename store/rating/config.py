@@ -4,12 +4,14 @@ them."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, FileSource, Line, ModelSource
+from store.core.model_fields import FieldDisplay
 from store.core.rating_schemas import GOLD_PASS, GOLD_TOLERANCE, RatingProtocol, RatingSubject
+from store.core.schemas import ConfigDocument
 from store.data.config import Source
 from store.data.filters import Filter
 from store.evaluation.config import AnswerSettings, Checkpoint, ModelSelection, Part
@@ -152,29 +154,48 @@ class RatingSettings(Config):
     protocol: RatingProtocol = "pairwise"
     instruction: str = Field("", max_length=4_000, description="Question shown to raters")
     criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="For a rubric")
-    overall: bool = Field(False, description="For a rubric: also report one figure over all criteria")
+    overall: bool = Field(
+        False,
+        title="Report an overall score",
+        description="For a rubric: also report one figure over all criteria, each from 0% at its worst"
+        " point to 100% at its best",
+    )
     reasons: list[Line] = Field(default_factory=list, max_length=9, description="For pass or fail")
     labels: list[Line] = Field(
         default_factory=list,
         max_length=MAX_LABELS,
         description="For label and spans: the labels to choose from",
     )
-    several_labels: bool = Field(False, description="For label: a text may have any number of labels")
+    several_labels: bool = Field(
+        False, title="Allow several labels", description="For label: a text may have any number of labels"
+    )
     subject: RatingSubject = Field(
         "answer", description="For spans and free text: rate the answer or the prompt"
     )
-    overlapping: bool = Field(False, description="For spans: spans may overlap")
+    overlapping: bool = Field(
+        False, title="Allow overlapping spans", description="For spans: two may share characters"
+    )
     blind: bool = Field(True, description="For label: hide the models' labels")
-    ties: bool = True
-    both_bad: bool = True
+    ties: bool = Field(True, title="Allow ties", description="For pairwise: neither answer is better")
+    both_bad: bool = Field(
+        True, title='Allow "both bad"', description="For pairwise: neither answer is good, which is no tie"
+    )
 
-    overlap: int = Field(2, ge=1, le=20, description="Raters per item")
-    per_rater: int | None = Field(None, ge=1, le=100_000, description="Maximum ratings per person")
+    overlap: int = Field(
+        2, ge=1, le=20, title="Raters per item", description="Raters per item; two or more measure agreement"
+    )
+    per_rater: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
+        None, ge=1, le=100_000, title="Maximum ratings per person", description="Maximum ratings per person"
+    )
     repeat_share: float = Field(0.1, ge=0, le=0.5, description="Share shown again; pairs with sides swapped")
     calibration_share: float = Field(
         0.1, ge=0, le=1, description="Share of prompts that every rater rates first; at least 5, at most half"
     )
-    adjudicate: bool = Field(False, description="Send disagreements to one more rater")
+    adjudicate: bool = Field(
+        False,
+        title="Send disagreements to one more rater",
+        description="Send disagreements to one more rater",
+    )
     raters: list[AssignedRater] = Field(
         default_factory=list,
         max_length=MAX_RATERS,
@@ -262,22 +283,46 @@ class RoundConfig(RatingSettings):
     gold_file: RowFile | None = Field(
         None, description="File of known answers, for any protocol: prompt, answers and expected in each row"
     )
-    gold_items: int = Field(0, ge=0, le=1_000, description="Number of items with a known answer")
-    gold_pass: float = Field(
-        GOLD_PASS, ge=0, le=1, description="Required accuracy; raters significantly below it are flagged"
+    gold_items: int = Field(
+        0, ge=0, le=1_000, title="Check items", description="Number of items with a known answer"
+    )
+    gold_pass: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
+        GOLD_PASS,
+        ge=0,
+        le=1,
+        title="Required accuracy (%)",
+        description="Required accuracy; raters significantly below it are flagged",
     )
     gold_tolerance: int = Field(
-        GOLD_TOLERANCE, ge=0, le=9, description="Rubric points by which a score may differ from the known one"
+        GOLD_TOLERANCE,
+        ge=0,
+        le=9,
+        title="Tolerance in points",
+        description="Rubric points by which a score may differ from the known one",
     )
-    gold_share: float = Field(0.1, ge=0, le=0.3, description="Maximum share of check items per rater")
+    gold_share: Annotated[float, FieldDisplay(scale=100, low=1, step=1)] = Field(
+        0.1,
+        ge=0,
+        le=0.3,
+        title="Maximum share per rater (%)",
+        description="Maximum share of check items per rater",
+    )
     attention_share: float = Field(
         0.0, ge=0, le=0.1, description="Share of attention checks per rater, whose answer is in the prompt"
     )
     qualification_items: int = Field(
-        0, ge=0, le=50, description="Items with a known answer that each rater answers first"
+        0,
+        ge=0,
+        le=50,
+        title="Before the round",
+        description="Items with a known answer that each rater answers first",
     )
-    qualification_pass: float = Field(
-        0.7, ge=0, le=1, description="Required accuracy on those; below it a rater gets no more items"
+    qualification_pass: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
+        0.7,
+        ge=0,
+        le=1,
+        title="Required accuracy to continue (%)",
+        description="Required accuracy on those; below it a rater gets no more items",
     )
 
     @model_validator(mode="after")
@@ -318,7 +363,7 @@ class RoundConfig(RatingSettings):
             raise ValueError("models: the same answers of the file twice")
         return self
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent."""
         return self.model_dump(mode="json", exclude_none=True) | {"items": self.items}
 

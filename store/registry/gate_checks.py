@@ -5,7 +5,7 @@ version's case at it.
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,8 @@ from store.core.config import Config, Line
 from store.core.errors import NotFoundError, TunebenchError
 from store.core.features import find_title
 from store.core.metric_table import METRICS
+from store.core.model_fields import FieldDisplay
+from store.core.schemas import ConfigDocument
 from store.data import datasets
 from store.data.filters import Filter
 from store.db.named_query import named_query
@@ -60,10 +62,6 @@ class GateCheckConfig(Config):
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         """The evidence that there is of a version, or what is missing."""
         raise NotImplementedError
-
-    def document(self) -> dict[str, Any]:
-        """As it is stored and sent."""
-        return self.model_dump()
 
 
 class OnRows(GateCheckConfig):
@@ -266,7 +264,9 @@ class ParityPassed(GateCheckConfig):
 
     title: ClassVar[str] = "Exports answer alike"
     check: Literal["parity_passed"] = "parity_passed"
-    form: Line = Field("", max_length=40, description="Which form; every one that was made where left out")
+    form: Annotated[Line, FieldDisplay(empty="every form")] = Field(
+        "", max_length=40, description="Which form; every one that was made where left out"
+    )
     warned: bool = Field(False, title="With warnings too", description="A form with warnings passes too")
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
@@ -385,7 +385,7 @@ class GateConfig(Config):
 
     checks: list[GateCheck] = Field(default_factory=list, max_length=40)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent."""
         return self.model_dump()
 

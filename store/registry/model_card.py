@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from store.core.config import to_yaml
 from store.core.export_schemas import CardEvaluation, ModelCard
 from store.core.figure_schemas import Estimate, FigureSummary, get_measure_title
 from store.core.model_schemas import BaseReference
+from store.core.schemas import JsonObject
 from store.runs import card_text
 from store.runs.card_text import (
     TASKS,
@@ -103,7 +104,7 @@ def _format_front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
     return card_text.format_front_matter(document | dict(head))
 
 
-def _get_config(card: ModelCard) -> dict[str, Any]:
+def _get_config(card: ModelCard) -> JsonObject:
     return card["config"] or {}
 
 
@@ -121,7 +122,7 @@ def _get_metric(figure: FigureSummary) -> str:
     return figure.metric.removeprefix("eval/")
 
 
-def _format_result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
+def _format_result(evaluation: CardEvaluation, pipeline: str) -> JsonObject:
     metrics = [
         {"type": _get_metric(figure), "name": _format_metric_with_n(figure), "value": figure.value}
         for figure in _list_usable_figures(evaluation)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.core.errors import NotFoundError
 from store.core.model_schemas import AliasState, ModelSummary, ModelVersion, VersionSummary
-from store.core.schemas import Person
+from store.core.schemas import ConfigDocument, Person
 from store.db.named_query import named_query, register_reference
 from store.db.records import read_records, read_scalar, to_json
 from store.jobs import job_queue
@@ -303,13 +303,13 @@ def move_alias(tx: Transaction, line: AliasMove) -> None:
             "INSERT INTO model_alias (model_id, alias, version, moved_at) VALUES (?, ?, ?, ?)",
             [line.model_id, line.alias, line.to_version, line.moved_at],
         )
-    row: dict[str, Any] = {**vars(line), "gate": to_json(line.gate) if line.gate else None}
+    row: ConfigDocument = {**vars(line), "gate": to_json(line.gate) if line.gate else None}
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO alias_move ({', '.join(row)}) VALUES ({places})", row)
 
 
 def set_gate(
-    tx: Transaction, model_id: str, alias: str, config: dict[str, Any], person: Person, at: datetime
+    tx: Transaction, model_id: str, alias: str, config: ConfigDocument, person: Person, at: datetime
 ) -> None:
     """Another gate in place of what there was."""
     tx.execute("DELETE FROM model_gate WHERE model_id = ? AND alias = ?", [model_id, alias])

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from store.core.export_schemas import ParityStatus
 from store.core.figure_schemas import BiasReport, Estimate, Figure, Gain
+from store.core.schemas import ConfigDocument
 
 CheckAnswer = Literal["passed", "failed", "cant_tell"]
 MoveKind = Literal["promoted", "overridden", "back", "removed"]
@@ -135,7 +136,7 @@ class GateRecord:
 
     model_id: str
     alias: str
-    config: dict[str, Any]  # store.registry.config.GateConfig
+    config: ConfigDocument  # store.registry.config.GateConfig
     changed_by_name: str
     changed_at: datetime
 

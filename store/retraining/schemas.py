@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.core.row_schemas import Message, RowsResult, SplitMethod
-from store.core.schemas import ErrorDocument
+from store.core.schemas import ConfigDocument, ErrorDocument
 from store.registry.schemas import GateReport
 
 
@@ -105,7 +105,7 @@ class RowSourceDocument(TypedDict):
     model: NotRequired[str]  # whose answers the feedback is of
     round: NotRequired[str]  # id
     dataset: NotRequired[str]  # id
-    where: NotRequired[dict[str, Any] | None]  # store.data.filters.Filter
+    where: NotRequired[ConfigDocument | None]  # store.data.filters.Filter
 
 
 class ImprovementSettings(TypedDict):

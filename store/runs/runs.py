@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from store.core.errors import NotFoundError, StateError
+from store.core.schemas import ConfigDocument
 from store.core.training_schemas import MeasuredRun
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar, to_json
@@ -132,7 +133,7 @@ class _Finished:
     task: str
     model: str
     data_fingerprint: str | None
-    config: dict[str, Any]
+    config: ConfigDocument
     facts: RunFacts
     verdict: Verdict | None
 

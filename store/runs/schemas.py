@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from store.core.figure_schemas import Estimate, Gain
 from store.core.model_schemas import BaseReference, TrainingSummary
 from store.core.row_schemas import LeakedRows, PartRows
-from store.core.schemas import ErrorDocument, JobProgress, JobStatus
+from store.core.schemas import ConfigDocument, ErrorDocument, JobProgress, JobStatus
 from store.evaluation.forgetting_schemas import ChoiceForgetting, ForgettingState, TextForgetting
 from store.evaluation.verdict_schemas import MeasuredEstimate, TrainingStop, Verdict
 from store.jobs.schemas import SplitFields
@@ -165,7 +165,7 @@ class Run(JobProgress):
     model: str
     method: str
     seed: int
-    config: dict[str, Any]  # store.training.train_config.TrainConfig, resolved
+    config: ConfigDocument  # store.training.train_config.TrainConfig, resolved
     facts: RunFacts
     verdict: Verdict | None
     created_at: datetime  # naive UTC

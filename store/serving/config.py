@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, Line, SubjectSource
 from store.core.metric_options import check_endpoint_address
+from store.core.model_fields import FieldDisplay
 
 FIRST_PORT = 8600  # of endpoints that name none
 Name = Annotated[Line, Field(min_length=1, max_length=80, pattern=r"^[\w.@:/+ -]+$")]
@@ -31,6 +32,9 @@ class RemoteModel(Config):
     context: int | None = Field(None, ge=1, description="Tokens")
 
 
+RouteRole = Literal["live", "candidate", "shadow", "fallback"]
+
+
 class RouteChoice(Config):
     """One subject and what it gets. `subject`: NAME@3, NAME@production, a run, a model, a folder, a GGUF
     file, or an address such as https://HOST/v1."""
@@ -40,7 +44,7 @@ class RouteChoice(Config):
         max_length=1000,
         description="NAME@3, NAME@production, a run, a model, a folder, an address",
     )
-    role: Literal["live", "candidate", "shadow", "fallback"] = Field("live", description="What it gets")
+    role: RouteRole = Field("live", description="What it gets")
     share: float = Field(1.0, gt=0, le=1, description="Of the requests, for a candidate or a shadow")
     remote: RemoteModel | None = Field(None, description="Of an address")
 
@@ -151,9 +155,15 @@ class EndpointReference(Config):
 
 
 class NewKey(EndpointReference):
-    name: Line = Field(min_length=1, max_length=80, description="What it is for")
-    requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
-    tokens_per_day: int | None = Field(None, ge=1, le=10**12)
+    name: Annotated[Line, FieldDisplay(example="the web shop")] = Field(
+        min_length=1, max_length=80, title="What is it for?", description="What it is for"
+    )
+    requests_per_minute: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
+        None, ge=1, le=1_000_000, title="Requests a minute"
+    )
+    tokens_per_day: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
+        None, ge=1, le=10**12, title="Tokens a day"
+    )
 
 
 class KeyReference(Config):

@@ -5,9 +5,9 @@ stands, and the lines of its log.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
-from store.core.schemas import ErrorDocument
+from store.core.schemas import ErrorDocument, JsonObject
 
 
 @dataclass(kw_only=True)
@@ -340,7 +340,7 @@ class RequestLine(TypedDict):
     input_characters: int
     output_characters: int | None
     # what was asked; null: not kept. With functions as rows have it: first a turn `tools`, calls as JSON
-    messages: list[dict[str, Any]] | None
+    messages: list[JsonObject] | None
     output: str | None  # calls as rows have them
     redacted: int  # places where personal data was taken out
     group: str | None  # by which the caller wants figures apart

@@ -23,6 +23,7 @@ from store.core.config import (
     to_yaml,
 )
 from store.core.row_schemas import SplitMethod
+from store.core.schemas import ConfigDocument
 from store.training.methods import METHOD_FIELDS, METHODS, Quantisation, compute_initial_rank
 from store.training.run_switches import add_run_switches
 
@@ -299,7 +300,7 @@ class TrainConfig(NoRemoteCodeConfig):
             return max(rate, HEAD_RATE)
         return rate
 
-    def _of_method(self) -> dict[str, Any]:
+    def _of_method(self) -> ConfigDocument:
         """Defaults of the fields that only some methods read."""
         targets = {"target_modules": METHODS[self.method].targets}
         if not self.rank:

@@ -3,11 +3,12 @@ each."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from store.core.config import Config
+from store.core.schemas import ConfigDocument
 
 KIND = "transfer"
 MAX_RUNS = 20
@@ -37,10 +38,10 @@ class TransferConfig(Config):
         return list(dict.fromkeys(values))
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def asked(self) -> ConfigDocument:
         """What two cells must have in common to be the same."""
         return {name: getattr(self, name) for name in ASKED}
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ConfigDocument:
         """As it is stored and sent; null means all."""
         return self.model_dump()

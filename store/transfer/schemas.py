@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from store.core.figure_schemas import Estimate
+from store.core.schemas import ConfigDocument
 from store.jobs.schemas import SplitFields
 
 
@@ -137,7 +138,7 @@ class TransferSequence:
 class TransferResult(TypedDict):
     """The result of a transfer job."""
 
-    asked: dict[str, Any]  # fields of the transfer config that two cells must have in common
+    asked: ConfigDocument  # fields of the transfer config that two cells must have in common
     runs: list[TransferRun]
     datasets: list[TransferDataset]
     cells: list[TransferCell]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from store.core.job_kinds import ALIVE
-from store.core.schemas import Job
+from store.core.schemas import ConfigDocument, Job
 from store.data.datasets import get_split_fields
 from store.data.schemas import Dataset
 from store.db.named_query import named_query
@@ -160,11 +160,11 @@ def unfinished(db: Queryable) -> list[Job]:
 
 @dataclass(kw_only=True)
 class _ConfigRow:
-    config: dict[str, Any]
+    config: ConfigDocument
 
 
 @named_query
-def newest(db: Queryable) -> dict[str, Any] | None:
+def newest(db: Queryable) -> ConfigDocument | None:
     """What the newest finished matrix was asked (`TransferConfig`); None where there is none."""
     sql = (
         "SELECT config FROM job WHERE kind = ? AND status = 'finished' ORDER BY created_at DESC, job_id DESC"

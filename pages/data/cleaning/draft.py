@@ -5,7 +5,7 @@ are changed by hand, each change a step of it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NotRequired, TypedDict, get_args
+from typing import NotRequired, TypedDict, get_args
 
 import streamlit as st
 
@@ -16,6 +16,7 @@ from pages.shared.text_display import NAMES
 from store.core.config import Config
 from store.core.errors import ConfigError
 from store.core.row_schemas import Message
+from store.core.schemas import ConfigDocument
 from store.data import cleaning as recipes
 from store.data import cleaning_text
 from store.data.schemas import CanonicalRow, Dataset
@@ -25,7 +26,7 @@ from store.data.schemas import CanonicalRow, Dataset
 # Any screen may append to it (`add`); the order is the order in which the steps run. A step that is there
 # already is not added twice, and redactions are one step, so that a row is redacted once.
 
-StepDocument = dict[str, Any]  # `step`, its kind, and the options of that kind as its form says them
+StepDocument = ConfigDocument  # `step`, its kind, and the options of that kind as its form says them
 
 # name of a step -> its model
 STEPS: dict[str, type[Config]] = {

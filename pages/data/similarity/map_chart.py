@@ -21,6 +21,7 @@ from pages.data.similarity.map_points import MapMarks, is_inside
 from pages.shared.charts import choose_scatter_type, shorten_name
 from pages.shared.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
 from store.core.languages import format_column_value
+from store.core.schemas import JsonObject
 from store.data.exploration import TableColumn
 
 MAX_COLORS = 8  # values that have a colour of their own; the others share the grey
@@ -56,7 +57,7 @@ def plot_map(
     figure = go.Figure()
     hover = [_format_hover(row, value, column) for row, value in zip(points.to_pylist(), values, strict=True)]
     size = 7 if len(x) < 1_500 else 5 if len(x) < 6_000 else 4
-    marker: dict[str, Any] = {"size": size, "opacity": 0.75, "line": {"width": 0}}
+    marker: JsonObject = {"size": size, "opacity": 0.75, "line": {"width": 0}}
     if column.type == "number":
         marker |= _build_color_scale(values, column)
     else:
@@ -105,7 +106,7 @@ def _format_value(value: Any, column: TableColumn) -> str:
     return str(format_column_value(column.name, value)) or "(empty)"
 
 
-def _build_color_scale(values: list[Any], column: TableColumn) -> dict[str, Any]:
+def _build_color_scale(values: list[Any], column: TableColumn) -> JsonObject:
     """A colour bar up to the 98th percentile, so that one long row does not take all colours."""
     numbers = np.array([np.nan if value is None else float(value) for value in values])
     finite = numbers[np.isfinite(numbers)]

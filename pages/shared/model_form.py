@@ -1,0 +1,267 @@
+"""A form drawn from a config model: labels, help, defaults, bounds and choices are those of its fields, and
+what the model refuses stands at the field.
+
+What is typed is kept in the session under a prefix. A part of a form that is more than a field (a table, an
+upload) is drawn by its page, which hands the value over with `put`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import streamlit as st
+from pydantic import BaseModel
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.shared.session import escape_markdown, show_error
+from store.core.config import Config
+from store.core.errors import ConfigError
+from store.core.model_fields import (
+    FieldBounds,
+    FieldDisplay,
+    FieldKind,
+    format_title,
+    get_default,
+    get_display,
+    read_bounds,
+    read_kind,
+)
+
+Model = TypeVar("Model", bound=Config)
+SCALARS = (bool, int, float, str, datetime)
+LONG_TEXT = 1_000  # characters; a field that may have as many is drawn as an area
+
+
+class ModelForm(Generic[Model]):
+    """The fields of one model, drawn in any order and place; `parse` makes the model of what was drawn."""
+
+    def __init__(
+        self, model: type[Model], prefix: str, present: BaseModel | Mapping[str, Any] | None = None
+    ) -> None:
+        """present: the values that fields begin with, else their defaults. Other values under the same
+        prefix are not seen by fields that were drawn already."""
+        self.model = model
+        self.prefix = prefix
+        self.values: dict[str, Any] = {}  # of the fields that were drawn or put, as they are now
+        self._present = present.model_dump() if isinstance(present, BaseModel) else present or {}
+        self._places: dict[str, DeltaGenerator] = {}  # under each field, for what is wrong with it
+
+    def draw(self, *fields: str, columns: int = 0) -> None:
+        """The fields one after the other, or side by side in rows of so many columns."""
+        for start in range(0, len(fields), columns or 1):
+            row = fields[start : start + (columns or 1)]
+            for place, field in zip(st.columns(columns) if columns else [st.container()], row, strict=False):
+                with place:
+                    self.draw_field(field)
+
+    def draw_field(
+        self,
+        field: str,
+        *,
+        choices: Mapping[str, str] | None = None,
+        label: str = "",
+        key: str = "",
+        disabled: bool = False,
+        width: int | None = None,
+    ) -> Any:
+        """One field, and its value now. choices: value -> title, where the model doesn't know them; label:
+        where the screen has other words for it than the model; key: of the widget, where it isn't the
+        prefix and the field's name."""
+        described = self.model.model_fields[field]
+        widget = Widget(
+            label=label or format_title(field, described),
+            kind=read_kind(described.annotation),
+            display=get_display(described),
+            bounds=read_bounds(described),
+            value=self._present.get(field, get_default(described)),
+            options={"key": key or f"{self.prefix}{field}", "help": described.description}
+            | {"disabled": disabled}
+            | ({"width": width} if width else {}),
+        )
+        listed = build_choices(widget.kind, widget.display)
+        if choices is not None:
+            listed = dict(choices)
+            if widget.value and not widget.kind.repeated:
+                listed.setdefault(widget.value, str(widget.value))  # stays, though it is gone or a name
+        self.values[field] = widget.draw_choice(listed) if listed is not None else widget.draw()
+        self._places[field] = st.empty()
+        return self.values[field]
+
+    def put(self, **values: Any) -> None:
+        """Values of fields that the page draws itself, or that nobody is asked for."""
+        self.values |= values
+
+    def parse(self, **more: Any) -> Model | None:
+        """The model of what was drawn and put; None where it is refused, with each reason at its field."""
+        model, problems = validate_fields(self.model, {**self.values, **more})
+        for field, problem in problems.items():
+            if field in self._places:
+                self._places[field].markdown(format_note("error", str(problem)))
+            else:
+                show_error(problem)
+        return model
+
+
+class Widget:
+    """One field as Streamlit draws it."""
+
+    def __init__(
+        self,
+        label: str,
+        kind: FieldKind,
+        display: FieldDisplay,
+        bounds: FieldBounds,
+        value: Any,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.label, self.kind, self.display, self.bounds = label, kind, display, bounds
+        self.value, self.options = value, options
+
+    def draw(self) -> Any:
+        """By its type. Raises TypeError for a type that no widget asks for."""
+        if self.kind.type not in SCALARS:
+            raise TypeError(f"no widget asks for {self.kind.type}: draw {self.label} beside the form")
+        if self.kind.repeated:
+            return self._draw_texts()
+        if self.kind.type is bool:
+            return st.toggle(self.label, bool(self.value), **self.options)
+        if self.kind.type in (int, float):
+            return self._draw_number()
+        if self.kind.type is datetime:
+            return st.datetime_input(self.label, self.value, **self.options)
+        return self._draw_text()
+
+    def draw_choice(self, choices: Mapping[str, str]) -> Any:
+        """One of a few values, or several of them."""
+
+        def name(value: str) -> str:
+            return choices.get(value, value)
+
+        if self.kind.repeated:
+            return st.multiselect(
+                self.label,
+                list(choices),
+                [value for value in self.value or () if value in choices],
+                format_func=name,
+                placeholder=self.display.empty or self.display.example or None,
+                max_selections=self.bounds.length if self.bounds.length != len(choices) else None,
+                **self.options,
+            )
+        place = list(choices).index(self.value) if self.value in choices else None
+        if place is None and not self.kind.nullable and self.kind.choices:
+            place = 0
+        chosen = st.selectbox(self.label, list(choices), place, format_func=name, **self.options)
+        return chosen if chosen is not None or self.kind.nullable else ""
+
+    def _draw_number(self) -> int | float | None:
+        """In the unit of the form, between bounds that hold the present value too."""
+        whole = self.kind.type is int and self.display.scale == 1
+        present = None if self.value is None else round(self.display.scale * self.value, 10)
+        ends = (
+            self._find_end(self.display.low, self.bounds.low, present, min),
+            self._find_end(self.display.high, self.bounds.high, present, max),
+        )
+        step = self.display.step or (1 if whole else None)
+        low, high, begin, by = (
+            None if value is None else int(value) if whole else float(value)
+            for value in (*ends, present, step)
+        )
+
+        def convert(given: float) -> int | float:
+            return int(given) if whole else round(float(given) / self.display.scale, 12)
+
+        numbers: Mapping[str, Any] = {"min_value": low, "max_value": high, "value": begin, "step": by}
+        if self.display.slider:
+            return convert(st.slider(self.label, **numbers, **self.options))
+        typed = st.number_input(
+            self.label,
+            format=None if whole else "%g",
+            placeholder=self.display.empty or self.display.example or None,
+            **numbers,
+            **self.options,
+        )
+        return None if typed is None else convert(typed)
+
+    def _find_end(
+        self, own: float | None, bound: float | None, present: float | None, widen: Callable[..., float]
+    ) -> float | None:
+        end = own if own is not None or bound is None else bound * self.display.scale
+        return end if end is None or present is None else widen(end, present)
+
+    def _draw_text(self) -> str | None:
+        draw = st.text_area if (self.bounds.length or 0) >= LONG_TEXT else st.text_input
+        typed = draw(
+            self.label,
+            self.value or "",
+            max_chars=self.bounds.length,
+            placeholder=self.display.empty or self.display.example or None,
+            **self.options,
+        )
+        text = (typed or "").strip()
+        return text if text or not self.kind.nullable else None
+
+    def _draw_texts(self) -> list[str]:
+        separator = self.display.separator
+        if not separator:
+            present = list(self.value or ())
+            return st.multiselect(
+                self.label,
+                present,
+                present,
+                accept_new_options=True,
+                max_selections=self.bounds.length,
+                placeholder=self.display.empty or "Type a text",
+                **self.options,
+            )
+        draw = st.text_area if separator == "\n" else st.text_input
+        joined = (", " if separator == "," else separator).join(self.value or ())
+        hint = self.display.empty or self.display.example or None
+        typed = draw(self.label, joined, placeholder=hint, **self.options)
+        return split_texts(typed or "", separator)
+
+
+def build_choices(kind: FieldKind, display: FieldDisplay) -> Mapping[str, str] | None:
+    """The values of a field that has a few, with their titles; None for every other."""
+    if not kind.choices:
+        return None
+    return {value: display.choices.get(value, value) for value in kind.choices}
+
+
+def split_texts(typed: str, separator: str) -> list[str]:
+    """The texts that were typed as one, each once."""
+    return list(dict.fromkeys(text.strip() for text in typed.split(separator) if text.strip()))
+
+
+def validate_fields(
+    model: type[Model], document: Mapping[str, Any]
+) -> tuple[Model | None, dict[str, ConfigError]]:
+    """The config, or None, and what is wrong by field: every bad field, not the first alone."""
+    problems: dict[str, ConfigError] = {}
+    rest = dict(document)
+    while True:
+        try:
+            config = model.parse(rest)
+            return (None if problems else config), problems
+        except ConfigError as error:
+            field = error.field.split(".")[0]
+            problems.setdefault(field, error)
+            if field not in rest:
+                return None, problems
+            del rest[field]
+
+
+def format_note(level: str, message: str) -> str:
+    """A message under a field, as Markdown."""
+    color = "red" if level == "error" else "orange"
+    return f":{color}[:material/{level}: {escape_markdown(message)}]"
+
+
+def list_undrawable(model: type[BaseModel], without: Sequence[str] = ()) -> list[str]:
+    """Fields that no widget asks for, beside those that the page draws itself."""
+    return [
+        name
+        for name, described in model.model_fields.items()
+        if name not in without and read_kind(described.annotation).type not in SCALARS
+    ]
