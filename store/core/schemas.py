@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 ConfigDocument = dict[str, Any]  # a config as it is stored, perhaps by an earlier version: `of_past` reads it
 JsonObject = dict[str, Any]  # whose fields nobody here knows: of another program, a metric, a template
