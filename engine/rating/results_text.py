@@ -390,7 +390,7 @@ def describe_population(ratings: RoundRatings) -> str:
         if raters < MIN_RATERS
         else f"some figures use {formatting.plural(fewest, 'rater')}, and so few"
     )
-    return f"This holds for {who}only: {few} can't be generalized to others."
+    return f"This holds for {who} only: {few} can't be generalized to others."
 
 
 def _list_present_systems(table: CriterionScores) -> set[str]:

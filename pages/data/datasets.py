@@ -174,8 +174,8 @@ def show_skipped(dataset: Dataset) -> None:
     meant = sum(count for reason, count in reasons if is_intended_skip(reason))
     advice = "The recipe could not read them." if dataset.fates else "Fix the file and import it again."
     if meant:
-        which = f"{meant:,} of them" if meant < total else "it" if total == 1 else "them"
-        advice = f"No problems found in {which}."
+        which = "It is" if total == 1 else f"{meant:,} of them are" if meant < total else "All are"
+        advice = f"{which} expected."
     st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
     st.markdown("\n".join(f"- {count:,} × {escape_markdown(reason)}" for reason, count in reasons))
     pages = -(-total // SKIPPED_PAGE)

@@ -167,7 +167,7 @@ def _draw_verified(sentence: str, whole: RenderedSet) -> None:
         st.success(sentence, icon=":material/verified:")
         return
     st.warning(
-        f"{sentence} But {display.format_share(lost, trained)} of the trained tokens are cut off at "
+        f"{sentence} But {display.format_share(lost, trained)} of the tokens to train on are cut off at "
         f"{whole.max_length:,} tokens and never learned. Raise max_length, or shorten the rows.",
         icon=":material/content_cut:",
     )

@@ -225,9 +225,7 @@ def draw_results(round: RoundSummary) -> None:
         return
     left_out = round_queries.list_excluded_raters(round.round_id)
     if left_out:
-        st.caption(
-            f":material/person_off: Without {plural(len(left_out), 'rater')} excluded; see the People tab."
-        )
+        st.caption(f":material/person_off: {plural(len(left_out), 'rater')} excluded; see the People tab.")
     _draw_flagged(round, {rater.person_id for rater in left_out})
     if (telling := list_informative_items(round)) and round.protocol not in UNCOUNTED_PROTOCOLS:
         st.caption(

@@ -65,7 +65,7 @@ def test_searching_opens_what_it_finds_and_writes_the_link(
     assert "Measured on 2026-11-30 at commit abc1234, 2 s of one core." in everything_said(at)
     at.text_input(key="truth-text").set_value("weather").run()
     assert not at.expander
-    assert "No rate is called so" in everything_said(at)
+    assert "No rate matches" in everything_said(at)
 
 
 def test_a_part_of_the_draws_is_called_a_first_look(empty_home: Home, open_page: Open, keep: Keep) -> None:

@@ -287,8 +287,9 @@ def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
         return ""
     ids = [each.person_id for each in people if name in (each.person_id, each.name)]
     if not ids:
-        there = ", ".join(each.name for each in people) or "nobody"
-        raise NotFoundError(f"{name!r} has no activity here.", fix=f"Choose one of: {there}.", field=field)
+        names = ", ".join(each.name for each in people)
+        fix = f"Choose one of: {names}." if names else "Nobody has done anything here yet."
+        raise NotFoundError(f"{name!r} has no activity here.", fix=fix, field=field)
     if len(ids) > 1:
         raise ConfigError(
             f"Several people are named {name!r}.", fix=f"Give an id: {', '.join(ids)}.", field="by"

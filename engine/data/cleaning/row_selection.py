@@ -171,7 +171,7 @@ def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) ->
 
 DUPLICATE_REASONS = {
     "exact": "the same text as",
-    "folded": "the same except for case and spacing as",
+    "folded": "equal, except for case and spacing, to",
     "prompt": "the same prompt as",
     "conflict": "contradicts",
 }

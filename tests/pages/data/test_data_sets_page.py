@@ -100,7 +100,7 @@ def test_import_shows_what_is_recognised_and_ends_with_an_account(
     file.write_text("\n".join([*lines[:2], "this is no JSON", *lines[2:]]))
     at = _inspect(open_page, little_home, file)
     page_text = everything_said(at)
-    assert "Recognised as **Question and answer**" in page_text
+    assert "Detected **Question and answer**" in page_text
     assert "Line 3:" in page_text
     assert [text.value for text in at.text][:2] == ["Hello 0", "Hallo 0"]
     assert _named(at.text_input, "Name").value == "greetings in german"
@@ -134,7 +134,7 @@ def test_what_is_used_and_what_is_ignored_is_said(little_home: Home, open_page: 
     file.write_text("\n".join(map(json.dumps, rows)))
     at = _inspect(open_page, little_home, file)
     page_text = everything_said(at).replace("\\", "")
-    assert "Recognised as **Two answers and which is better**" in page_text
+    assert "Detected **Two answers and which is better**" in page_text
     assert "better answer = label (1: first, 2: second)" in page_text
     assert "**Ignored:** id" in page_text
     drawn = list(at.main)
@@ -212,7 +212,7 @@ def test_a_leak_inside_given_parts_is_mended_from_the_tab_split(
     (warning,) = at.warning
     assert "2 of 15 held-out rows stand in the training rows too" in warning.value
     assert "The file fixed the parts" in warning.value
-    assert at.button(key=f"{key}-drop").label == "Leave 2 training rows out"
+    assert at.button(key=f"{key}-drop").label == "Remove 2 training rows"
     at.button(key=f"{key}-drop").click().run()
     made = at.session_state[f"clean-job-{dataset.dataset_id}"]
     _wait(little_home, made)
@@ -248,7 +248,7 @@ def test_what_is_odd_is_one_warning_and_what_is_meant_is_none(
     at.button(key="import-button").click().run()
     _wait(little_home, at.query_params["job"])
     page_text = everything_said(open_page(little_home, PAGE, job=at.query_params["job"]))
-    assert "**12 of 20 rows** were skipped. Nothing is wrong with 10 of them." in page_text
+    assert "**12 of 20 rows** were skipped. 10 of them are expected." in page_text
 
 
 def test_a_wrong_encoding_can_be_chosen_again(little_home: Home, open_page: Open, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_skipped_rows_are_counted_by_reason_and_one_is_read(
     at.session_state[tabs_key(dataset.dataset_id)] = tab
     at.run()
     page_text = everything_said(at)
-    assert "**3 of 40 rows** were skipped. Mend the file and import it again." in page_text
+    assert "**3 of 40 rows** were skipped. Fix the file and import it again." in page_text
     assert "- 1 × output is missing" in page_text
     table = at.dataframe[0]
     assert list(table.value["line"]) == [4, 6, 10]

@@ -44,7 +44,7 @@ def test_a_mark_beside_conversations_is_asked_for_and_left_out(
     _wait(little_home, job_id)
     dataset = datasets.get_dataset(Client(little_home), "marked chat")
     assert dataset.stats["left_out"] == {"label": 40}
-    assert "**Left out on purpose:** label (in 40 rows)" in everything_said(
+    assert "**Ignored on purpose:** label (in 40 rows)" in everything_said(
         open_page(little_home, PAGE, job=job_id)
     )
 

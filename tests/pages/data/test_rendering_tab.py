@@ -43,7 +43,7 @@ def at(little_home: Home, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 
 def test_a_right_mask_is_confirmed_and_the_set_is_counted(at: AppTest) -> None:
     page_text = everything_said(at)
-    assert "The loss falls on answers and their end tokens only, checked on 200 rows." in page_text
+    assert "The loss covers answers and their end tokens only, checked on 200 rows." in page_text
     assert "cut off" not in page_text
     for figure in ("Tokens", "Trained on", "Rows without a trained token", "Rows cut", "Answers cut"):
         assert figure in page_text

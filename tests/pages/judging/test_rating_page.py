@@ -158,7 +158,7 @@ def test_people_can_be_left_out_and_the_figures_follow(seeded: StillEngine, open
     page.button(key=f"rater-leave_rater_out-{person}").click().run()
     assert "ratings are kept but not counted" in everything_said(page)
     results = open_page(seeded.home, PAGE, round=own)
-    assert "Without 1 rater left out" in everything_said(results)
+    assert "1 rater excluded; see the People tab" in everything_said(results)
     page = open_page(seeded.home, PAGE, round=own, tab="raters")
     page.button(key=f"rater-take_rater_in-{person}").click().run()
     assert ratings.left_out(seeded.database, own) == []
@@ -257,11 +257,11 @@ def test_a_flagged_rater_is_told_of_in_results_and_left_out_of_training_unless_w
     out = "left out 20 ratings of 1 rater flagged as too fast"
     assert f"Made from 20 ratings of 1 rater; {out}" in everything_said(train)
     train.toggle(key="round-include-flagged").set_value(True).run()
-    assert "Made of 40 ratings of 2 raters" in everything_said(train)
+    assert "Made from 40 ratings of 2 raters" in everything_said(train)
     assert out not in everything_said(train)
     rows = datasets.get_dataset(seeded.database, "Checked rows").dataset_id
     page = open_page(seeded.home, "pages/data/data.py", dataset=rows)
-    assert f"Made of a rating round: 20 ratings of 1 rater; {out}" in everything_said(page)
+    assert f"Made from a rating round: 20 ratings of 1 rater; {out}" in everything_said(page)
 
 
 def test_who_failed_the_qualification_can_be_let_in(seeded: StillEngine, open_page: Open) -> None:
@@ -517,7 +517,7 @@ def test_all_ratings_and_rows_of_texts_can_be_saved(seeded: StillEngine, open_pa
     assert saved_as == ["Download report", "Download as CSV", "Download as Parquet"]
     page = open_page(seeded.home, PAGE, round=round_id(seeded, "Marks"), tab="train")
     assert "JSON lines for other tools" in everything_said(page)
-    assert [button.label for button in page.get("download_button")] == ["Save 12 rows (JSON lines)"]
+    assert [button.label for button in page.get("download_button")] == ["Download 12 rows (JSON lines)"]
 
 
 def test_what_people_wrote_is_searched(seeded: StillEngine, open_page: Open) -> None:

@@ -131,7 +131,7 @@ def test_recipes_of_others_are_used_and_not_deleted(
     people(BOB, "save_recipe", name="His", steps=[{"step": "fix_encoding"}], shared=False)
     at = saved_tab(open_as, monkeypatch)
     box = at.selectbox(key="recipe-load-d00000")
-    assert box.options == ["Hers (1 step, by Ada <b>)", "His (1 step, yours alone)"]
+    assert box.options == ["Hers (1 step, by Ada <b>)", "His (1 step, only yours)"]
     ids = {row.name: row.recipe_id for row in saved_recipes.recipes(people.database, "p-bob")}
     box.set_value(ids["Hers"]).run()
     assert (at.button(key="recipe-use").disabled, at.button(key="recipe-gone").disabled) == (False, True)

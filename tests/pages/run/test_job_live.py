@@ -66,7 +66,7 @@ def test_what_is_being_measured_is_shown_and_can_be_stopped(
         _queue(engine, "job-other", "profile", {"dataset": "another", "group": "privacy"})
         at = opened(engine.home, monkeypatch)
         page_text = everything_said(at)
-        assert "Being measured: **Texts**" in page_text
+        assert "Measuring **Texts**" in page_text
         assert "Privacy and safety**" not in page_text
         at.button(key="measure-cancel-job-text").click().run()
         assert engine.sent[-1] == ("cancel", {"job": "job-text"})

@@ -141,12 +141,12 @@ def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
     assert [s for s in office.people.team().sessions if s.person_id == person_id] == []
 
     at.button(key=f"reset-{person_id}").click().run()
-    assert "a new password of Member" in everything_said(at)
+    assert "a new password for Member" in everything_said(at)
     code = at.code[0].value.partition("code=")[2]
     assert office.door("invitation", {"secret": code})["name"] == "Member"
 
     at.button(key=f"off-{person_id}").click().run()
-    assert "may not sign in" in everything_said(at)
+    assert "can't sign in any more" in everything_said(at)
     at.button(key=f"on-{person_id}").click().run()
     assert all(person.active for person in office.people.team().members)
 
@@ -195,7 +195,7 @@ def test_you_change_your_password_with_the_one_you_have(
     office("make_token", by=rater["person"], name="nightly")
     enter(cookies, office.home, rater)
     at = open_page(office.home, YOU)
-    assert "all API tokens end" in everything_said(at)
+    assert "revokes all API tokens" in everything_said(at)
     assert "nightly" in everything_said(at)
     boxes = {box.label: box for box in at.text_input}
     boxes["Current password"].set_value("wrong sentence")

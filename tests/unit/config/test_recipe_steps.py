@@ -152,7 +152,7 @@ LONG = (
     ("step", "dropped"),
     [
         ({"kind": "exact"}, {}),
-        ({"kind": "folded"}, {1: "the same but for case and spacing as row 0"}),
+        ({"kind": "folded"}, {1: "equal, except for case and spacing, to row 0"}),
         (
             {"kind": "near"},
             {

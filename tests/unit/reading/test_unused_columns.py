@@ -207,7 +207,7 @@ def test_what_is_left_out_on_purpose_is_none_of_what_is_used(home: Home, tmp_pat
         import_file(home, file, ignore=["completion"])
     done = import_file(home, file, ignore=["nothing"])
     assert done.result["stats"]["left_out"] == {"nothing": 0}
-    assert "'nothing' was to be left out; no row has anything in it" in done.alerts
+    assert "The column 'nothing' was set to be ignored, but it is empty in every row." in done.alerts
 
 
 def folder_of(folder: Path, **files: str) -> Path:

@@ -205,7 +205,7 @@ def test_who_did_what_is_listed_and_narrowed(served: tuple[Database, Run]) -> No
     assert json.loads(run("activity", "--search", "CITI", "--days", 1, "--json").stdout)["total"] == 1
     assert json.loads(run("activity", "--kind", "Deleted", "--json").stdout)["activity"] == []
     for words, code, needle in (
-        (["--by", "Nobody"], NOT_FOUND, "There is you"),
+        (["--by", "Nobody"], NOT_FOUND, "Choose one of: you"),
         (["--kind", "Flown"], USAGE, "Launched"),
     ):
         refused = run("activity", *words)

@@ -122,7 +122,7 @@ def test_rows_that_repeat_each_other_are_not_said_to_add_something_each() -> Non
         "half_loss": {"value": 0.86, "low": 0.84, "high": 0.87, "n": 2000, "repeats": 8},
     }
     sentence = describe_random_half(figures, {"n": 2211, "extra": 1357})
-    assert "**61%** of 2,211 rows nearly repeat an earlier one" in sentence  # as the summary says it
+    assert "**61%** of 2,211 rows nearly repeat an earlier row" in sentence  # as the summary says it
     assert "coverage" not in sentence
     assert "each one adds" not in sentence
     assert "coverage" not in describe_random_half(figures, None)  # nobody knows what repeats

@@ -41,9 +41,9 @@ def ratings(
 @pytest.mark.parametrize(
     ("raters", "beginning"),
     [
-        (1, "This holds for this one rater: so few say nothing"),
-        (3, "This holds for these 3 raters: so few say nothing"),
-        (5, "This holds of people like these 5 raters."),
+        (1, "This holds for this one rater only: so few can't be generalized"),
+        (3, "This holds for these 3 raters only: so few can't be generalized"),
+        (5, "This holds for people like these 5 raters."),
     ],
 )
 def test_it_is_said_whose_opinion_it_is(raters: int, beginning: str) -> None:
@@ -64,7 +64,7 @@ def test_figures_of_few_among_many_raters_hold_for_these() -> None:
     )  # fmt: skip
     assert count_fewest_raters(part) == 3
     line = results_text.describe_population(replace(rated, scores=part))
-    assert line.startswith("This holds for these 6 raters: some figures rest on 3 raters, and so few")
+    assert line.startswith("This holds for these 6 raters only: some figures use 3 raters, and so few")
 
 
 @pytest.mark.parametrize(("items", "alike"), [(0, False), (1, False), (2, False), (30, True)])
@@ -83,7 +83,7 @@ def test_of_many_models_the_told_differences_are_named_and_the_others_counted() 
     clear_lines = [line for line in lines if "scores higher" in line]
     assert len(clear_lines) == 6  # the first against each of three, by both criteria
     assert all("m0 scores higher" in line for line in clear_lines)
-    assert "6 other differences of two models by a criterion can't be told." in lines
+    assert "6 other differences between two models on a criterion are not clear." in lines
     assert any("corrected for 12" in line for line in lines)
 
 

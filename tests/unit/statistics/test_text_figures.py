@@ -144,7 +144,7 @@ def test_little_of_several_labels_is_told_without_figures(count: int) -> None:
     assert "nan" not in str(sentences)
     if count:
         assert sentences.verdict[0].startswith(f"{count} text")
-        assert "can't be told" in sentences.agreement[0]
+        assert "can't be determined" in sentences.agreement[0]
     else:
         assert sentences.verdict == [round_text.NOTHING_RATED]
 
