@@ -107,7 +107,7 @@ def draw_files(run: Run) -> None:
     """A check with files of the user's own."""
     if not has_right("work"):
         return
-    with st.expander("With files of your own", icon=":material/upload_file:"):
+    with st.expander("With your own files", icon=":material/upload_file:"):
         st.caption(FILE_FORMATS)
         files = st.file_uploader("Files", accept_multiple_files=True, key="bias-files")
         path = ""
@@ -115,10 +115,8 @@ def draw_files(run: Run) -> None:
             path = st.text_input(
                 "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
             )
-        most = st.number_input(
-            "Items of each file at most", min_value=10, value=1000, step=100, key="bias-most"
-        )
-        builtin = st.toggle("The built-in pairs too", value=True, key="bias-builtin")
+        most = st.number_input("Maximum items per file", min_value=10, value=1000, step=100, key="bias-most")
+        builtin = st.toggle("Include the built-in pairs", value=True, key="bias-builtin")
         if st.button("Check with these files", icon=":material/balance:", key="bias-check-files"):
             asked = [{"path": path.strip()}] if path.strip() else []
             with show_errors(), st.spinner("Copying the files into the home folder …"):
@@ -150,7 +148,7 @@ def draw_classifier(run: Run) -> None:
     """A check of continuations with a classifier of the user's own."""
     if not has_right("work"):
         return
-    with st.expander("With a classifier of your own", icon=":material/report:"):
+    with st.expander("With your own classifier", icon=":material/report:"):
         st.caption(ABOUT)
         listed = list_classifiers()
         if not listed:
@@ -162,10 +160,10 @@ def draw_classifier(run: Run) -> None:
             "Continuations of each opening", min_value=1, max_value=25, value=4, key="bias-samples"
         )
         most = middle.number_input(
-            "Openings at most", min_value=10, value=1000, step=100, key="bias-openings-most"
+            "Maximum openings", min_value=10, value=1000, step=100, key="bias-openings-most"
         )
-        builtin = right.toggle("The built-in pairs too", value=True, key="bias-builtin-too")
-        if st.button("Check what they write", icon=":material/balance:", key="bias-check-continuations"):
+        builtin = right.toggle("Include the built-in pairs", value=True, key="bias-builtin-too")
+        if st.button("Check generated text", icon=":material/balance:", key="bias-check-continuations"):
             if not classifier or not labels:
                 st.warning("Choose a classifier, and which of its labels are harmful.")
                 return
@@ -235,13 +233,13 @@ def draw_schedule_field(present: BiasSchedule | None) -> BiasSchedule | None:
     """A check that was made once is made again and again. present: that which is set."""
     everything = {each.job_id: each for each in list_checks()}
     options = ["", *([PRESENT] if present else []), *everything]
-    names = {"": "None", PRESENT: "The one that is set"} | {
+    names = {"": "None", PRESENT: "Current setting"} | {
         job_id: f"{each.model} against {each.against}, {each.created_at:%d %b %H:%M}"
         for job_id, each in everything.items()
     }
     left, middle = st.columns([2, 1])
     chosen = left.selectbox(
-        "Bias check, made again and again", options, 1 if present else 0, format_func=names.__getitem__,
+        "Scheduled bias check", options, 1 if present else 0, format_func=names.__getitem__,
         help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
         " what the alias is each time.",
     )  # fmt: skip

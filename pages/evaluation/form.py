@@ -213,7 +213,7 @@ def _choose_checkpoint(run: Run) -> str:
     """Which model of the run; one that has not finished has no tuned model."""
     finished = run.status == "finished"
     which = ["tuned", "base"] if finished else ["best", "newest", "base"]
-    return st.selectbox("Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
+    return st.selectbox("Checkpoint", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
 
 
 def _choose_rows() -> tuple[str, int]:
@@ -226,7 +226,7 @@ def _choose_rows() -> tuple[str, int]:
         help="Of the run's own data the split that it was trained with, of another the data set's own.",
     )
     most = st.number_input(
-        "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
+        "Maximum rows", 1, None, 500, 100, key=f"{PREFIX}rows", help="Size of the random sample"
     )
     return part, int(most)
 

@@ -30,13 +30,13 @@ def draw_settings(endpoint: EndpointName) -> None:
     """Both forms, closed."""
     monitor = monitor_queries.read_monitor(endpoint.endpoint_id)
     if has_right("work"):
-        with st.expander("What is watched, and when it warns", icon=":material/tune:"):
+        with st.expander("Monitor settings", icon=":material/tune:"):
             _draw_form(endpoint, monitor)
             if monitor and monitor.changed_by_name:
                 when = display.format_ago(monitor.changed_at)
                 st.caption(f"Last changed by {escape_markdown(monitor.changed_by_name)}, {when}.")
     if has_right("govern"):
-        with st.expander("Where alerts are sent", icon=":material/webhook:"):
+        with st.expander("Alert webhook", icon=":material/webhook:"):
             _draw_webhook()
 
 
@@ -53,7 +53,7 @@ def _draw_form(endpoint: EndpointName, monitor: Monitor | None) -> None:
         _draw_golden_field(form, settings)
         _draw_schedule_fields(form, settings)
         form.draw("price_of_prompt", "price_of_completion", "currency", columns=3)
-        st.caption("Another reference, other watched values or another chance begin all tests anew.")
+        st.caption("Changing the reference, the watched values or the false alarm rate restarts all tests.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
             config = form.parse()
             if config:
@@ -81,10 +81,10 @@ def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings
     everything = {each.evaluation_id: each for each in monitor_queries.list_evaluations()}
     present = settings.golden
     options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
-    names = {"": "None", CURRENT_REFERENCE: "The one that is set"}
+    names = {"": "None", CURRENT_REFERENCE: "Current setting"}
     left, middle = st.columns([2, 1])
     chosen = left.selectbox(
-        "Golden set, evaluated again and again", options, 1 if present else 0,
+        "Scheduled evaluation on a golden set", options, 1 if present else 0,
         format_func=lambda each: names[each] if each in names else everything[each].name,
         help="An evaluation of what is served, with its rows and metrics",
     )  # fmt: skip
@@ -114,7 +114,9 @@ def _draw_webhook() -> None:
             f" {escape_markdown(webhook.set_by_name)} {when}."
         )
     with st.form("monitor-webhook", border=False):
-        url = st.text_input("Address", placeholder="https://…", help="Every alert is sent there as JSON.")
+        url = st.text_input(
+            "Address", placeholder="https://…", help="Every alert is sent to this address as JSON."
+        )
         secret = st.text_input(
             "Secret", type="password",
             help="At least 16 characters. Each message carries Tunebench-Signature: t=TIME,v1=HMAC-SHA256 of"
@@ -122,15 +124,17 @@ def _draw_webhook() -> None:
         )  # fmt: skip
         if st.form_submit_button("Set", icon=":material/save:"):
             send_command(
-                "set_webhook", {"url": url or "", "secret": secret or ""}, "Alerts go there from now on."
+                "set_webhook",
+                {"url": url or "", "secret": secret or ""},
+                "Alerts now go to this address.",
             )
             st.rerun()
     if webhook:
         with st.container(horizontal=True):
-            if st.button("Send a trial", icon=":material/send:", key="webhook-trial"):
-                send_command("try_webhook", {}, "A trial is on its way.")
-            if st.button("Take it away", icon=":material/delete:", key="webhook-away"):
-                send_command("set_webhook", {}, "Alerts are sent nowhere.")
+            if st.button("Send test message", icon=":material/send:", key="webhook-trial"):
+                send_command("try_webhook", {}, "A test message is being sent.")
+            if st.button("Remove webhook", icon=":material/delete:", key="webhook-away"):
+                send_command("set_webhook", {}, "Webhook removed. Alerts are no longer sent.")
                 st.rerun()
     _draw_deliveries()
 

@@ -60,7 +60,7 @@ def draw_common_sampling(before: ChatSampling, key: str) -> ChatSampling:
         with sides[place % 2]:
             form.draw_field(name, disabled=greedy and name in RANDOMNESS_FIELDS)
     if greedy:
-        st.caption("At temperature 0 the likeliest token is always taken: nothing is drawn.")
+        st.caption("At temperature 0 the most likely token is always chosen; nothing is sampled.")
     return form.parse() or before
 
 
@@ -71,7 +71,7 @@ def draw_model_sampling(
     what all had then, and have now."""
     then, now = common
     chosen = st.pills(
-        "What is different for it",
+        "Settings for this model",
         list(FIELDS),
         selection_mode="multi",
         default=[name for name in FIELDS if getattr(before, name) != getattr(then, name)],
@@ -84,7 +84,7 @@ def draw_model_sampling(
         if name in chosen:
             form.draw_field(name)
     if not chosen:
-        st.caption("It answers by the settings for all.")
+        st.caption("It uses the settings for all models.")
     return form.parse() or now
 
 
@@ -169,7 +169,7 @@ def _draw_settings(
             "System prompt",
             kept.system if kept else "",
             key=f"{PREFIX}system-{own}",
-            placeholder="What every model is told beforehand",
+            placeholder="Sent to every model before the conversation",
         )
         common = draw_common_sampling(then, f"{PREFIX}{of}")
         st.caption("As this conversation has them." if kept else origin.in_words())
@@ -285,7 +285,7 @@ def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, ow
     """Of a run, which of its models it is."""
     if not model.run:
         return model
-    ways = {**CHECKPOINT_TITLES, SHARE: "a share of the way to it"}
+    ways = {**CHECKPOINT_TITLES, SHARE: "interpolated with its base"}
     share_before = before.alpha if before else None
     at = SHARE if share_before is not None else before.checkpoint if before else "tuned"
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -300,7 +300,7 @@ def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, ow
         if way != SHARE:
             return ChatModel.parse({"run": model.run, "checkpoint": way}) if way in CHECKPOINTS else model
         share = st.slider(
-            "Share of the way",
+            "Interpolation weight",
             0.0,
             1.0,
             share_before or 0.5,
@@ -315,7 +315,7 @@ def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, ow
 def _add_endpoint() -> None:
     """A form for any server that speaks the OpenAI protocol."""
     with st.form(f"{PREFIX}endpoint", border=False):
-        st.markdown("Any server that speaks the OpenAI protocol. It needs nothing of this machine.")
+        st.markdown("Any server with an OpenAI-compatible API. It uses no memory of this machine.")
         form = ModelForm(Endpoint, f"{PREFIX}endpoint-")
         for field in ("base_url", "model", "key_env"):
             form.draw_field(field, label=field)

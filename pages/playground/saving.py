@@ -211,7 +211,7 @@ def draw_rate_dialog(conversation: Conversation) -> None:
     title = conversation.title
     fields = _draw_fields("Answers" if find_named_model(title, ratable.models) else title)
     st.caption("Raters see the answers alone, never who wrote them.")
-    pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
+    pressed = st.button("Create round", type="primary", icon=":material/rate_review:")
     if pressed and (round_id := _start_round(fields, lines, ratable.models)):
         st.session_state.setdefault(STARTED, {})[own] = round_id
         st.rerun()

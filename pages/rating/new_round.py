@@ -140,7 +140,7 @@ FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
 
 def draw_checks(form: RoundForm, protocol: str) -> None:
     """Fields of the round, folded: most rounds of a few colleagues need none."""
-    with st.expander("Checks of raters", icon=":material/fact_check:"):
+    with st.expander("Rater checks", icon=":material/fact_check:"):
         if source := _choose_check_source(protocol):
             form.put(**source)
             _draw_check_counts(form, protocol)
@@ -198,7 +198,7 @@ def _draw_check_counts(form: RoundForm, protocol: str) -> None:
         form.draw_field("qualification_pass", disabled=not first)
 
 
-CHOICES = {"random": "At random", "telling": "Those that tell most"}
+CHOICES = {"random": "At random", "telling": "Most informative"}
 DATASET, FILE = "A data set", "A file"
 
 
@@ -232,9 +232,7 @@ def draw_form() -> None:
     few = len(chosen.models) < (2 if protocol in COMPARING else 1)
     if few:
         st.caption(f"Choose {'two models or more' if protocol in COMPARING else 'a model'} to go on.")
-    if st.button(
-        "Start the round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few
-    ):
+    if st.button("Create round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few):
         _start_round(form, name)
 
 
@@ -275,7 +273,7 @@ def _choose_file_prompts() -> ChosenPrompts | None:
 
 def _start_round(form: RoundForm, name: str) -> None:
     config = form.parse(name=name)
-    if config and send_command("start_round", config.document(), "The round is being made.") is not None:
+    if config and send_command("start_round", config.document(), "Creating the round.") is not None:
         if config.prompts_file or config.gold_file:
             clear_uploads()
         st.rerun()
@@ -296,7 +294,7 @@ def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False)
     asks = any("evaluation" not in model and "answers" not in model for model in models)
     fields: dict[str, object] = {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="So many at most")
+        items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="Upper limit")
         choice = st.selectbox(
             "Chosen",
             list(CHOICES),
@@ -316,7 +314,7 @@ def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False)
                 help="Answers that are there decide which prompts they are." if there else None,
             )
         tokens = st.number_input(
-            "Longest answer (tokens)", 1, 4096, 200, 50, key=f"{P}tokens", disabled=not asks
+            "Maximum answer length (tokens)", 1, 4096, 200, 50, key=f"{P}tokens", disabled=not asks
         )
         drawn = st.toggle(
             "Sample answers", key=f"{P}sample", disabled=not asks, help="Else each token is the likeliest"

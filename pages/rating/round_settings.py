@@ -112,13 +112,13 @@ def draw_rater_fields(
     """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
     quotas: of those who are named so far."""
     chosen = st.multiselect(
-        "Who rates it",
+        "Raters",
         list(people),
         [each for each in quotas if each in people],
         format_func=people.__getitem__,
-        placeholder="everybody who may rate",
+        placeholder="everyone who can rate",
         key=f"{key}.people",
-        help="They alone see the round on their list",
+        help="Only they see the round in their list",
     )
     named: list[AssignedRater] = []
     for person_id in chosen:
@@ -139,13 +139,13 @@ def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int 
     set, of so many."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = st.selectbox(
-            "How people rate",
+            "Protocol",
             list(PROTOCOL_TITLES),
             format_func=PROTOCOL_TITLES.__getitem__,
             key=f"{P}protocol",
         )
         chosen = st.selectbox(
-            "What they look at",
+            "Question",
             list(TEMPLATES),
             format_func=lambda key: TEMPLATES[key].title,
             key=f"{P}template",
@@ -153,7 +153,7 @@ def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int 
     st.caption(PROTOCOL_CAPTIONS[protocol])
     template = TEMPLATES[chosen]
     instruction = st.text_area(
-        "The question" if protocol == "free_text" else "What raters are told",
+        "The question" if protocol == "free_text" else "Instructions for raters",
         INSTRUCTIONS.get(protocol, template.instruction),
         key=f"{P}instruction.{protocol if protocol in INSTRUCTIONS else ''}.{chosen}",
         height="content",
@@ -178,7 +178,7 @@ def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int 
 
 def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
     given = st.text_input(
-        "Reasons for a fail, with commas between them",
+        "Reasons for a fail, separated by commas",
         ", ".join(template.reasons),
         key=f"{P}reasons.{chosen}",
     )
@@ -187,7 +187,7 @@ def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
 
 def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
     """What a text may be given, a line each; begun with those of the data set."""
-    given = st.text_area("Labels, a line each", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
+    given = st.text_area("Labels, one per line", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
     if label_count > len(labels):
         st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
     return split_texts(given, "\n")
@@ -205,7 +205,7 @@ def _draw_marking(form: RoundForm, protocol: str) -> None:
     )
     form.put(subject="answer" if of_answer == "The answer" else "prompt")
     if protocol == "spans":
-        form.put(labels=split_texts(st.text_area("Labels, a line each", "", key=f"{P}span-labels"), "\n"))
+        form.put(labels=split_texts(st.text_area("Labels, one per line", "", key=f"{P}span-labels"), "\n"))
         form.draw("overlapping")
 
 
@@ -240,7 +240,7 @@ def _draw_anchors(name: str, words: Sequence[str]) -> list[str]:
             f"{point} of {count}",
             anchor,
             key=f"{P}anchor.{name}.{count}.{point}",
-            placeholder="may go without words",
+            placeholder="optional",
         )
         for point, anchor in enumerate(words, 1)
     ]
@@ -248,7 +248,7 @@ def _draw_anchors(name: str, words: Sequence[str]) -> list[str]:
 
 def draw_people(form: RoundForm, protocol: str) -> None:
     """Who rates how much, and whether some comes again."""
-    with st.expander("How many people, and how often", icon=":material/group:"):
+    with st.expander("Raters and overlap", icon=":material/group:"):
         form.draw("overlap", "per_rater", columns=2)
         if protocol in COMPARING:
             swapped = st.toggle(
@@ -259,14 +259,14 @@ def draw_people(form: RoundForm, protocol: str) -> None:
             )
             form.put(repeat_share=0.1 if swapped else 0.0)
         everybodys = st.toggle(
-            "Everybody rates the same prompts first",
+            "All raters start with the same prompts",
             True,
             key=f"{P}calibration",
             help="One in ten, five at least: they tell how far people agree from the first hour on",
         )
         form.put(calibration_share=0.1 if everybodys else 0.0)
         form.draw("adjudicate")
-        named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
+        named = st.toggle("Exclude prompts where an answer names its model", key=f"{P}named")
         form.put(named="leave_out" if named else "keep")
         people = {each.person_id: each.name for each in list_raters()}
         if people:

@@ -66,14 +66,14 @@ def draw_form(model: ModelSummary, alias: str) -> None:
         with st.container(border=True, gap="small"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{draft.kind.title}**", width="stretch")
-                if st.button("Take out", icon=":material/close:", key=f"{key}-out-{place}", type="tertiary"):
+                if st.button("Remove", icon=":material/close:", key=f"{key}-out-{place}", type="tertiary"):
                     del drafts[place]
                     _clear_widgets(key)
                     st.rerun()
             forms.append(_draw_check(draft, f"{key}-{place}-"))
     _draw_add(drafts, key)
     with st.container(horizontal=True):
-        if st.button("Save the gate", icon=":material/save:", key=f"{key}-save"):
+        if st.button("Save gate", icon=":material/save:", key=f"{key}-save"):
             parsed = [form.parse() for form in forms]
             if all(parsed):
                 _save(model, alias, {"checks": parsed}, key)
@@ -86,7 +86,7 @@ def draw_form(model: ModelSummary, alias: str) -> None:
 def _draw_add(drafts: list[DraftCheck], key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox(
-            "Another check", list(GATE_CHECKS), key=f"{key}-kind",
+            "Add a check", list(GATE_CHECKS), key=f"{key}-kind",
             format_func=lambda name: GATE_CHECKS[name].title,
         )  # fmt: skip
         if st.button("Add", icon=":material/add:", key=f"{key}-add"):
@@ -132,8 +132,8 @@ def _draw_yaml(model: ModelSummary, alias: str, drafts: list[DraftCheck], key: s
         text = GateConfig.parse({"checks": [draft.document for draft in drafts]}).to_yaml()
     except ConfigError:
         text = ""
-    typed = st.text_area("The checks", text, height=320, key=f"{key}-text")
-    if st.button("Save this", key=f"{key}-text-save"):
+    typed = st.text_area("Checks", text, height=320, key=f"{key}-text")
+    if st.button("Save version", key=f"{key}-text-save"):
         try:
             gate = read_yaml(typed or "")
         except ConfigError as error:
@@ -162,7 +162,7 @@ def _clear_widgets(key: str) -> None:
             st.session_state.pop(name)
 
 
-CUSTOM_ALIAS = "One of your own"
+CUSTOM_ALIAS = "Custom alias"
 WAITING = "gate-evidence"  # in the session state: jobs that were queued from here
 
 
@@ -188,7 +188,7 @@ def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     if has_right("work"):
         _draw_actions(model, version, report)
     if has_right("govern"):
-        with st.expander(f"What a version has to pass before it is {alias}", icon=":material/rule:"):
+        with st.expander(f"Checks before a version is promoted to {alias}", icon=":material/rule:"):
             draw_form(model, alias)
 
 
@@ -226,7 +226,7 @@ def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport
     missing = [check for check in report.checks if check.gather]
     if missing:
         count = formatting.plural(len(missing), "check")
-        if st.button("Evaluate what is missing", icon=":material/fact_check:", type="primary", key="gather"):
+        if st.button("Run missing evaluations", icon=":material/fact_check:", type="primary", key="gather"):
             answer = send_command("gather_gate_evidence", {"version": reference, "alias": alias})
             if answer is not None:
                 st.session_state[WAITING] = answer["job_ids"]
@@ -237,7 +237,7 @@ def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport
     if report.answer == "passed":
         _draw_promote(reference, alias, seen)
     elif has_right("govern"):
-        with st.expander("Promote it all the same", icon=":material/gavel:"):
+        with st.expander("Override the gate", icon=":material/gavel:"):
             st.markdown("The gate is not passed. As an admin you may override it; your reason is kept.")
             _draw_promote(reference, alias, seen, override=True)
 
@@ -245,11 +245,11 @@ def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport
 def _draw_promote(reference: str, alias: str, seen: dict[str, int | None], override: bool = False) -> None:
     key = "override" if override else "promote"
     reason = st.text_area(
-        "Why", key=f"{key}-reason", height=80, max_chars=2_000,
+        "Reason", key=f"{key}-reason", height=80, max_chars=2_000,
         placeholder="Better on the golden set, and faster.",
     )  # fmt: skip
     kind: Literal["primary", "secondary"] = "secondary" if override else "primary"
-    label = f"Make it {alias}{' though it does not pass' if override else ''}"
+    label = f"Promote to {alias}{' despite the gate' if override else ''}"
     if st.button(label, type=kind, icon=":material/verified:", key=f"{key}-go"):
         body = {
             "version": reference,

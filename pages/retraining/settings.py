@@ -117,7 +117,7 @@ def _choose_config_run(run: Run | None, key: str, before: ImprovementScheduleReq
         return None
     first = list(listed).index(before["run"]) if before and before["run"] in listed else 0
     chosen = st.selectbox(
-        "Trained with the config of", list(listed), first, key=f"{key}-run", width=460,
+        "Use the config of", list(listed), first, key=f"{key}-run", width=460,
         format_func=lambda own: listed[own].name
         + (" (the run of this version)" if run and own == run.run_id else ""),
     )  # fmt: skip
@@ -159,7 +159,7 @@ def _choose_metric(run: Run | None, key: str, before: ImprovementScheduleRequest
     most = scale * MAX_MARGIN if scale == 100 else None
     usual = scale * usual if most is None else min(scale * usual, most)
     typed = st.number_input(
-        "How much worse is allowed" + (" (points)" if scale == 100 else ""), min_value=0.0,
+        "Allowed decrease" + (" (points)" if scale == 100 else ""), min_value=0.0,
         max_value=most, value=usual, key=f"{key}-margin-{metric}", format="%g", width=260,
         help="A new version passes where it is surely not worse than that, on the old rows and on the new.",
     )  # fmt: skip
@@ -232,7 +232,7 @@ def draw_schedule(model: ModelSummary, past: Sequence[Improvement]) -> None:
         else:
             _draw_current_schedule(model, schedule)
         if has_right("work"):
-            title = "Change it" if schedule else "Put improvements on a schedule"
+            title = "Change" if schedule else "Schedule improvements"
             opened = bool(st.session_state.get(PROBLEMS + model.name))
             with st.expander(title, icon=":material/event_repeat:", expanded=opened):
                 _draw_form(model, past, schedule.config if schedule else None)
@@ -246,7 +246,7 @@ def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -
         f"Every {every} it looks for new rows, and begins with {least:,} or more. {PERSON_DECIDES_NOTE}"
     )
     if rows is None:
-        st.caption("It has not looked yet.")
+        st.caption("No check yet.")
     else:
         note = f"looked {display.format_ago(schedule.last_at)}; {plural(max(0, least - rows), 'row')} to go"
         if rows >= least:
@@ -269,10 +269,10 @@ def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -
         by, when = escape_markdown(schedule.set_by_name), display.format_ago(schedule.set_at)
         st.caption(f"Set by {by} {when}.{following}", width="stretch")
         if has_right("work") and st.button(
-            "Switch it off", icon=":material/event_busy:", key="improve-unschedule"
+            "Turn off schedule", icon=":material/event_busy:", key="improve-unschedule"
         ):
             body = {"model": model.name}
-            if send_command("unschedule_improvement", body, "The schedule is off.") is not None:
+            if send_command("unschedule_improvement", body, "Schedule turned off.") is not None:
                 st.rerun()
 
 
@@ -282,11 +282,11 @@ def _draw_form(
     problems: dict[str, str] = st.session_state.get(PROBLEMS + model.name, {})
     with st.container(horizontal=True):
         every = st.number_input(
-            "Look every (hours)", 1.0, 24.0 * 366, before["every_hours"] if before else 24.0, step=1.0,
+            "Check every (hours)", 1.0, 24.0 * 366, before["every_hours"] if before else 24.0, step=1.0,
             format="%g", key=f"{KEY}-every", width=200,
         )  # fmt: skip
         least = st.number_input(
-            "New rows, at least", 20, 1_000_000, before["least_rows"] if before else 100, key=f"{KEY}-least",
+            "Minimum new rows", 20, 1_000_000, before["least_rows"] if before else 100, key=f"{KEY}-least",
             width=200, help="Corrections and labels since the last improvement",
         )  # fmt: skip
     draw_problem(problems, "every_hours")
@@ -295,7 +295,7 @@ def _draw_form(
     draw_problem(problems, "rows")
     settings = draw_settings(model, KEY, problems, before)
     draw_problem(problems, "")
-    if st.button("Save the schedule", icon=":material/event_repeat:", key=f"{KEY}-save"):
+    if st.button("Save schedule", icon=":material/event_repeat:", key=f"{KEY}-save"):
         _save_schedule({**settings, "rows": rows.sources, "every_hours": every, "least_rows": least})
 
 
@@ -307,5 +307,5 @@ def _save_schedule(body: ImprovementScheduleRequest) -> None:
         st.session_state[PROBLEMS + body["model"]] = {error.field or "": str(error)}
         st.rerun()
     st.cache_data.clear()
-    st.toast("The schedule is on.", icon=":material/check:")
+    st.toast("Schedule saved.", icon=":material/check:")
     st.rerun()

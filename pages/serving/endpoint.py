@@ -45,7 +45,7 @@ def draw_keys(seen: EndpointStatus) -> None:
     st.markdown("**Keys**")
     working = [key for key in seen.keys if key.revoked_at is None]
     if not working:
-        st.caption("There is none, so nobody can ask. Make one below.")
+        st.caption("No API keys yet, so nobody can send requests. Create one below.")
     used = {use.key_id: use.tokens for use in seen.state.keys} if seen.state else {}
     for key in working:
         _draw_key(key, used.get(key.key_id, 0))
@@ -84,14 +84,14 @@ def _draw_key(key: EndpointKey, tokens: int) -> None:
 
 def _draw_key_form(seen: EndpointStatus) -> None:
     with (
-        st.expander("Make a key", icon=":material/key:", expanded=False),
+        st.expander("Create key", icon=":material/key:", expanded=False),
         st.form(f"new-key-{seen.endpoint_id}", border=False, clear_on_submit=True),
     ):
         form = ModelForm(NewKey, f"new-key-{seen.endpoint_id}-")
         form.put(endpoint=seen.endpoint_id)
         form.draw("name")
         form.draw("requests_per_minute", "tokens_per_day", columns=2)
-        if st.form_submit_button("Make it", icon=":material/key:"):
+        if st.form_submit_button("Create key", icon=":material/key:"):
             key = form.parse()
             made = send_command("make_key", key) if key else None
             if key and made is not None:
@@ -113,7 +113,7 @@ PARTS: dict[RouteRole, str] = {
 
 def draw_change(seen: EndpointStatus) -> None:
     """The live subject of each model, and what stands beside it."""
-    with st.expander("Change what it serves", icon=":material/alt_route:"), show_errors():
+    with st.expander("Change the served model", icon=":material/alt_route:"), show_errors():
         settings = EndpointSettings.parse(dict(seen.settings))
         names = [model.name for model in settings.models]
         place = names.index(st.selectbox("Model", names)) if len(names) > 1 else 0
@@ -128,13 +128,13 @@ def draw_change(seen: EndpointStatus) -> None:
                 share = _draw_share(role, routes.get(role), key) if subject and role != "fallback" else 1.0
             if subject:
                 chosen.append(_change_route(routes.get(role), role, subject, share))
-        st.caption("What is new comes up beside what runs; requests go over once it is ready.")
-        if st.button("Change it", type="secondary", icon=":material/check:", key=f"change-{key}"):
+        st.caption("The new model starts next to the running one; requests switch over once it is ready.")
+        if st.button("Change", type="secondary", icon=":material/check:", key=f"change-{key}"):
             models = list(settings.models)
             models[place] = ModelChoice(name=model.name, routes=chosen)
             changed = settings.model_copy(update={"models": models})
             body = ChangeEndpoint(endpoint=seen.endpoint_id, settings=changed)
-            if send_command("change_endpoint", body, "What is new is being started.") is not None:
+            if send_command("change_endpoint", body, "The new model is starting.") is not None:
                 st.rerun()
 
 
@@ -178,7 +178,7 @@ def draw_endpoint(endpoint_id: str) -> None:
     seen = _find_endpoint(endpoint_id)
     st.page_link("pages/serving/endpoints.py", label="All endpoints", icon=":material/arrow_back:")
     if seen is None:
-        st.markdown("This endpoint is gone. It was deleted, or its link was cut.")
+        st.markdown("This endpoint does not exist. It was deleted, or the link is incomplete.")
         return
     own = seen.endpoint_id
     _draw_head(own)
@@ -239,15 +239,12 @@ def _draw_head(own: str) -> None:
 def _draw_switch(seen: EndpointStatus) -> None:
     own = {"endpoint": seen.endpoint_id}
     if seen.wanted == "running":
-        pressed = st.button("Stop", icon=":material/stop_circle:", help="Answers under way are finished.")
-        if (
-            pressed
-            and send_command("stop_endpoint", own, "The endpoint finishes what is under way.") is not None
-        ):
+        pressed = st.button("Stop", icon=":material/stop_circle:", help="Requests in progress are completed.")
+        if pressed and send_command("stop_endpoint", own, "Stopping after the current requests.") is not None:
             redraw()
     else:
         pressed = st.button("Start", type="primary", icon=":material/play_circle:")
-        if pressed and send_command("start_endpoint", own, "The endpoint is being started.") is not None:
+        if pressed and send_command("start_endpoint", own, "The endpoint is starting.") is not None:
             redraw()
 
 
@@ -334,7 +331,7 @@ def _draw_limits(seen: EndpointStatus) -> None:
                 ]
             )
         )
-        st.caption("They are changed by a file (docs/serving.md):")
+        st.caption("To change them, use a file (docs/serving.md):")
         name = shlex.quote(seen.name)
         st.code(f"tunebench serve --name {name} --config FILE --detach", language="bash", wrap_lines=True)
 
@@ -344,7 +341,7 @@ def _draw_requests(own: str) -> None:
     with show_errors():
         lines = endpoint_list.list_last_requests(own, get_current_person().person_id)
         if not lines:
-            st.caption("Nobody has asked yet. The example above can be pasted into a terminal.")
+            st.caption("No requests yet. Paste the example above into a terminal.")
             return
         st.dataframe(
             [_build_request_row(line) for line in lines],
@@ -364,7 +361,7 @@ def _build_request_row(line: RequestLine) -> Mapping[str, object]:
         "When": display.format_ago(at),
         "Answered by": line["version"] or "–",
         "Part": ROLES[line["role"]].partition(":")[0],
-        "Came to": "answered" if line["status"] == 200 else f"{line['status']} {line['error'] or ''}".strip(),
+        "Status": "answered" if line["status"] == 200 else f"{line['status']} {line['error'] or ''}".strip(),
         "Took": format_seconds(line["seconds"]),
         "Tokens": f"{tokens:,}" if tokens else "–",
         "Asked": asked[:EXCERPT] if isinstance(asked, str) else "",
@@ -383,7 +380,7 @@ def _format_answer(line: RequestLine) -> str:
 def _draw_delete(seen: EndpointStatus) -> None:
     with st.expander("Delete this endpoint", icon=":material/delete:"):
         st.markdown("Its keys stop working and its log is removed. Models and runs stay.")
-        if st.button("Delete it with its log", key="delete-endpoint") and (
+        if st.button("Delete endpoint and log", key="delete-endpoint") and (
             send_command("delete_endpoint", {"endpoint": seen.endpoint_id}, "The endpoint is deleted.")
             is not None
         ):

@@ -125,7 +125,7 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     )
     probes: bool = Field(
         False,
-        title="General questions and prose too",
+        title="Include general questions and prose",
         description="What the model should still know, whatever it was trained on",
     )
     tasks: Annotated[list[str], FieldDisplay(separator=",", empty="none, or task, task")] = Field(

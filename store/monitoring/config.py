@@ -104,12 +104,12 @@ class MonitorSettings(Config):
         ),
     ] = Field(
         "first",
-        title="Held against",
+        title="Compare with",
         description="The first requests; those of a window; held-out rows of a data set; or the rows"
         " and answers of an evaluation",
     )
     reference_rows: Annotated[int, FieldDisplay(step=50)] = Field(
-        300, ge=60, le=5_000, title="Rows at most", description="Rows of the reference at most"
+        300, ge=60, le=5_000, title="Maximum rows", description="Rows of the reference at most"
     )
     window_start: datetime | None = Field(
         None, title="From (UTC)", description="Of the reference `window`, UTC"
@@ -131,12 +131,12 @@ class MonitorSettings(Config):
         0.05,
         gt=0,
         le=0.5,
-        title="Chance of a false alarm (%)",
+        title="False alarm rate (%)",
         description="The chance that any watched value ever raises a false alarm",
     )
     one_of_caller_and_hour: bool = Field(
         False,
-        title="One of each caller and hour",
+        title="One request per caller and hour",
         description="Of the requests of a caller within an hour the first alone counts for drift",
     )
 
@@ -144,14 +144,14 @@ class MonitorSettings(Config):
         0.05,
         gt=0,
         lt=1,
-        title="Failed requests at most (%)",
+        title="Maximum failed requests (%)",
         description="Share of requests that may fail",
     )
     most_p95_seconds: Annotated[float | None, FieldDisplay(low=0.01, empty="no limit")] = Field(
         None,
         gt=0,
         le=86_400,
-        title="95 of 100 answers within (s)",
+        title="95th percentile latency limit (s)",
         description="95 of 100 answers take less",
     )
     least_thumbs_up: Annotated[float | None, FieldDisplay(scale=100, low=1, high=99, empty="no limit")] = (
@@ -159,7 +159,7 @@ class MonitorSettings(Config):
             None,
             gt=0,
             lt=1,
-            title="Thumbs up at least (%)",
+            title="Minimum thumbs up (%)",
             description="Share of thumbs that is up, at least",
         )
     )
@@ -170,21 +170,21 @@ class MonitorSettings(Config):
         30,
         ge=1,
         le=3_650,
-        title="Keep texts for (days)",
+        title="Keep texts (days)",
         description="Then texts and single requests are deleted; figures by minute are kept",
     )
     price_of_prompt: float | None = Field(
         None,
         ge=0,
         le=1e6,
-        title="A million tokens read cost",
+        title="Price per million input tokens",
         description="Of a million tokens that are read",
     )
     price_of_completion: float | None = Field(
         None,
         ge=0,
         le=1e6,
-        title="A million tokens written cost",
+        title="Price per million output tokens",
         description="Of a million that are written",
     )
     currency: str = Field("EUR", min_length=1, max_length=8, description="Of both prices")

@@ -136,7 +136,7 @@ class ChatSettings(Config):
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
-    system: str = Field("", max_length=LONGEST_TEXT, description="What every model is told beforehand")
+    system: str = Field("", max_length=LONGEST_TEXT, description="Sent to every model first")
     models: list[ChatModel] = Field(min_length=1, max_length=MAX_MODELS)
     sampling: ChatSampling | None = Field(
         None, description="What is common: a model is called by what is otherwise with it. Else the first's"

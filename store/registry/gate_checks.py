@@ -73,7 +73,7 @@ class OnRows(GateCheckConfig):
     part: Part = "test"
     where: Filter | None = Field(None, description="Those of its rows that this filter means")
     max_rows: int | None = Field(
-        500, ge=1, title="Rows at most", description="A random sample of so many; all where null"
+        500, ge=1, title="Maximum rows", description="A random sample of so many; all where null"
     )
 
 
@@ -112,7 +112,7 @@ class BetterOnTask(GateCheckConfig):
     )
     part: Part = "test"
     where: Filter | None = None
-    max_rows: int | None = Field(500, ge=1, title="Rows at most")
+    max_rows: int | None = Field(500, ge=1, title="Maximum rows")
     metric: Line = Field("", max_length=80, description="With a data set: by which both are measured")
     least: float = Field(
         0.0, ge=0, allow_inf_nan=False, title="At least", description="The gain has to be surely above this"

@@ -156,13 +156,13 @@ class EndpointReference(Config):
 
 class NewKey(EndpointReference):
     name: Annotated[Line, FieldDisplay(example="the web shop")] = Field(
-        min_length=1, max_length=80, title="What is it for?", description="What it is for"
+        min_length=1, max_length=80, title="Key name", description="What it is for"
     )
     requests_per_minute: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
-        None, ge=1, le=1_000_000, title="Requests a minute"
+        None, ge=1, le=1_000_000, title="Requests per minute"
     )
     tokens_per_day: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
-        None, ge=1, le=10**12, title="Tokens a day"
+        None, ge=1, le=10**12, title="Tokens per day"
     )
 
 

@@ -213,7 +213,7 @@ def test_answers_go_to_a_rating_round_in_which_nobody_learns_who_wrote_them(
     page.get_by_role("button", name="Send to a rating round").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("1 prompt, 2 models")).to_be_visible()
-    dialog.get_by_role("button", name="Start the round").click()
+    dialog.get_by_role("button", name="Create round").click()
     page.get_by_role("link", name="Open the rating round of these answers").click()
     expect(page.get_by_role("heading", name="Tell me of cats (playground)")).to_be_visible()
     page.get_by_role("button", name="Rate", exact=True).click()

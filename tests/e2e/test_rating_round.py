@@ -104,7 +104,7 @@ def start(app: TeamApp, page: Page) -> RoundSummary:
     page.get_by_role("spinbutton", name="Longest answer").press("Enter")
     page.get_by_text("Sample answers").click()
     expect(page.get_by_role("spinbutton", name="Temperature")).to_be_visible()
-    page.get_by_role("button", name="Start the round").click()
+    page.get_by_role("button", name="Create round").click()
     wait_until(lambda: rounds.list_rounds(app.client), 240, "an open round")
     (round,) = rounds.list_rounds(app.client)
     assert round.created_by_name == "Ada"

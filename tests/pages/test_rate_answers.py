@@ -94,7 +94,7 @@ def test_the_answers_go_as_a_file_and_the_names_of_their_writers_in_the_round_al
     assert "1 prompt that had the same answers before" in everything_said(at)
     at.selectbox(key="playground-rate-protocol").set_value("rank").run()
     at.number_input(key="playground-rate-overlap").set_value(3).run()
-    next(button for button in at.button if button.label == "Start the round").click().run()
+    next(button for button in at.button if button.label == "Create round").click().run()
     name, body = talked.sent[-1]
     assert name == "start_round"
     config = RoundConfig.parse(body)
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_rated_it_says_why(monkeypatch: pytest.MonkeyPatch,
     at = opened(monkeypatch, engine, "r3")
     assert "no prompt yet to which two models" in everything_said(at)
     assert "1 prompt to which an answer failed" in everything_said(at)
-    assert not [button for button in at.button if button.label == "Start the round"]
+    assert not [button for button in at.button if button.label == "Create round"]
 
 
 def test_names_are_as_short_as_a_round_takes_them_and_told_apart() -> None:

@@ -150,7 +150,7 @@ def test_what_does_not_start_says_why(engine: StillEngine, open_page: Open) -> N
 def test_keys_are_made_shown_once_and_revoked(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, endpoint="e-old")
     at.text_input[0].set_value("nightly")
-    next(button for button in at.button if button.label == "Make it").click().run()
+    next(button for button in at.button if button.label == "Create key").click().run()
     assert not at.exception
     keys = [code.value for code in at.code if code.value.startswith("tbe_")]
     assert len(keys) == 1
@@ -158,7 +158,7 @@ def test_keys_are_made_shown_once_and_revoked(engine: StillEngine, open_page: Op
     assert not any(code.value.startswith("tbe_") for code in at.code)
     at.button(key="revoke-k-old").click().run()
     assert "Revoked: 1" in [expander.label for expander in at.expander]
-    next(button for button in at.button if button.label == "Delete it with its log").click().run()
+    next(button for button in at.button if button.label == "Delete endpoint and log").click().run()
     assert at.title[0].value == "What is being served?"
     assert endpoints.list_names(engine.database) == {"support", "broken"}
 
@@ -184,4 +184,4 @@ def test_a_run_is_served_from_the_form(engine: StillEngine, open_page: Open) -> 
 
 
 def test_a_link_to_one_that_is_gone(engine: StillEngine, open_page: Open) -> None:
-    assert "This endpoint is gone" in everything_said(open_page(engine.home, PAGE, endpoint="nothing"))
+    assert "This endpoint does not exist" in everything_said(open_page(engine.home, PAGE, endpoint="nothing"))
