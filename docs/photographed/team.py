@@ -111,7 +111,7 @@ class Team:
             box.fill(str(number))
             box.press("Enter")
             camera.still()
-        camera.button("Start the round").click()
+        camera.button("Create round").click()
         wait_until(lambda: self.round(run), LONG, "a rating round")
         return self.round(run) or missing(run)
 
