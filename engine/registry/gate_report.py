@@ -60,7 +60,7 @@ def _format_sentence(reference: str, alias: str, judged: Sequence[CheckReport], 
     failed = [line.title for line in judged if line.answer == "failed"]
     open_ = [line.title for line in judged if line.answer == "cant_tell"]
     parts = [f"fails: {'; '.join(failed)}"] if failed else []
-    parts += [f"can't be told: {'; '.join(open_)}"] if open_ else []
+    parts += [f"inconclusive: {'; '.join(open_)}"] if open_ else []
     return f"{reference} does not pass the gate of {alias}. {'. '.join(_capitalize(p) for p in parts)}."
 
 
@@ -118,9 +118,9 @@ def _judge_not_worse(check: Check, evidence: CheckInputs) -> CheckOutcome:
     margin, metric = check["margin"], check["metric"]
     rows, others = evidence.get("rows"), evidence.get("other_rows")
     if not evidence.get("other"):
-        return CheckOutcome("passed", "No other version has this alias, so there is none to be worse than.")
+        return CheckOutcome("passed", "No other version has this alias, so there is nothing to compare with.")
     if rows is None or others is None:
-        return CheckOutcome("cant_tell", "Its rows could not be read.")
+        return CheckOutcome("cant_tell", "The evaluation's rows could not be read.")
     gap = gate_statistics.estimate_advantage(rows, others)
     ids = (rows.evaluation_id, others.evaluation_id)
     if gap is None:
@@ -141,13 +141,13 @@ def _judge_not_worse(check: Check, evidence: CheckInputs) -> CheckOutcome:
 def _describe_leaked_rows(lifted: float | None, rows: GateRow, evidence: CheckInputs) -> str:
     if lifted is None:
         return (
-            " Repeats of these rows may have slipped into training, and nobody knows how far they lift this,"
-            f" {gate_statistics.explain_unknown_lift(rows)}, so it can't be told."
+            " Repeats of these rows may have leaked into training, by an unknown amount, "
+            f"{gate_statistics.explain_unknown_lift(rows)}, so the check is inconclusive."
         )
     repeated = formatting.plural(evidence.get("slipped", 0), "row")
     return (
-        f" Without {repeated} whose repeats may have slipped into training the difference could be"
-        f" {formatting.format_point_value(lifted)} less, so it can't be told."
+        f" Without {repeated} whose repeats may have leaked into training, the difference could be "
+        f"{formatting.format_point_value(lifted)} less, so the check is inconclusive."
     )
 
 
@@ -162,10 +162,10 @@ def _judge_better(check: Check, evidence: CheckInputs) -> CheckOutcome:
         gap, ids, unit = evidence.get("gain"), (), evidence.get("gain_unit", "")
         what, whom = "Held-out rows of its run", evidence.get("other", "its base")
     if gap is None:
-        return CheckOutcome("cant_tell", "There is no gain that could be told.", evaluations=ids)
+        return CheckOutcome("cant_tell", "No measurable gain.", evaluations=ids)
     gap = _widen_interval(gap, evidence)
     answer = gate_statistics.check_above(gap, least)
-    more = f", and has to be more than {formatting.format_point_value(least)}" if least else ""
+    more = f"; it has to be more than {formatting.format_point_value(least)}" if least else ""
     fact = f"{what}: {_format_gap(gap, '' if ids else unit)} than {whom}{more}."
     return CheckOutcome(answer, fact + _describe_few_rows(answer, gap), gap, least, unit, ids)
 
@@ -174,10 +174,10 @@ def _judge_question(check: Check, evidence: CheckInputs) -> CheckOutcome:
     own, least, unit = evidence.get("gain"), check["least"], evidence.get("gain_unit", "")
     answer = gate_statistics.check_above(own, least)
     if own is None:
-        return CheckOutcome(answer, "There is no gain from the question that could be told.")
+        return CheckOutcome(answer, "No measurable gain from the question.")
     fact = (
-        f"From the question {_format_with_interval(own)} {unit}; has to be surely above"
-        f" {formatting.format_point_value(least)}."
+        f"From the question {_format_with_interval(own)} {unit}; the lower bound has to be above "
+        f"{formatting.format_point_value(least)}."
     )
     return CheckOutcome(answer, fact + _describe_few_rows(answer, own), own, least, unit)
 
@@ -190,8 +190,8 @@ def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
         parts.append(gate_statistics.check_below(prose, check["nats"]))
         bounds = formatting.format_interval(prose.low, prose.high)
         facts.append(
-            f"loss on general texts {_format_signed(prose)} nats a token ({bounds}, n {prose.n:,}),"
-            f" limit {formatting.format_point_value(check['nats'])}"
+            f"loss on general texts {_format_signed(prose)} nats per token ({bounds}, n {prose.n:,}), "
+            f"limit {formatting.format_point_value(check['nats'])}"
         )
     if answers is not None:
         parts.append(gate_statistics.check_above(answers, -check["share"]))
@@ -202,12 +202,11 @@ def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
     if not parts:
         return CheckOutcome("cant_tell", "Its run measured neither general texts nor questions.")
     answer = gate_statistics.combine_answers(parts)
-    few = " These rows can't tell." if answer == "cant_tell" else ""
+    few = " These rows are not conclusive." if answer == "cant_tell" else ""
     if prose is not None and (least := gate_statistics.estimate_unseen_rise(prose)) >= check["nats"]:
         few = (
-            f" So few texts can't show a rise under {formatting.format_point_value(least)}, as a"
-            " kind of text that is not"
-            " among them may have got worse: set a higher limit."
+            f" So few texts can't rule out a rise above {formatting.format_point_value(least)}, because "
+            "other kinds of text may have got worse. Set a higher limit."
         )
     value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
     return CheckOutcome(answer, f"{_capitalize('; '.join(facts))}.{few}", value, limit, "nats a token")
@@ -233,12 +232,11 @@ def _judge_bias(check: Check, evidence: CheckInputs) -> CheckOutcome:
     change = figure.change
     counts = {key: sum(each == key for each in answers) for key in ("passed", "failed", "cant_tell")}
     fact = (
-        f"Of {formatting.plural(len(answers), 'figure')} {counts['passed']} under the limit,"
-        f" {counts['failed']}"
-        f" over it, {counts['cant_tell']} can't be told."
-        f" {_capitalize(get_measure_title(figure.measure, ''))} in"
-        f" {figure.probe}: {_format_bias_change(figure, evidence.get('other', ''))},"
-        f" limit {_format_amount(limit, figure.unit)}."
+        f"Of {formatting.plural(len(answers), 'figure')} {counts['passed']} under the limit, "
+        f"{counts['failed']} over the limit, {counts['cant_tell']} inconclusive. "
+        f"{_capitalize(get_measure_title(figure.measure, ''))} in {figure.probe}: "
+        f"{_format_bias_change(figure, evidence.get('other', ''))}, limit "
+        f"{_format_amount(limit, figure.unit)}."
     )
     return CheckOutcome(gate_statistics.combine_answers(answers), fact, change, limit, figure.unit)
 
@@ -277,7 +275,7 @@ def _rank_severity(answer: CheckAnswer) -> int:
 def _judge_calibration(check: Check, evidence: CheckInputs) -> CheckOutcome:
     certainty = evidence.get("certainty")
     if certainty is None:
-        return CheckOutcome("cant_tell", "It has no probabilities: only classifiers have.")
+        return CheckOutcome("cant_tell", "It outputs no probabilities; only classifiers do.")
     error = _widen_interval(
         gate_statistics.estimate_calibration_error(certainty.probability, certainty.right), evidence
     )
@@ -321,15 +319,13 @@ def _describe_same_answers(agreement: Estimate | None) -> str:
 def _judge_ratings(check: Check, evidence: CheckInputs) -> CheckOutcome:
     rated = evidence.get("rated")
     if rated is None:
-        return CheckOutcome(
-            "passed", "No other version has this alias, so there is none that people could prefer."
-        )
+        return CheckOutcome("passed", "No other version has this alias, so there is none to prefer.")
     share = gate_statistics.estimate_preference(rated.outcomes, rated.items, rated.raters)
     limit = 0.5 - check["margin"]
     n = len(rated.outcomes)
     fact = (
-        f"Preferred over {rated.other} in {_format_with_interval(share)}; has to be surely above"
-        f" {formatting.percent(limit)}, with {check['least']:,} ratings or more."
+        f"Preferred over {rated.other} in {_format_with_interval(share)}; the lower bound has to be above "
+        f"{formatting.percent(limit)}, with {check['least']:,} ratings or more."
     )
     answer = gate_statistics.check_above(share, limit)
     if n < check["least"] and answer == "passed":
@@ -347,7 +343,7 @@ def _judge_latency(check: Check, evidence: CheckInputs) -> CheckOutcome:
     places = formatting.compute_decimals(seconds.low, seconds.high)
     bounds = formatting.format_interval(seconds.low, seconds.high, places)
     counted = formatting.plural(seconds.n, "evaluation")
-    took = f"{formatting.format_number(seconds.value, places)} seconds an answer ({bounds}, {counted})"
+    took = f"{formatting.format_number(seconds.value, places)} seconds per answer ({bounds}, {counted})"
     fact = f"{took} on {where}, limit {formatting.format_point_value(check['seconds'])}."
     why = f" {_capitalize(seconds.why)}." if seconds.why else ""
     return CheckOutcome(answer, fact + why, seconds, check["seconds"], "seconds an answer")
@@ -392,7 +388,7 @@ def _describe_few_rows(answer: CheckAnswer, estimate: Estimate) -> str:
         return ""
     if why := estimate.why:
         return f" There is no interval: {why}."
-    return " With these rows it can't be told."
+    return " These rows are not conclusive."
 
 
 JUDGES: dict[str, Callable[[Check, CheckInputs], CheckOutcome]] = {

@@ -186,7 +186,7 @@ def estimate_preference(outcomes: Sequence[float], items: Sequence[str], raters:
     clusters = RatingClusters(places[0].astype(np.int64), places[1].astype(np.int64), each)
     values = np.array(outcomes, float)
     if clusters.raters < 2:
-        why = "one person has rated, and others may see it in another way"
+        why = "only one person rated, and others may disagree"
         return Estimate(value=clusters.mean(values), low=None, high=None, n=len(values), why=why)
     if np.isin(values, (0.0, 1.0)).all():
         share = clustered.estimate_share(values, clusters).to_estimate()

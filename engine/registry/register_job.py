@@ -106,10 +106,10 @@ def _copy_model_folder(
         _copy_folders(job, [FolderCopy(source, target.path, present.files)])
         if not present.tokenizer:
             loading.load_tokenizer(base_folder).save_pretrained(target.path)
-            notices.append(f"The folder had no tokenizer: that of {base} was put beside the adapter.")
+            notices.append(f"The folder had no tokenizer: that of {base} was added to the adapter.")
     elif base:
         raise ModelError(
-            "The folder holds a whole model, which belongs to no base.", fix="Leave base out.", field="base"
+            "The folder contains a full model, which has no base model.", fix="Remove base.", field="base"
         )
     else:
         _copy_folders(job, [FolderCopy(source, target.path, present.files)])
@@ -144,15 +144,13 @@ def _build_note(base: str, config: TrainConfig, labels: list[str]) -> ModelNote:
 def _find_base_folder(job: WorkerJob, base: str) -> str:
     """The model that an adapter belongs to. Raises ModelError (base) where it isn't here."""
     if not base:
-        raise ModelError(
-            "The adapter doesn't say which model it belongs to.", fix="Name its base model.", field="base"
-        )
+        raise ModelError("The adapter does not name its base model.", fix="Set its base model.", field="base")
     try:
         return evaluated_model.resolve_source(job, base)
     except ModelError as error:
         raise ModelError(
-            f"The adapter belongs to {base}, which is not to be had here: {error.message}",
-            fix="Name its base model as it is called here.",
+            f"The adapter belongs to {base}, which is not available here: {error.message}",
+            fix="Set the base model to its name on this machine.",
             field="base",
         ) from error
 
@@ -194,7 +192,7 @@ def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
         digest = hash_file(folder / name, lambda _: job.check_cancelled())
         state = (folder / name).stat()
         done += state.st_size
-        job.progress(done, whole, "bytes", "Taking checksums")
+        job.progress(done, whole, "bytes", "Computing checksums")
         seal = VersionFile(
             path=name,
             bytes=state.st_size,
@@ -214,7 +212,7 @@ def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
 phases = build_fixed_phases(
     LOADING_MESSAGE,
     Phase("Copying the files", 2),
-    Phase("Taking checksums", 1),
+    Phase("Computing checksums", 1),
 )
 
 

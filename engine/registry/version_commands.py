@@ -91,8 +91,8 @@ class RegisterCommands:
             model = model_versions.get_model(tx, body.model)
             if body.seen is not None and model.description not in (body.seen, body.description):
                 raise ConflictError(
-                    f"What {model.name} is meant for was changed meanwhile.",
-                    fix="Look at what it says now, then save again.",
+                    f"The intended use of {model.name} was changed in the meantime.",
+                    fix="Check the current text, then save again.",
                     field="description",
                 )
             model_versions.set_description(tx, model.model_id, body.description)
@@ -117,7 +117,7 @@ class RegisterCommands:
             check_not_improving(tx, reference, reference)
             if others := model_versions.list_on_base(tx, reference):
                 raise StateError(
-                    f"{others[0]} belongs to {reference}, and can't be loaded without it.",
+                    f"{others[0]} depends on {reference} and can't be loaded without it.",
                     fix=f"Delete {others[0]} first.",
                 )
             folder = VersionDir(self.home.path / version.folder)
@@ -130,7 +130,7 @@ class RegisterCommands:
 
 def _find_model_subject(db: Queryable, body: DescribeModel) -> ActivitySubject:
     model = model_versions.get_model(db, body.model)
-    return ActivitySubject("model", model.model_id, model.name, "what it is meant for")
+    return ActivitySubject("model", model.model_id, model.name, "the intended use")
 
 
 def find_version_subject(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:
@@ -201,7 +201,7 @@ class AliasCommands:
                 raise _build_conflict(tx, model, body.alias, current)
             _check_same_gate(gate, model_versions.gate(tx, model.model_id, body.alias), body.alias)
             if current == version.version:
-                raise StateError(f"{case.reference} is {body.alias} already.")
+                raise StateError(f"{case.reference} already has the alias {body.alias}.")
             change = AliasChange(body.alias, kind, body.reason, current, version.version, report)
             replaced = _find_current_version(tx, model, body.alias, current)
             self._move(tx, model, change, person)
@@ -233,8 +233,8 @@ class AliasCommands:
         version = None if number is None else model_versions.find_version(db, model.model_id, number)
         if version is None:
             raise StateError(
-                f"No other version of {model.name} was {body.alias} before.",
-                fix="Promote the version that should be.",
+                f"No other version of {model.name} had the alias {body.alias} before.",
+                fix="Promote a version instead.",
             )
         return version
 
@@ -244,7 +244,7 @@ class AliasCommands:
             model = model_versions.get_model(tx, body.model)
             current = model_versions.alias_standing(tx, model.model_id, body.alias)
             if current is None:
-                raise StateError(f"No version of {model.name} is {body.alias}.")
+                raise StateError(f"No version of {model.name} has the alias {body.alias}.")
             self._check_seen(tx, model, body.alias, body.seen, current)
             change = AliasChange(body.alias, "removed", body.reason, current, None)
             replaced = _find_current_version(tx, model, body.alias, current)
@@ -303,8 +303,8 @@ def _describe_unpassed_improvement(db: Queryable, version: ModelVersion, alias: 
     if beside == now:  # not the fact `holder`, which is set before anything is measured beside it
         return ""
     return (
-        f"{who}{', and' if ended else ''} has measured {reference} beside {beside or 'no other version'}, but"
-        f" {now or 'no version'} is {alias} by now."
+        f"{who}{', and' if ended else ''} has measured {reference} against "
+        f"{beside or 'no other version'}, but {now or 'no version'} is {alias} now."
     )
 
 
@@ -312,16 +312,16 @@ def _check_override(sentence: str, body: Promote, person: Person) -> None:
     """Raise StateError for a gate that is not passed, unless an admin says why it may be."""
     if not body.override:
         raise StateError(
-            sentence, fix="See what is missing at the gate; an admin may override it with a reason."
+            sentence, fix="Check the gate for what is missing. An admin can override it with a reason."
         )
     if "govern" not in RIGHTS[person.role]:
         raise ForbiddenError(
-            f"A {person.role} may not override the gate of {body.alias}.", fix="Ask an admin to."
+            f"The role {person.role} can't override the gate of {body.alias}.", fix="Ask an admin."
         )
     if len(body.reason.split()) < 2:
         raise ConfigError(
-            f"The reason {body.reason!r} says too little to override a gate.",
-            fix="Say in a sentence why it is right all the same: it is kept.",
+            f"The reason {body.reason!r} is too short to override a gate.",
+            fix="Give a one-sentence reason; it is kept in the log.",
             field="reason",
         )
 
@@ -330,8 +330,8 @@ def _check_same_gate(judged: GateRecord | None, present: GateRecord | None, alia
     """Raise ConflictError where the gate is another by now than the version was judged by."""
     if present and (judged is None or present.config != judged.config):
         raise ConflictError(
-            f"{present.changed_by_name} changed the gate of {alias} meanwhile.",
-            fix="Look at the gate again, then decide.",
+            f"{present.changed_by_name} changed the gate of {alias} in the meantime.",
+            fix="Check the gate again, then decide.",
             field="alias",
         )
 
@@ -354,13 +354,13 @@ def _build_conflict(tx: Transaction, model: ModelSummary, alias: str, current: i
     """That somebody moved the alias since it was looked at: who, when, why."""
     last = next(iter(model_versions.alias_moves(tx, model.model_id, alias, limit=1)), None)
     where = f"{model.name}@{current} is {alias}" if current is not None else f"No version is {alias}"
-    who = "Somebody"
+    who = "Someone"
     if last:
         who = f"On {last.moved_at:%d %b %Y at %H:%M} UTC {last.moved_by_name}"
     because = f", because: {last.reason.rstrip('.')}" if last else ""
     return ConflictError(
         f"{who} moved {alias} of {model.name}{because}.",
-        fix=f"{where} by now. Look at it again, then decide.",
+        fix=f"{where} now. Check it again, then decide.",
         field="alias",
     )
 

@@ -88,7 +88,9 @@ def _find_moved_number(above: Path, job: Job) -> int:
         seal = _read_seal(above, int(path.stem))
         if seal and seal["job_id"] == job.job_id and path.with_suffix("").is_dir():
             return int(path.stem)
-    raise DataError("The files of the version are gone from the job's folder.", fix="Register it again.")
+    raise DataError(
+        "The version's files no longer exist in the job's folder.", fix="Register the version again."
+    )
 
 
 def _build_source(tx: Transaction, config: RegisterConfig) -> VersionSource:
@@ -106,5 +108,7 @@ def check_whole_files(home: Home, version: ModelVersion) -> None:
     """Hash every file again, and hold it against what the store has. Raises ModelError that names it."""
     folder = home.path / version.folder
     if not folder.is_dir():
-        raise NotFoundError(f"The folder of {format_reference(version)} is gone.", fix="Register it again.")
+        raise NotFoundError(
+            f"The folder of {format_reference(version)} no longer exists.", fix="Register the version again."
+        )
     check_files(folder, version.files, format_reference(version), whole=True)

@@ -204,7 +204,7 @@ def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> S
     """A GGUF file, a folder with one, an adapter or whole weights."""
     if not path.exists():
         raise StateError(
-            f"The files of {version} are gone: {path}.", fix="Serve another version, or register it anew."
+            f"The files of {version} are gone: {path}.", fix="Serve another version, or register it again."
         )
     files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
     if files and files[0].suffix == ".gguf":

@@ -182,8 +182,8 @@ def _build_figure(title: str, axis: str) -> go.Figure:
 AFTER = 500  # requests after the alarm that are looked through too
 SHORT = 160  # characters of a text in the list
 OUTCOMES = {
-    "same_reference": "It is put right: go on with the same reference",
-    "new_normal": "It is meant to be so: requests from now on are the reference",
+    "same_reference": "Fixed: keep the reference",
+    "new_normal": "Expected: use new requests as the reference",
 }
 
 
@@ -225,17 +225,17 @@ def _draw_acknowledgement(alert: MonitorAlert) -> None:
         outcome = "same_reference"
         if alert.kind == "drift" or alert.subject in PACES:
             chosen = st.selectbox(
-                "What came of it",
+                "Outcome",
                 list(OUTCOMES),
                 format_func=OUTCOMES.__getitem__,
                 key=f"outcome-{key}",
                 width=480,
             )
             outcome = str(chosen)
-        note = st.text_input("Note", key=f"note-{key}", placeholder="What was found, or done", width=320)
-        if st.button("I have seen it", key=f"seen-{key}", type="primary", icon=":material/check:"):
+        note = st.text_input("Note", key=f"note-{key}", placeholder="Findings or action taken", width=320)
+        if st.button("Acknowledge", key=f"seen-{key}", type="primary", icon=":material/check:"):
             body = {"alert": key, "outcome": outcome, "note": note or ""}
-            if send_command("acknowledge_alert", body, "It is noted with your name.") is not None:
+            if send_command("acknowledge_alert", body, "Alert acknowledged.") is not None:
                 redraw()
 
 
@@ -280,7 +280,7 @@ def _compute_mean(counts: Mapping[int, int]) -> float:
 
 def _draw_rows(alert: MonitorAlert, rows: Sequence[AlertRequest]) -> None:
     if not rows:
-        st.caption("None of them is in the log any more, or their texts are not kept.")
+        st.caption("These requests are no longer in the log, or their texts are not kept.")
         return
     for row in rows:
         value = _format_value(alert, row)

@@ -91,7 +91,7 @@ def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
 
 def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     """The table, what it rests on, and what it promises."""
-    st.subheader("Has anything changed?", anchor=False)
+    st.subheader("Drift", anchor=False)
     settings = monitors.get_settings(monitor)
     taken = 0
     if monitor.reference is None and settings.reference in ("first", "window"):
@@ -110,7 +110,7 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     together = f"{100 * settings.alpha:g}%"
     limit = format_odds(compute_log_threshold(settings.alpha, len(settings.watched)))
     watched = plural(len(settings.watched), "watched value")
-    with st.expander("What this promises, and what it doesn’t", icon=":material/help:"):
+    with st.expander("How this test works, and its limits", icon=":material/help:"):
         st.markdown(
             f"Evidence of {limit} means that single requests are unlike the reference: were they"
             f" drawn by chance, **any** of the {watched} would ever reach it with a chance of at most"
@@ -144,7 +144,7 @@ def render_drift_table(lines: Sequence[DriftLine]) -> str:
     """HTML: a line for each watched value, the alarms first."""
     order = {"alarm": 0, "held": 1, "quiet": 2, "collecting": 3, "unwatched": 4}
     rows = "".join(_render_drift_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
-    heads = ("Watched", "State", "Evidence now", "Tested on", "In this window, beside the reference")
+    heads = ("Watched", "State", "Evidence now", "Tested on", "This window compared with the reference")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -206,10 +206,10 @@ def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
     pairs = monitor_queries.list_paired_versions(endpoint_id)
     if not pairs:
         return
-    st.subheader("Is the candidate better?", anchor=False)
+    st.subheader("Candidate comparison", anchor=False)
     for pair, labelled in pairs:
         _draw_pair(pair, labelled, keep_days)
-    with st.expander("What this promises", icon=":material/help:"):
+    with st.expander("How this test works", icon=":material/help:"):
         st.markdown(PROMISE)
 
 

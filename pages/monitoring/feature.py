@@ -16,7 +16,7 @@ FEATURE = PagesFeature(
                     "title": "Monitor",
                     "icon": ":material/monitoring:",
                     "url_path": "monitor",
-                    "help": "Whether what is served is still good: traffic, drift, quality and alerts.",
+                    "help": "Traffic, drift, quality and alerts of served models.",
                 },
             ),
         )

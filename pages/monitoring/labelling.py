@@ -84,7 +84,7 @@ def _describe_excluded(upcoming: LabelQueue) -> str:
 
 def _choose_protocol(default: RatingProtocol) -> RatingProtocol:
     chosen = st.selectbox(
-        "What people do",
+        "Rating task",
         OFFERED_PROTOCOLS,
         index=OFFERED_PROTOCOLS.index(default) if default in OFFERED_PROTOCOLS else 0,
         format_func=PROTOCOL_TITLES.__getitem__,
@@ -101,13 +101,13 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: L
         protocol = _choose_protocol(upcoming.protocol)
         count = int(st.number_input("How many", 1, most, min(DEFAULT_COUNT, most), key=f"label-count-{most}"))
         share = st.slider(
-            "Of them at random (%)", 0, 100, 30, 10, key="label-share",
+            "Random share (%)", 0, 100, 30, 10, key="label-share",
             help="A plain random draw of all that can be asked about: the only ones that can judge a version",
         )  # fmt: skip
-        people = int(st.number_input("People for each", 1, 20, 1, key="label-people",
-                                     help="Two or more tell how far people agree"))  # fmt: skip
+        people = int(st.number_input("Raters per request", 1, 20, 1, key="label-people",
+                                     help="Two or more show how far raters agree"))  # fmt: skip
         pressed = st.button(
-            "Have these labelled", type="primary", icon=":material/rate_review:", key="label-go"
+            "Create labeling round", type="primary", icon=":material/rate_review:", key="label-go"
         )
     random = count if count >= upcoming.different else round(count * share / 100)
     telling = count - random
@@ -140,7 +140,7 @@ def _start_round(body: dict[str, object]) -> None:
     if answer is None:
         return
     round_id, ends = answer["round_id"], time.monotonic() + WAIT_SECONDS
-    with st.status("Making the round") as status:
+    with st.status("Creating round") as status:
         job = job_queue.get_job(get_client(), round_id)
         while job.status in ALIVE and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
@@ -148,7 +148,7 @@ def _start_round(body: dict[str, object]) -> None:
         status.update(state="complete" if job.status == "finished" else "error")
     if job.status in ("failed", "lost", "cancelled"):
         st.error(
-            escape_markdown(job.error["message"] if job.error else "It was not made."),
+            escape_markdown(job.error["message"] if job.error else "The round was not created."),
             icon=":material/error:",
         )
         return

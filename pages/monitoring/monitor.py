@@ -50,7 +50,7 @@ def main() -> None:
             return
         tabs = {
             "watch": Tab("Watch", lambda: _draw_monitoring(endpoint, window_name)),
-            "label": Tab("Label next", lambda: draw_label_next(endpoint, window_name)),
+            "label": Tab("Labeling queue", lambda: draw_label_next(endpoint, window_name)),
         }
         tab, place = draw_tab_bar(tabs, "monitor-tab", subject={"endpoint": endpoint.endpoint_id})
         with place:

@@ -169,17 +169,17 @@ def _draw_form(endpoint_id: str, past: Job | None) -> None:
         )  # fmt: skip
         model = middle.text_input("Model", judge.get("model", ""))
         key = right.text_input(
-            "Variable with its key",
+            "API key variable",
             judge.get("key_env", ""),
             help="Of the environment of the engine. An admin uses a new one with an address first",
         )
         criteria = st.text_area("An answer is good enough if", judge.get("criteria", INSTRUCTION), height=80)
         days = left.number_input("Requests of the last (days)", 0.1, 366.0, before.get("hours", 168.0) / 24)
-        rows = middle.number_input("Answers in the sample, at most", 20, 5_000, before.get("rows", 200))
-        if st.form_submit_button("Ask the judge", type="primary", icon=":material/gavel:"):
+        rows = middle.number_input("Maximum answers in the sample", 20, 5_000, before.get("rows", 200))
+        if st.form_submit_button("Run judge", type="primary", icon=":material/gavel:"):
             asked = {"base_url": url, "model": model, "key_env": key or "", "criteria": criteria}
             body = {"endpoint": endpoint_id, "hours": 24 * days, "rows": int(rows), "judge": asked}
-            send_command("judge_requests", body, "The judge is being asked.")
+            send_command("judge_requests", body, "The judge is running.")
 
 
 NOTHING = """
@@ -193,7 +193,7 @@ MAX_CHECKS = 4
 
 def draw_quality(monitor: Monitor, window: Window) -> None:
     """Feedback, by version and by group, and the schedule's evaluations."""
-    st.subheader("What do people say?", anchor=False)
+    st.subheader("User feedback", anchor=False)
     endpoint_id = monitor.endpoint_id
     counts = monitor_queries.list_feedback_by_version(endpoint_id, window)
     unmatched = monitor_queries.count_unmatched_feedback(endpoint_id, window)

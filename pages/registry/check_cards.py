@@ -10,7 +10,7 @@ from store.registry.schemas import CheckAnswer, CheckReport
 CHECK_ANSWERS: dict[CheckAnswer, str] = {
     "passed": ":green-badge[:material/check: Passed]",
     "failed": ":red-badge[:material/close: Failed]",
-    "cant_tell": ":orange-badge[:material/help: Can't be told]",
+    "cant_tell": ":orange-badge[:material/help: Inconclusive]",
 }
 
 
@@ -37,7 +37,7 @@ def draw_evaluations(check: CheckReport) -> None:
         return
     with st.container(horizontal=True, gap="small"):
         for place, evaluation_id in enumerate(check.evaluations):
-            label = "Its evaluation" if place == 0 else f"That of {check.other or 'the other'}"
+            label = "Evaluation" if place == 0 else f"Evaluation of {check.other or 'the other'}"
             st.page_link(
                 "pages/evaluation/evaluations.py",
                 label=escape_markdown(label),

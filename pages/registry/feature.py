@@ -16,8 +16,7 @@ FEATURE = PagesFeature(
                     "title": "Models",
                     "icon": ":material/deployed_code:",
                     "url_path": "models",
-                    "help": "Registered versions: which is in production, what it had to pass,"
-                    " where it comes from.",
+                    "help": "Registered versions, their aliases, gates and lineage.",
                 },
             ),
         )

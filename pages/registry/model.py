@@ -45,19 +45,19 @@ def draw_card(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     if has_right("work"):
         _draw_intended_use(model)
     st.download_button(
-        "Download the card", text, f"{reference}.md", "text/markdown", icon=":material/download:",
+        "Download model card", text, f"{reference}.md", "text/markdown", icon=":material/download:",
         key="card-download",
     )  # fmt: skip
     front, _rule, body = text.removeprefix("---\n").partition("\n---\n")
     with st.container(border=True, key="model-card"):
         st.markdown(body.replace("$", r"\$"))
-    with st.expander("What hubs read of it (front matter)", icon=":material/code:"):
+    with st.expander("Front matter for model hubs", icon=":material/code:"):
         st.code(front, language="yaml")
 
 
 def _draw_intended_use(model: ModelSummary) -> None:
     with (
-        st.expander("What is it meant for?", icon=":material/edit:", expanded=not model.description),
+        st.expander("Edit intended use", icon=":material/edit:", expanded=not model.description),
         st.form(f"intended-{model.model_id}", border=False),
     ):
         typed = st.text_area(
@@ -102,7 +102,7 @@ def draw_model(name: str) -> None:
     if model.newest is None:
         _draw_back_link()
         st.title(escape_markdown(model.name), anchor=False)
-        st.markdown("All its versions were deleted. Register a run as its next version.")
+        st.markdown("All versions were deleted. Register a run as the next version.")
         return
     subject = ModelPage(model, _choose_version(model), aliases)
     _draw_head(subject)
@@ -153,12 +153,12 @@ def _draw_next_step(subject: ModelPage) -> None:
     if st.query_params.get(LINK) == "gate" or not has_right("work"):
         return
     if model.production == version.version:
-        if st.button("Evaluate it", icon=":material/fact_check:", key="model-evaluate"):
+        if st.button("Evaluate", icon=":material/fact_check:", key="model-evaluate"):
             st.switch_page("pages/evaluation/evaluations.py")
         return
     if st.button(
-        "Take it to production", icon=":material/verified:", type="primary", key="model-next",
-        help="See whether it passes the gate of production",
+        "Promote to production", icon=":material/verified:", type="primary", key="model-next",
+        help="Check the production gate",
     ):  # fmt: skip
         st.query_params.update({"model": model.name, VERSION: str(version.version), LINK: "gate"})
         st.rerun()

@@ -60,7 +60,7 @@ def read_gate(model_id: str, alias: str) -> GateRecord | None:
     return alias_queries.gate(get_client(), model_id, alias)
 
 
-@cached(cached_queries.CALM, most=64, spinner="Judging the version")
+@cached(cached_queries.CALM, most=64, spinner="Checking the gate")
 def read_gate_report(reference: str, alias: str) -> GateReport:
     return gate_report.build_gate_report(*gate_checks.case(get_client(), reference, alias))
 

@@ -30,7 +30,7 @@ BAD_ENDS = 3
 
 
 def draw_models() -> None:
-    st.title("Which version is in production?", anchor=False)
+    st.title("Models", anchor=False)
     for draw in list_parts(lambda feature: feature.notices.get("models")):
         draw()
     alive = _draw_registrations()
@@ -38,11 +38,11 @@ def draw_models() -> None:
     searched = bool(st.session_state.get("models-search"))
     if not total and not searched and not alive:
         st.markdown(
-            "There is no registered model yet. Register what a run left, and it gets a number that never"
-            " changes, aliases such as **production**, a gate before each of them, and a model card."
+            "No registered models yet. Register a run's model to give it a fixed version number, aliases "
+            "such as **production**, a gate for each alias, and a model card."
         )
     if has_right("work"):
-        with st.expander("Register a model", icon=":material/add:", expanded=not total and not alive):
+        with st.expander("Register model", icon=":material/add:", expanded=not total and not alive):
             _draw_register()
     if total or searched:
         _draw_list(total, listed)
@@ -61,12 +61,13 @@ def _draw_list(total: int, listed: list[ModelSummary]) -> None:
         placeholder="Search models by name", label_visibility="collapsed",
     )  # fmt: skip
     if not total:
-        st.caption("No model is called like that.")
+        st.caption("No matching models. Try another search.")
         return
     rows = read_linked_rows()
     if rows:
         st.info(
-            "Which model are these rows for? Choose it, and its form has them.", icon=":material/autorenew:"
+            "Choose the model that these rows are for; its form is filled in with them.",
+            icon=":material/autorenew:",
         )
     for line in listed:
         link = build_improve_query(line.name, **rows) if rows else {"model": line.name}
@@ -92,7 +93,7 @@ def _format_summary(line: ModelSummary) -> str:
     if number is not None:
         figure = format_headline(model_queries.find_headline_evaluation(f"{line.name}@{number}"))
         whose = "production" if line.production else "the newest"
-        parts.append(f"{whose}: {figure}" if figure else f"{whose} was not evaluated yet")
+        parts.append(f"{whose}: {figure}" if figure else f"{whose} is not evaluated yet")
     if line.newest_at:
         parts.append(f"newest {display.format_ago(line.newest_at)}")
     return escape_markdown(" · ".join(parts))
@@ -110,15 +111,15 @@ def _draw_register() -> None:
     if what == "A folder":
         path = st.text_input(
             "Folder", key="models-path", placeholder="/data/models/support",
-            help="On the machine of the engine: a whole model or an adapter, as safetensors.",
+            help="A folder on the engine's machine with a full model or an adapter, as safetensors.",
         )  # fmt: skip
         base = st.text_input("Base model of an adapter", key="models-base", placeholder="owner/name")
         draw_fields({"path": (path or "").strip(), "base": (base or "").strip()}, "models-folder")
         return
     finished = cached_queries.list_run_choices("", ("finished",), 200)
     if not finished:
-        st.markdown("No run has finished yet.")
-        st.page_link("pages/training/launch.py", label="Launch one", icon=":material/rocket_launch:")
+        st.markdown("No finished runs yet.")
+        st.page_link("pages/training/launch.py", label="Launch run", icon=":material/rocket_launch:")
         return
     names = {run.run_id: run.name for run in finished}
     run_id = st.selectbox("Run", list(names), format_func=names.__getitem__, key="models-run")

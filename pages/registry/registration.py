@@ -58,10 +58,10 @@ def draw_registered(run: Run) -> None:
 def draw_run_button(run: Run) -> None:
     """The way to the dialog."""
     if has_right("work") and st.button(
-        "Register as a model",
+        "Register model",
         icon=":material/deployed_code:",
         key="run-register",
-        help="Keep what it left as a version, with aliases and gates",
+        help="Keep the trained model as a version with aliases and gates",
     ):
         register_run(run.run_id, run.name)
 
@@ -75,7 +75,7 @@ def draw_fields(body: dict[str, str], key: str) -> None:
     name = chosen
     if chosen == NEW:
         typed = st.text_input(
-            "Name of the model", key=f"{key}-name", placeholder="support-assistant", max_chars=64,
+            "Model name", key=f"{key}-name", placeholder="support-assistant", max_chars=64,
             help="Letters, digits, dots, dashes and underscores. Its versions are NAME@1, NAME@2, …",
         )  # fmt: skip
         name = (typed or "").strip()
@@ -96,12 +96,12 @@ def _register(body: dict[str, str]) -> None:
         st.switch_page("pages/registry/models.py")
 
 
-@st.dialog("Register as a model")
+@st.dialog("Register model")
 def register_run(run_id: str, name: str) -> None:
     """The dialog of a run's page."""
     st.markdown(
-        "What the run left is copied, with checksums, as the next version of a model. It stays whatever"
-        " becomes of the run, and is named wherever a model is: NAME@3."
+        "The run's model is copied, with checksums, as the next version of a model. It is kept even if "
+        "the run is deleted, and you can use it anywhere as NAME@3."
     )
     suggested = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64].lower()
     st.session_state.setdefault("register-run-name", suggested)

@@ -40,7 +40,7 @@ def draw_versions(_: Client, model: ModelSummary, version: ModelVersion) -> None
 def _draw_aliases(model: ModelSummary) -> None:
     aliases = model_queries.list_aliases(model.model_id)
     if not aliases:
-        st.caption("No version has an alias yet. Take one to production by its gate.")
+        st.caption("No aliases yet. Promote a version on the Gate tab.")
     for alias in aliases:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.markdown(
@@ -58,17 +58,17 @@ def _draw_rollback(model: ModelSummary, alias: AliasState) -> None:
     earlier = model_queries.find_previous_version(model.model_id, name)
     seen = {"version": alias.version}
     if earlier is not None:
-        with st.popover(f"Back to version {earlier}", icon=":material/undo:", key=f"back-{key}"):
-            why = st.text_input("Why", f"Back from version {alias.version}.", key=f"back-why-{key}")
-            if st.button(f"Back to version {earlier}", type="primary", key=f"back-go-{key}"):
+        with st.popover(f"Roll back to version {earlier}", icon=":material/undo:", key=f"back-{key}"):
+            why = st.text_input("Reason", f"Rolled back from version {alias.version}.", key=f"back-why-{key}")
+            if st.button(f"Roll back to version {earlier}", type="primary", key=f"back-go-{key}"):
                 body = {"model": model.name, "alias": name, "reason": why, "seen": seen}
                 if send_command("move_back", body, f"Version {earlier} is {name} again.") is not None:
                     st.rerun()
     with st.popover("Remove", icon=":material/label_off:", key=f"remove-{key}"):
-        why = st.text_input("Why", key=f"remove-why-{key}")
-        if st.button(f"Let no version be {name}", key=f"remove-go-{key}"):
+        why = st.text_input("Reason", key=f"remove-why-{key}")
+        if st.button(f"Remove the alias {name}", key=f"remove-go-{key}"):
             body = {"model": model.name, "alias": name, "reason": why, "seen": seen}
-            if send_command("remove_alias", body, f"No version is {name} any more.") is not None:
+            if send_command("remove_alias", body, f"The alias {name} is removed.") is not None:
                 st.rerun()
 
 
@@ -92,7 +92,7 @@ def _draw_table(model: ModelSummary, version: ModelVersion) -> None:
     if total > PAGE:
         st.pagination(-(-total // PAGE), key="versions-page")
     counted = f"{len(listed)} of {formatting.plural(total, 'version')}" if total > PAGE else ""
-    st.caption(f"{counted or formatting.plural(total, 'version')}, newest first. A click on a line shows it.")
+    st.caption(f"{counted or formatting.plural(total, 'version')}, newest first. Click a row to open it.")
 
 
 def _build_row(line: VersionSummary, chosen: ModelVersion) -> dict[str, object]:
@@ -100,7 +100,7 @@ def _build_row(line: VersionSummary, chosen: ModelVersion) -> dict[str, object]:
         "Version": f"{line.version}{' (shown)' if line.version == chosen.version else ''}",
         "Aliases": line.aliases,
         "From": format_origin(line),
-        "Kind": "adapter" if line.adapter else "whole model",
+        "Kind": "adapter" if line.adapter else "full model",
         "Size": display.format_size(line.bytes or 0),
         "By": line.created_by_name,
         "When": display.format_ago(line.created_at),
@@ -125,7 +125,7 @@ def _draw_moves(model: ModelSummary) -> None:
     moves = model_queries.list_alias_moves(model.model_id)
     if not moves:
         return
-    st.markdown("**Who moved what**")
+    st.markdown("**Alias history**")
     for move in moves[:MOVES]:
         st.markdown(_format_move(move))
     if len(moves) > MOVES:
@@ -137,7 +137,7 @@ def _draw_moves(model: ModelSummary) -> None:
 def _format_move(move: AliasMove) -> str:
     way = f"version {move.to_version}" if move.to_version is not None else "no version"
     before = f", before it {move.from_version}" if move.from_version is not None else ""
-    over = " though the gate was not passed" if move.kind == "overridden" else ""
+    over = " although the gate did not pass" if move.kind == "overridden" else ""
     return (
         f"{ARROWS[move.kind]} **{escape_markdown(move.alias)}**: {way}{before}{over}"
         f" :gray[· {escape_markdown(move.moved_by_name)}, {display.format_ago(move.moved_at)}]  \n"
@@ -150,10 +150,10 @@ def _draw_delete(model: ModelSummary, version: ModelVersion) -> None:
     if any(alias.version == number for alias in model_queries.list_aliases(model.model_id)):
         return
     with st.popover(f"Delete version {number}", icon=":material/delete:", key="version-delete"):
-        st.markdown("Its files go for good. Its number is never given again.")
-        if st.button("Delete for good", type="primary", key="version-delete-sure"):
+        st.markdown("Its files are deleted permanently. The number is never reused.")
+        if st.button("Delete permanently", type="primary", key="version-delete-sure"):
             body = {"version": f"{model.name}@{number}"}
-            if send_command("delete_version", body, f"Version {number} is deleted.") is not None:
+            if send_command("delete_version", body, f"Version {number} deleted.") is not None:
                 st.query_params.pop("version", None)
                 st.rerun()
 

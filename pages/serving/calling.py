@@ -16,7 +16,7 @@ def draw_calling(seen: EndpointStatus) -> None:
     """Address and examples, to be copied."""
     address = seen.state.address if seen.state else f"http://127.0.0.1:{seen.settings['port']}"
     models = [model.name for model in seen.config.models] if seen.config else []
-    st.markdown("**How to call it**")
+    st.markdown("**API usage**")
     st.caption("It speaks OpenAI's protocol. The address, for whatever asks for a base URL:")
     st.code(f"{address}/v1", language=None)
     curl, python = build_examples(address, models[0] if models else "NAME", list_first_kinds(seen))
@@ -24,7 +24,7 @@ def draw_calling(seen: EndpointStatus) -> None:
     by_python.code(python, language="python", wrap_lines=True)
     by_curl.code(curl, language="bash", wrap_lines=True)
     if len(models) > 1:
-        st.caption(escape_markdown(f"Models to ask for: {', '.join(models)}."))
+        st.caption(escape_markdown(f"Model names: {', '.join(models)}."))
 
 
 def list_subjects(settings: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ def list_last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
     return endpoint_status.list_last_requests(get_client(), endpoint_id)
 
 
-@cached(CALM, most=4, spinner="Looking for what can be served …")
+@cached(CALM, most=4, spinner="Loading models …")
 def list_subjects() -> dict[str, str]:
     """What can be served, each with its kind: aliases of registered models, finished runs, models."""
     offered = dict.fromkeys(endpoint_queries.servable_aliases(get_client()), "registered model")
@@ -108,15 +108,13 @@ def draw_form() -> None:
     """The choice of a subject; "Serve it" makes and starts an endpoint with a first key."""
     options = list_subjects()
     if not options:
-        st.markdown(
-            "There is nothing to serve yet. Launch a run, and once it has finished it can be served here."
-        )
+        st.markdown("No models to serve yet. Launch a run; once it has finished, you can serve it here.")
         st.page_link("pages/training/launch.py", label="Launch a run", icon=":material/rocket_launch:")
         return
     asked = st.query_params.get("serve", "")
     names = list(options)
     subject = st.selectbox(
-        "What to serve",
+        "Model",
         names,
         index=names.index(asked) if asked in options else 0,
         format_func=lambda name: f"{name} ({options[name]})" if name in options else name,
@@ -132,14 +130,16 @@ def draw_form() -> None:
             max_chars=80,
             key=f"endpoint-name-{subject}",
         )
-        pressed = st.button("Serve it", type="primary", icon=":material/play_circle:", disabled=not subject)
+        pressed = st.button(
+            "Serve model", type="primary", icon=":material/play_circle:", disabled=not subject
+        )
     if pressed:
         body: dict[str, object] = {
             "name": name,
             "models": [{"name": name, "routes": [{"subject": subject}]}],
             "with_key": "first",
         }
-        made = send_command("make_endpoint", body, "The endpoint is being started.")
+        made = send_command("make_endpoint", body, "The endpoint is starting.")
         if made is not None:
             store_new_key(made["endpoint_id"], "first", made["key"])
             st.query_params.from_dict({LINK: made["endpoint_id"]})
@@ -159,6 +159,6 @@ def draw_new_key(endpoint_id: str) -> None:
     with st.container(border=True):
         st.markdown(f":material/key: The key **{escape_markdown(made[1])}**, which can't be shown again:")
         st.code(made[2], language=None, wrap_lines=True)
-        if st.button("I have copied it", key="put-endpoint-key-away"):
+        if st.button("Done", key="put-endpoint-key-away"):
             del st.session_state[KEY]
             st.rerun()

@@ -24,7 +24,7 @@ def main() -> None:
         with show_errors():
             draw_endpoint(endpoint)
         return
-    st.title("What is being served?", anchor=False)
+    st.title("Endpoints", anchor=False)
     with show_errors():
         listed = endpoint_list.list_endpoints()
         if not listed:

@@ -16,7 +16,7 @@ FEATURE = PagesFeature(
                     "title": "Endpoints",
                     "icon": ":material/dns:",
                     "url_path": "endpoints",
-                    "help": "Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
+                    "help": "Models served with an OpenAI-compatible API: usage, keys and request logs.",
                 },
             ),
         )

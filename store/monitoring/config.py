@@ -249,7 +249,7 @@ class AlertAcknowledgement(Config):
         "same_reference",
         description="new_normal: the requests from now on are the reference; else it stays",
     )
-    note: str = Field("", max_length=2_000, description="What was found, or done")
+    note: str = Field("", max_length=2_000, description="Findings or action taken")
 
 
 class Webhook(Config):

@@ -21,8 +21,8 @@ def _check_model_name(name: str) -> str:
     """The name. Raises ValueError for one that could be a path, a reference, or too long."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"A model can't be called {name[:80]!r}; take letters, digits, dots, dashes and underscores: at"
-            " most 64, a letter or digit first."
+            f"Invalid model name {name[:80]!r}. Use letters, digits, dots, dashes and underscores, at "
+            "most 64, starting with a letter or digit."
         )
     return name
 
@@ -31,8 +31,8 @@ def _check_alias_name(alias: str) -> str:
     """The alias. Raises ValueError for one that could be taken for a number or is no plain word."""
     if not ALIAS.fullmatch(alias):
         raise ValueError(
-            f"An alias can't be called {alias[:80]!r}; take small letters, digits, dashes and underscores: at"
-            " most 32, a letter first."
+            f"Invalid alias {alias[:80]!r}. Use lowercase letters, digits, dashes and underscores, at "
+            "most 32, starting with a letter."
         )
     return alias
 
@@ -44,23 +44,21 @@ AliasName = Annotated[Line, Field(max_length=200), AfterValidator(_check_alias_n
 class RegisterConfig(Config):
     """A new version of a registered model: what a run left, or a folder as it is."""
 
-    name: ModelName = Field(description="Of the registered model; it is made where there is none yet")
-    run: Line = Field("", max_length=120, description="Id or name of a run; or else a folder")
+    name: ModelName = Field(description="Name of the registered model; created if it does not exist")
+    run: Line = Field("", max_length=120, description="Id or name of a run; otherwise give a folder")
     checkpoint: Literal["tuned", "best", "newest"] = Field(
-        "tuned", description="Of a run: as it ended, or its best or newest checkpoint"
+        "tuned", description="For a run: its final model, or its best or newest checkpoint"
     )
     path: FolderSource = Field(
-        "", max_length=2_000, description="Folder with safetensors: a whole model or an adapter"
+        "", max_length=2_000, description="Folder with safetensors: a full model or an adapter"
     )
-    base: ModelSource = Field(
-        "", max_length=500, description="Of an adapter's folder: the model it belongs to"
-    )
-    notes: str = Field("", max_length=10_000, description="What there is to know of the version")
+    base: ModelSource = Field("", max_length=500, description="For an adapter folder: its base model")
+    notes: str = Field("", max_length=10_000, description="Notes on the version")
 
     @model_validator(mode="after")
     def _of_one(self) -> Self:
         if bool(self.run) == bool(self.path):
-            raise ValueError("run: give a run or the path of a folder, one of the two")
+            raise ValueError("run: give either a run or the path of a folder")
         if self.path and self.checkpoint != "tuned":
             raise ValueError("checkpoint: only a run has checkpoints; leave it out")
         if self.run and self.base:
@@ -82,7 +80,7 @@ class AliasReference(Config):
 
     model: ModelName
     alias: AliasName = Field("production", description="production, staging, candidate or your own")
-    reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
+    reason: str = Field(min_length=1, max_length=2_000, description="Reason, kept in the log")
     seen: AliasSnapshot | None = None
 
 
@@ -97,8 +95,10 @@ class Promote(Config):
 
     version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
     alias: AliasName = Field("production", description="production, staging, candidate or your own")
-    reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
-    override: bool = Field(False, description="Though the gate is not passed: for admins, the reason is kept")
+    reason: str = Field(min_length=1, max_length=2_000, description="Reason, kept in the log")
+    override: bool = Field(
+        False, description="Override a gate that did not pass; admins only, and the reason is kept"
+    )
     seen: AliasSnapshot | None = None
 
 

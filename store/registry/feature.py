@@ -33,8 +33,8 @@ FEATURE = StoreFeature(
     actions={
         "register_model": Action("Registered", "registered", ":material/deployed_code:"),
         "promote": Action("Promoted", "promoted", ":material/verified:"),
-        "move_back": Action("Promoted", "went back with", ":material/undo:"),
-        "remove_alias": Action("Promoted", "took an alias from", ":material/label_off:"),
+        "move_back": Action("Promoted", "rolled back", ":material/undo:"),
+        "remove_alias": Action("Promoted", "removed an alias from", ":material/label_off:"),
         "describe_model": Action("Changed", "described", ":material/edit:"),
         "set_gate": Action("Changed", "changed the gate of", ":material/rule:"),
         "gather_gate_evidence": Action("Evaluated", "gathered evidence on", ":material/fact_check:"),

@@ -71,10 +71,10 @@ def find_verdict(db: Queryable, version: ModelVersion) -> Verdict | None:
 
 def explain_missing_verdict(version: ModelVersion) -> str:
     if not version.run_id:
-        return "It is an imported folder: no run of this house measured it against its base."
+        return "It is an imported folder, so no run here measured it against its base."
     if version.source.checkpoint != "tuned":
-        return "It is a checkpoint, and its run's verdict is of what it ended with."
-    return "The run that it came from was deleted, and its verdict with it."
+        return "It is a checkpoint, but the run's verdict covers its final model."
+    return "Its run was deleted, along with the verdict."
 
 
 def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:

@@ -71,9 +71,9 @@ class OnRows(GateCheckConfig):
         min_length=1, max_length=120, title="Golden set", description="Name or id of the golden set"
     )
     part: Part = "test"
-    where: Filter | None = Field(None, description="Those of its rows that this filter means")
+    where: Filter | None = Field(None, description="Only rows that match this filter")
     max_rows: int | None = Field(
-        500, ge=1, title="Maximum rows", description="A random sample of so many; all where null"
+        500, ge=1, title="Maximum rows", description="Size of a random sample; all if null"
     )
 
 
@@ -88,8 +88,8 @@ class NotWorseThan(OnRows):
 
     title: ClassVar[str] = "Not worse on the golden set"
     check: Literal["not_worse_than"] = "not_worse_than"
-    metric: Line = Field(max_length=80, description="By which both are measured")
-    margin: float = Field(0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good")
+    metric: Line = Field(max_length=80, description="Metric that measures both")
+    margin: float = Field(0.02, ge=0, allow_inf_nan=False, description="Allowed decrease")
 
     _metric = field_validator("metric")(_check_in_table)
 
@@ -108,20 +108,24 @@ class BetterOnTask(GateCheckConfig):
     title: ClassVar[str] = "Better on its task"
     check: Literal["better_on_task"] = "better_on_task"
     dataset: Line = Field(
-        "", max_length=120, title="Golden set", description="The verdict of its run where left out"
+        "", max_length=120, title="Golden set", description="The run's own verdict if omitted"
     )
     part: Part = "test"
     where: Filter | None = None
     max_rows: int | None = Field(500, ge=1, title="Maximum rows")
-    metric: Line = Field("", max_length=80, description="With a data set: by which both are measured")
+    metric: Line = Field("", max_length=80, description="With a data set: metric that measures both")
     least: float = Field(
-        0.0, ge=0, allow_inf_nan=False, title="At least", description="The gain has to be surely above this"
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        title="Minimum",
+        description="The lower bound of the gain has to be above this",
     )
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
         if bool(self.dataset) != bool(self.metric):
-            raise ValueError("metric: give a data set and a metric, or neither")
+            raise ValueError("metric: give both a data set and a metric, or neither")
         if self.metric:
             _check_in_table(self.metric)
         return self
@@ -131,11 +135,11 @@ class BetterOnTask(GateCheckConfig):
         base = version.base_model
         if self.dataset:
             if not base:
-                return {"missing": "It is a whole model that was imported: nobody knows its base."}
+                return {"missing": "It is an imported full model, so its base is unknown."}
             return pair_rows(db, candidate, self.document(), base, list_base_evaluations(db, version))
         verdict = find_verdict(db, version)
         if verdict is None:
-            instead = " Give this check a data set and a metric: it is measured against its base there."
+            instead = " Give this check a data set and a metric to measure it against its base."
             return {"missing": gate_candidates.explain_missing_verdict(version) + (instead if base else "")}
         gain = verdict.gain
         return {"gain": gain, "gain_unit": gain.unit if gain else "", "other": base or "its base"}
@@ -151,8 +155,8 @@ class QuestionAbove(GateCheckConfig):
         0.0,
         ge=0,
         allow_inf_nan=False,
-        title="At least",
-        description="The gain from the question has to be surely above this",
+        title="Minimum",
+        description="The lower bound of the gain from the question has to be above this",
     )
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
@@ -161,7 +165,7 @@ class QuestionAbove(GateCheckConfig):
             return {"missing": gate_candidates.explain_missing_verdict(candidate.version)}
         parts = verdict.parts
         if not parts:
-            return {"missing": "Its run did not measure what of the gain is from the question."}
+            return {"missing": "Its run did not measure the gain from the question."}
         return {"gain": parts.question, "gain_unit": parts.unit}
 
 
@@ -174,15 +178,15 @@ class ForgettingUnder(GateCheckConfig):
         0.2,
         gt=0,
         allow_inf_nan=False,
-        title="Loss on texts may rise by",
-        description="Rise of the loss on texts, nats a token",
+        title="Allowed rise of loss on texts",
+        description="Rise of the loss on texts, in nats per token",
     )
     share: float = Field(
         0.05,
         gt=0,
         le=1,
-        title="Questions right may fall by",
-        description="Fall of the share of questions that are right",
+        title="Allowed fall of correct answers",
+        description="Decrease of the share of correct answers",
     )
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
@@ -191,9 +195,7 @@ class ForgettingUnder(GateCheckConfig):
             return {"missing": gate_candidates.explain_missing_verdict(candidate.version)}
         forgetting = verdict.forgetting
         if not forgetting:
-            return {
-                "missing": "Its run was launched without general questions, so nothing was measured of it."
-            }
+            return {"missing": "Its run was launched without general questions, so this was not measured."}
         prose = next((text.change for text in forgetting.texts if text.probe == "prose"), None)
         answers = next((entry.change for entry in forgetting.choices if entry.probe == "choices"), None)
         return {"prose": prose, "answers": answers}
@@ -208,14 +210,14 @@ class BiasUnder(GateCheckConfig):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Rise of any share, 0.05 for 5 points; figures in other units keep their own limit, as"
-        " all do where it is null",
+        description="Limit for the rise of any share, 0.05 for 5 points; other units, and all if null, "
+        "use their own limit",
     )
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         checked = find_bias_check(db, candidate.version)
         if checked is None:
-            missing = f"{candidate.reference} was not checked for bias yet."
+            missing = f"{candidate.reference} has not been checked for bias yet."
             return {"missing": missing, "command": gate_candidates.format_bias_command(db, candidate)}
         report, against, checks = checked
         return {"bias": report, "other": against, "tries": checks}
@@ -237,7 +239,8 @@ class CalibrationUnder(OnRows):
         own = find_on_rows(of_version, self.document(), dataset.fingerprint, "ece")
         if own is None:
             sentence = (
-                f"{candidate.reference} was not evaluated on {dataset.name} by {METRICS['ece'].title} yet."
+                f"{candidate.reference} has not been evaluated on {dataset.name} with "
+                f"{METRICS['ece'].title} yet."
             )
             return {"missing": sentence, **format_gather_command(candidate)}
         sql = """
@@ -247,7 +250,7 @@ class CalibrationUnder(OnRows):
         try:
             table = db.query(sql, [path])
         except TunebenchError:
-            return {"missing": f"The rows of {own.name} are gone.", **format_gather_command(candidate)}
+            return {"missing": f"The rows of {own.name} no longer exist.", **format_gather_command(candidate)}
         return {
             "certainty": RowConfidence(
                 evaluation_id=own.evaluation_id,
@@ -262,12 +265,12 @@ class CalibrationUnder(OnRows):
 class ParityPassed(GateCheckConfig):
     """Its exports answer as it does."""
 
-    title: ClassVar[str] = "Exports answer alike"
+    title: ClassVar[str] = "Exports give the same answers"
     check: Literal["parity_passed"] = "parity_passed"
-    form: Annotated[Line, FieldDisplay(empty="every form")] = Field(
-        "", max_length=40, description="Which form; every one that was made where left out"
+    form: Annotated[Line, FieldDisplay(empty="every format")] = Field(
+        "", max_length=40, description="Export format; every existing one if omitted"
     )
-    warned: bool = Field(False, title="With warnings too", description="A form with warnings passes too")
+    warned: bool = Field(False, title="Allow warnings", description="A format with warnings passes too")
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         wanted = self.form
@@ -283,9 +286,9 @@ class ParityPassed(GateCheckConfig):
             if wanted in ("", form)
         ]
         if not exports:
-            what = f"as {find_title(wanted)}" if wanted else "in any form"
+            what = f"as {find_title(wanted)}" if wanted else "in any format"
             return {
-                "missing": f"{candidate.reference} was not exported {what} yet.",
+                "missing": f"{candidate.reference} has not been exported {what} yet.",
                 "command": f"tunebench model export {candidate.quoted} --form"
                 f" {shlex.quote(wanted or 'merged')}",
             }
@@ -295,10 +298,10 @@ class ParityPassed(GateCheckConfig):
 class HumanRatings(GateCheckConfig):
     """From rating rounds in which the version and the one that holds the alias were compared."""
 
-    title: ClassVar[str] = "People don't prefer the other"
+    title: ClassVar[str] = "Not worse in human ratings"
     check: Literal["human_ratings"] = "human_ratings"
-    least: int = Field(50, ge=1, le=1_000_000, title="At least", description="Ratings that there have to be")
-    margin: float = Field(0.1, ge=0, lt=0.5, description="How far under a half its share may surely not be")
+    least: int = Field(50, ge=1, le=1_000_000, title="Minimum", description="Minimum number of ratings")
+    margin: float = Field(0.1, ge=0, lt=0.5, description="Allowed distance of its win share below one half")
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         holder = candidate.holder
@@ -315,9 +318,9 @@ class HumanRatings(GateCheckConfig):
         if not rated.outcomes:
             which = f"{candidate.reference} with {rated.other}"
             return {
-                "missing": f"People have compared {which} on nothing that was drawn at random and is rated."
+                "missing": f"There are no ratings that compare {which} on randomly sampled items."
                 if rated.rounds
-                else f"People have not compared {which} in a round that is closed.",
+                else f"There is no closed rating round that compares {which}.",
                 "command": "tunebench round start ROUND.yaml",
                 "other": rated.other,
             }
@@ -333,8 +336,8 @@ class LatencyUnder(GateCheckConfig):
         1.0,
         gt=0,
         allow_inf_nan=False,
-        title="Seconds an answer",
-        description="An answer, as the median of six evaluations or more",
+        title="Seconds per answer",
+        description="Seconds per answer, the median of at least six evaluations",
     )
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
@@ -345,7 +348,7 @@ class LatencyUnder(GateCheckConfig):
         ]
         if not timed:
             return {
-                "missing": f"No evaluation of {candidate.reference} with answers was timed yet.",
+                "missing": f"No evaluation of {candidate.reference} with answers has been timed yet.",
                 "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
             }
         device = timed[0].details.device_name
@@ -394,8 +397,8 @@ class SetGate(Config):
     """The gate of an alias, from now on."""
 
     model: ModelName = Field(description="A registered model")
-    alias: AliasName = Field("production", description="Which versions can take once they pass")
-    gate: GateConfig = Field(description="What has to be passed")
+    alias: AliasName = Field("production", description="Alias that versions get once they pass")
+    gate: GateConfig = Field(description="Checks that have to pass")
 
 
 class GateCase(NamedTuple):

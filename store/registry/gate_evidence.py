@@ -138,15 +138,16 @@ def pair_rows(
     lacking = [name for name, entry in ((candidate.reference, own), (other, its)) if entry is None]
     if own is None or its is None:
         sentence = (
-            f"{' and '.join(lacking)} was not evaluated on {dataset.name} by {METRICS[metric].title} yet."
+            f"{' and '.join(lacking)} has not been evaluated on {dataset.name} with "
+            f"{METRICS[metric].title} yet."
         )
         if len(lacking) > 1:
             sentence = sentence.replace(" was ", " were ")
         return {"missing": sentence, "other": other, **format_gather_command(candidate)}
     if ways := evaluation_pairs.describe_metric_differences(own, its, metric):
         sentence = (
-            f"{candidate.reference} was not asked as {other} was on {dataset.name} ({'; '.join(ways)}),"
-            " which may make answers differ by itself."
+            f"{candidate.reference} was not prompted like {other} on {dataset.name} ({'; '.join(ways)}), "
+            "which alone can change the answers."
         )
         return {"missing": sentence, "other": other, **format_gather_command(candidate)}
     return {

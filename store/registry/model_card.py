@@ -33,7 +33,7 @@ LICENSE_FIELDS: tuple[Literal["license", "license_name", "license_link"], ...] =
 PRIVATE_ROWS = "private"  # in place of the id of a data set of the hub
 USED = {  # settings that hold however long a run went on
     "learning_rate": "Learning rate",
-    "per_device_train_batch_size": "Rows at a time",
+    "per_device_train_batch_size": "Batch size",
     "gradient_accumulation_steps": "Accumulated",
     "r": "Rank",
     "lora_alpha": "Alpha",
@@ -54,12 +54,12 @@ def format_card(card: ModelCard, head: Mapping[str, object] | None = None) -> st
         ("Training data", _format_data(card)),
         ("Training", _format_training(card)),
         ("Figures", _format_figures(card)),
-        ("What it forgot", _format_forgetting(card)),
+        ("Forgetting", _format_forgetting(card)),
         ("Bias", _format_bias(card)),
         ("Limits", _format_limits(card)),
         ("Energy", _format_energy(card)),
-        ("Who approved it", _format_approvals(card)) if registered else None,
-        ("How to reproduce it", _format_reproduction(card)),
+        ("Approvals", _format_approvals(card)) if registered else None,
+        ("How to reproduce", _format_reproduction(card)),
     ]
     title = f"# {escape_markdown(card['reference'])}\n\n{_format_summary(card)}"
     texts = [f"## {section[0]}\n\n{section[1]}" for section in sections if section]
@@ -150,7 +150,7 @@ def _format_metric_with_n(figure: FigureSummary) -> str:
 
 
 def _format_summary(card: ModelCard) -> str:
-    what = "An adapter" if card["adapter"] else "A whole model"
+    what = "An adapter" if card["adapter"] else "A full model"
     came = f"from the run “{escape_markdown(card['run'])}”" if card["run"] else "from an imported folder"
     if card["checkpoint"] not in (None, "tuned"):
         came += f" ({card['checkpoint']} checkpoint)"
@@ -176,15 +176,15 @@ def _format_base(base: BaseReference) -> str:
 def _format_license(card: ModelCard) -> str:
     stated = card["base_card"]
     if stated is None:
-        return "An export looks for what the card of its base model states; nothing is made up here."
+        return "An export takes it from the base model's card; nothing is invented here."
     license_ = stated["license_name"] or stated["license"]
     lines = [
         f"The base model's card states the license {escape_markdown(license_)}."
         if license_
-        else "No license is stated, as none is known of the base model.",
+        else "No license is stated, because the base model's license is unknown.",
         f"It states the languages {escape_markdown(', '.join(stated['languages']))}."
         if stated["languages"]
-        else "Its languages are not known.",
+        else "The languages are unknown.",
     ]
     return " ".join(lines)
 
@@ -192,20 +192,20 @@ def _format_license(card: ModelCard) -> str:
 def _format_intended_use(card: ModelCard) -> str:
     if card["intended_use"].strip():
         return "\n\n".join(escape_markdown(part) for part in card["intended_use"].split("\n\n"))
-    return "Nobody has written down yet what it is meant for. Judge by the data and the figures below."
+    return "No intended use has been written yet. See the data and figures below."
 
 
 def _format_data(card: ModelCard) -> str:
     if not card["data"]:
         if card["run"]:
-            return "The run that trained it was deleted, and what it was trained on is not known any more."
-        return "It was imported as a folder: what it was trained on is not known here."
+            return "The run that trained it was deleted, so the training data is unknown."
+        return "It was imported as a folder, so the training data is unknown."
     lines = []
     for dataset in card["data"]:
         where = f", from the hub: {dataset['hub_id']}" if dataset["hub_id"] else ""
-        rows = f"has {dataset['rows']:,} rows" if dataset["rows"] is not None else "was deleted since"
+        rows = f"has {dataset['rows']:,} rows" if dataset["rows"] is not None else ("has been deleted since")
         made = (
-            f"; made of the one before by: {escape_markdown(', '.join(dataset['steps']))}"
+            f"; made from the previous one by: {escape_markdown(', '.join(dataset['steps']))}"
             if dataset["steps"]
             else ""
         )
@@ -221,7 +221,7 @@ def _format_data(card: ModelCard) -> str:
 def _format_training(card: ModelCard) -> str:
     config = card["config"]
     if config is None:
-        return "How it was trained is not known here."
+        return "Training details are unknown."
     method = METHODS[config["method"]]
     lines = [f"- **Method:** {method.title}, {TASKS[config['task']][0]}", *_format_training_outcome(card)]
     if (trained := card["trainable_parameters"]) and (total := card["total_parameters"]):
@@ -246,9 +246,8 @@ def _format_training_outcome(card: ModelCard) -> list[str]:
         lines.append("- **What happened:** how many steps and rows it saw was not recorded.")
     if card["continued_from"]:
         lines.append(
-            f"- **Goes on from:** the model of the run {escape_markdown(card['continued_from'])},"
-            " whose own training is"
-            " not counted here"
+            f"- **Continued from:** the model of the run {escape_markdown(card['continued_from'])}, whose "
+            "own training is not counted here"
         )
     return lines
 
@@ -273,7 +272,7 @@ def _format_figures(card: ModelCard) -> str:
             head = f"**{escape_markdown(evaluation.name)}** ({escape_markdown(evaluation.dataset)}, {rows})"
             table = "| metric | value (95% interval) | n | |\n|---|---|---|---|\n"
             parts.append(f"{head}\n\n{table}" + "\n".join(lines))
-    return "\n\n".join(parts) or "Nothing was measured of it yet."
+    return "\n\n".join(parts) or "Nothing has been measured yet."
 
 
 def _format_forgetting(card: ModelCard) -> str:
@@ -284,14 +283,14 @@ def _format_forgetting(card: ModelCard) -> str:
             loss = f"loss {format_with_interval(probe['loss'])} nats"
             lines.append(f"{probe['probe']} in {evaluation.name}: {loss}{right}, n {probe['n']:,}")
     if not lines:
-        return "It was not measured what tuning cost of what the base model knew."
+        return "Forgetting was not measured."
     return "\n".join(f"- {escape_markdown(line)}" for line in lines)
 
 
 def _format_bias(card: ModelCard) -> str:
     report = card["bias"]
     if report is None:
-        return "It was not checked for bias."
+        return "Bias was not checked."
     lines = [report.sentence]
     for figure in report.figures:
         if figure.group or figure.change is None:
@@ -299,7 +298,7 @@ def _format_bias(card: ModelCard) -> str:
         share = figure.unit == SHARE
         unit = "points" if share else figure.unit
         change = format_with_interval(_format_points(figure.change) if share else figure.change)
-        answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "can't be told"}
+        answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "inconclusive"}
         lines.append(
             f"{_capitalise(get_measure_title(figure.measure, ''))} in {figure.probe}:"
             f" change{_format_bias_reference(card)} {change}"
@@ -325,21 +324,21 @@ def _capitalise(text: str) -> str:
 
 
 def _format_limits(card: ModelCard) -> str:
-    lines = ["Every figure above is of rows like those that it was measured on; other texts may differ."]
+    lines = ["Every figure above holds for rows like those it was measured on; other texts may differ."]
     if card["verdict"]:
         lines += card["verdict"]["memorised"]
     if not card["evaluations"] and not card["verdict"]:
-        lines.append("No figure of it was measured, so nothing is known of how good it is.")
+        lines.append("No metrics were measured, so its quality is unknown.")
     if card["bias"] is None:
-        lines.append("No probe has looked at how it treats groups of people.")
+        lines.append("No probe checked how it treats groups of people.")
     if card["run"] and not card["run_present"]:
-        lines.append("The run that made it was deleted: its curves and verdict can't be looked at any more.")
+        lines.append("The run that made it was deleted: its curves and verdict are no longer available.")
     return "\n".join(f"- {escape_markdown(line)}" for line in lines)
 
 
 def _format_energy(card: ModelCard) -> str:
     if (used := card["energy_wh"]) is None:
-        return "The machine that trained it does not count energy, so it is not known; nothing is guessed."
+        return "The training machine does not report energy, so consumption is unknown."
     grams = used / 1000 * GRAMS
     mean = f"{GRAMS} g CO₂e a kWh (the world's mean of 2024, by Ember; your grid may differ)"
     took = f"Training took {format_number(used, 1)} Wh, read from the device."
@@ -348,7 +347,7 @@ def _format_energy(card: ModelCard) -> str:
 
 def _format_approvals(card: ModelCard) -> str:
     if not card["approvals"]:
-        return "It has never had an alias."
+        return "No alias has been assigned."
     return "\n".join(f"- {escape_markdown(line)}" for line in card["approvals"])
 
 
@@ -356,7 +355,7 @@ def _format_reproduction(card: ModelCard) -> str:
     config = card["config"]
     print_ = f" SHA-256 over its files: `{card['fingerprint']}`." if card["fingerprint"] else ""
     if config is None:
-        return f"It can't be trained anew from here.{print_}"
+        return f"It can't be retrained from here.{print_}"
     kept = {
         name: value for name, value in config.items() if value not in (None, "", []) and name not in PRIVATE
     }
@@ -372,7 +371,6 @@ def _format_reproduction(card: ModelCard) -> str:
     used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
     libraries = f" Libraries: {escape_markdown(used)}." if used else ""
     return (
-        "These are the settings that were asked for; what came of them stands under Training. Launch them"
-        f" with `tunebench launch config.yaml`.{rows}{libraries}{print_}\n\n"
-        f"```yaml\n{to_yaml(kept).strip()}\n```"
+        "These are the requested settings; the outcome is under Training. Launch them with `tunebench "
+        f"launch config.yaml`.{rows}{libraries}{print_}\n\n```yaml\n{to_yaml(kept).strip()}\n```"
     )

@@ -73,7 +73,7 @@ def registered_by(db: Queryable, job_id: str) -> ModelVersion:
     name, result = job.config["register"]["name"], job.result or {}
     version = find_fingerprint(db, get_model(db, name).model_id, result["fingerprint"])
     if version is None:
-        raise NotFoundError(f"The version of {name} is gone again.", fix="Register it again.")
+        raise NotFoundError(f"The version of {name} no longer exists.", fix="Register the version again.")
     return version
 
 

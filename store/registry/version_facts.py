@@ -225,7 +225,7 @@ def _list_approvals(db: Queryable, version: ModelVersion) -> list[str]:
     for move in reversed(model_versions.alias_moves(db, version.model_id)):
         if move.to_version != version.version:
             continue
-        how = {"overridden": ", though the gate was not passed", "back": ", going back"}.get(move.kind, "")
+        how = {"overridden": ", although the gate did not pass", "back": ", going back"}.get(move.kind, "")
         when = f"{move.moved_at:%d %b %Y}"
         lines.append(f"{move.alias} on {when} by {move.moved_by_name}{how}: {move.reason}")
     return lines
@@ -237,7 +237,7 @@ MOVES: dict[MoveKind, str] = {
     "promoted": "promoted",
     "overridden": "promoted, gate not passed",
     "back": "moved back",
-    "removed": "alias taken away",
+    "removed": "alias removed",
 }
 EARLIER = 20  # runs that went on from each other
 
@@ -249,7 +249,7 @@ def lineage(db: Queryable, reference: str) -> Lineage:
     graph = _Graph(format_version_reference(version))
     own = f"version {format_version_reference(version)}"
     _add_origin(db, graph, version, own)
-    detail = f"{'adapter' if version.adapter else 'whole model'}, by {version.created_by_name}"
+    detail = f"{'adapter' if version.adapter else 'full model'}, by {version.created_by_name}"
     graph.add(own, "version", format_version_reference(version), detail, format_version_reference(version))
     _add_measurements(db, graph, version, own)
     _add_moves(db, graph, version, own)
@@ -353,7 +353,7 @@ def _add_base_node(db: Queryable, graph: _Graph, model: str) -> str:
         own = f"version {model}"
         if own not in graph.nodes:
             _add_origin(db, graph, version, own)
-        return graph.add(own, "version", model, "whole model", model)
+        return graph.add(own, "version", model, "full model", model)
     return graph.add(f"base {model}", "base", model, "base model", None)
 
 

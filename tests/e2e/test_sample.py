@@ -80,14 +80,14 @@ def test_its_model_is_registered_served_and_watched(app: App, page: Page) -> Non
     """After the test above, in the same home folder."""
     app.open(page)
     page.get_by_role("link", name="Sample experiment").first.click()
-    page.get_by_role("button", name="Register as a model").click()
-    name = page.get_by_role("textbox", name="Name of the model")
+    page.get_by_role("button", name="Register model").click()
+    name = page.get_by_role("textbox", name="Model name")
     expect(name).to_have_value("sample-experiment")
     page.get_by_role("dialog").get_by_role("button", name="Register").click()
     expect(page.get_by_text("production").first).to_be_visible(timeout=60_000)
 
     page.get_by_role("link", name="Endpoints").click()
-    page.get_by_role("button", name="Serve it").click()
+    page.get_by_role("button", name="Serve model").click()
     expect(page.get_by_text(re.compile(r"\bReady$")).first).to_be_visible(timeout=120_000)
     endpoint = page.url.partition("endpoint=")[2]
     blocks = page.locator("code").all_inner_texts()

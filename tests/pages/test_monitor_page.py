@@ -284,9 +284,9 @@ def test_what_should_be_labelled_next_is_listed_and_made_a_round(
     assert "is no figure of all requests" in text
     rows = at.dataframe[0].value
     assert set(rows.columns) >= {"Text", "Answer", "Why", "When", "Version"}
-    assert next(box for box in at.selectbox if box.label == "What people do").value == "correction"
+    assert next(box for box in at.selectbox if box.label == "Rating task").value == "correction"
     next(each for each in at.number_input if each.label == "How many").set_value(10).run()
-    next(each for each in at.button if each.label == "Have these labelled").click().run()
+    next(each for each in at.button if each.label == "Create labeling round").click().run()
     (job,) = job_queue.list_of_kind(watched.database, "round")
     round = job.config["round"]
     assert (round["protocol"], round["requests"]["endpoint"], round["choice"]) == (
@@ -309,7 +309,7 @@ def test_only_the_requests_behind_an_alert_are_listed(watched: StillEngine, open
 def test_with_nothing_logged_there_is_nothing_to_label(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="new", tab="label")
     assert "No request was answered here." in everything_said(at)
-    assert "Have these labelled" not in [button.label for button in at.button]
+    assert "Create labeling round" not in [button.label for button in at.button]
 
 
 def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:

@@ -152,7 +152,7 @@ def monitor(
     ] = None,
     show_settings: Annotated[bool, typer.Option(help="Show its settings as YAML, and nothing else")] = False,
     acknowledge: Annotated[str, typer.Option(help="Id of an alert that you have seen, with --note")] = "",
-    note: Annotated[str, typer.Option(help="What was found, or done")] = "",
+    note: Annotated[str, typer.Option(help="Findings or action taken")] = "",
     new_normal: Annotated[
         bool, typer.Option(help="Of an alert of drift: what comes from now on is the reference")
     ] = False,

@@ -33,14 +33,16 @@ from tunebench.terminal.output import (
     watch_job,
 )
 
-model = typer.Typer(no_args_is_help=True, help="Registered models: aliases, gates, exports with their proof")
+model = typer.Typer(
+    no_args_is_help=True, help="Registered models: aliases, gates, and exports with parity checks"
+)
 
 
 MAX_LISTED = 1_000  # models, and versions of one, that are listed
-ANSWER_TEXTS = {"passed": "passed", "failed": "FAILED", "cant_tell": "can't be told"}
+ANSWER_TEXTS = {"passed": "passed", "failed": "FAILED", "cant_tell": "inconclusive"}
 Reference = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS")]
 Alias = Annotated[str, typer.Argument(help="production, staging, candidate, or one of your own")]
-Reason = Annotated[str, typer.Option(help="Why; it stays in the log")]
+Reason = Annotated[str, typer.Option(help="Reason, kept in the log")]
 
 
 class ModelDocument(TypedDict):
@@ -89,7 +91,7 @@ def _format_count(listed_count: int, total: int) -> str:
 @add_options("given", RegisterConfig, "name", "checkpoint", "path", "base", "notes")
 def register(
     given: Options,
-    run: Annotated[str, typer.Argument(help="Id or name of a run; or else --path")] = "",
+    run: Annotated[str, typer.Argument(help="Id or name of a run; otherwise use --path")] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -102,7 +104,7 @@ def register(
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
         job = watch_job(lambda: job_queue.get_job(client, job_id), f"Registering {config.name}")
-        require_finished(job, "The registering was")
+        require_finished(job, "The registration was")
         version = model_versions.registered_by(client, job_id)
         if json:
             print_json(version)
@@ -178,7 +180,9 @@ def promote(
     version: Reference,
     alias: Alias,
     reason: Reason,
-    override: Annotated[bool, typer.Option("--override", help="Though the gate says no; for admins")] = False,
+    override: Annotated[
+        bool, typer.Option("--override", help="Override a gate that did not pass; admins only")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Give a version an alias, if its gate lets it."""
@@ -196,7 +200,7 @@ def back(
     with report_errors(json):
         body = {"model": name, "alias": alias, "reason": reason}
         moved = connect().command("move_back", body)
-        print_json(moved) if json else print_notice(f"{moved['reference']} is {alias} again.")
+        print_json(moved) if json else print_notice(f"{moved['reference']} has the alias {alias} again.")
 
 
 @model.command()
@@ -245,7 +249,7 @@ def set_gate(
 def gate(
     version: Reference,
     alias: Alias,
-    gather: Annotated[bool, typer.Option("--gather", help="Queue the evaluations that lack")] = False,
+    gather: Annotated[bool, typer.Option("--gather", help="Queue missing evaluations")] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:

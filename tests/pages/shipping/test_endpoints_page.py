@@ -110,10 +110,10 @@ def answering(home: Home, endpoint_id: str) -> Path:
 
 def test_nothing_served_says_how_to_begin(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
-    assert at.title[0].value == "What is being served?"
+    assert at.title[0].value == "Endpoints"
     text = everything_said(at)
     assert "Nothing is served yet" in text
-    assert "There is nothing to serve yet" in text
+    assert "No models to serve yet" in text
 
 
 def test_all_endpoints_with_state_and_last_hour(engine: StillEngine, open_page: Open) -> None:
@@ -159,7 +159,7 @@ def test_keys_are_made_shown_once_and_revoked(engine: StillEngine, open_page: Op
     at.button(key="revoke-k-old").click().run()
     assert "Revoked: 1" in [expander.label for expander in at.expander]
     next(button for button in at.button if button.label == "Delete endpoint and log").click().run()
-    assert at.title[0].value == "What is being served?"
+    assert at.title[0].value == "Endpoints"
     assert endpoints.list_names(engine.database) == {"support", "broken"}
 
 
@@ -174,7 +174,7 @@ def test_a_run_is_served_from_the_form(engine: StillEngine, open_page: Open) -> 
     at = open_page(engine.home, PAGE, serve=name)
     assert at.selectbox(key="endpoint-subject").value == name
     at.text_input[0].set_value("sums")
-    next(button for button in at.button if button.label == "Serve it").click().run()
+    next(button for button in at.button if button.label == "Serve model").click().run()
     assert not at.exception
     made = endpoints.get(engine.database, "sums")
     assert at.query_params["endpoint"] == made.endpoint_id

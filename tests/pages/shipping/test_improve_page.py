@@ -303,7 +303,7 @@ def test_how_many_rows_would_tell_is_what_a_normal_says() -> None:
 
 def test_rows_of_a_link_without_a_model_ask_for_which(improving: StillEngine, open_page: Open) -> None:
     at = open_page(improving.home, PAGE, dataset="data-D", slice="s1")
-    assert "Which model are these rows for?" in at.info[0].value
+    assert "Choose the model that these rows are for" in at.info[0].value
     link = next(link for link in at.get("page_link") if link.proto.label == "**fresh**")
     assert link.proto.query_string == "model=fresh&tab=improve&dataset=data-D&slice=s1"
 

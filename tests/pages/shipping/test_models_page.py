@@ -45,9 +45,9 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 
 def test_an_empty_store_says_what_a_registered_model_is(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
-    assert at.title[0].value == "Which version is in production?"
-    assert "There is no registered model yet" in everything_said(at)
-    assert "No run has finished yet" in everything_said(at)
+    assert at.title[0].value == "Models"
+    assert "No registered models yet" in everything_said(at)
+    assert "No finished runs yet" in everything_said(at)
 
 
 def test_a_registering_says_which_version_it_came_to(tmp_path: Path, open_page: Open) -> None:
@@ -68,7 +68,7 @@ def test_the_list_names_what_is_in_production(shipped: StillEngine, open_page: O
     text = everything_said(open_page(shipped.home, PAGE))
     assert "Production: version 1" in text
     assert "Nothing in production" in text
-    assert "1,000 versions · the newest was not evaluated yet" in text
+    assert "1,000 versions · the newest is not evaluated yet" in text
 
 
 def test_a_thousand_versions_come_a_page_at_a_time(shipped: StillEngine, open_page: Open) -> None:
@@ -98,7 +98,7 @@ def test_what_cant_be_told_is_promoted_by_an_admin_with_a_reason_alone(
     assert "sums@2 is production" in everything_said(at)
     at = open_page(shipped.home, PAGE, model="sums")
     assert at.title[0].value == "sums@2"
-    assert "though the gate was not passed" in everything_said(at)
+    assert "although the gate did not pass" in everything_said(at)
     model_id = model_versions.get_model(shipped.database, "sums").model_id
     at.button(key=f"back-go-{model_id}-production").click().run()
     assert model_versions.alias_standing(shipped.database, model_id, "production") == 1
@@ -106,7 +106,7 @@ def test_what_cant_be_told_is_promoted_by_an_admin_with_a_reason_alone(
 
 def test_card_and_lineage_are_drawn_and_the_use_is_written(shipped: StillEngine, open_page: Open) -> None:
     at = open_page(shipped.home, PAGE, model="sums", tab="card")
-    assert "Nobody has written down yet what it is meant for" in everything_said(at)
+    assert "No intended use has been written yet" in everything_said(at)
     at = open_page(shipped.home, PAGE, model="sums", tab="lineage")
     assert "Run" in everything_said(at)
     graph = version_facts.lineage(shipped.database, "sums@1")

@@ -56,7 +56,7 @@ def test_moves_are_kept_with_who_and_why_and_back_goes_back(desk: Desk) -> None:
     assert stands(desk) == 2
     desk("move_back", model="sums", reason="So does this.")
     assert stands(desk) == 1
-    with pytest.raises(StateError, match="No other version of sums was production before"):
+    with pytest.raises(StateError, match="No other version of sums had the alias production before"):
         desk("move_back", model="sums", reason="Once more.")
     log = model_versions.alias_moves(desk.database, model_versions.get_model(desk.database, "sums").model_id)
     assert [(move.kind, move.from_version, move.to_version) for move in log] == [
@@ -89,7 +89,7 @@ def test_the_second_of_two_promotions_is_told_of_the_first(desk: Desk) -> None:
     desk("promote", version="sums@1", reason="First.", seen={"version": None}, by=ADA)
     with pytest.raises(ConflictError, match="Ada moved production of sums, because: First") as caught:
         desk("promote", version="sums@2", reason="Mine.", seen={"version": None}, by=GRACE)
-    assert "sums@1 is production by now" in caught.value.fix
+    assert "sums@1 is production now" in caught.value.fix
     assert stands(desk) == 1
     desk("promote", version="sums@2", reason="Mine.", seen={"version": 1}, by=GRACE)
     with pytest.raises(ConflictError):
@@ -136,9 +136,9 @@ def test_a_check_that_there_is_none_of_names_what_was_meant(
 
 def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk) -> None:
     desk("set_gate", model="sums", gate=FORGETTING)
-    with pytest.raises(StateError, match=r"sums@1 does not pass the gate of production\. Can't be told"):
+    with pytest.raises(StateError, match=r"sums@1 does not pass the gate of production\. Inconclusive"):
         desk("promote", version="sums@1", reason="Because.", by=GRACE)
-    with pytest.raises(ForbiddenError, match="may not override"):
+    with pytest.raises(ForbiddenError, match="can't override"):
         desk("promote", version="sums@1", reason="It is good enough.", override=True, by=ADA)
     with pytest.raises(ConfigError, match="says too little") as caught:
         desk("promote", version="sums@1", reason="Because", override=True, by=GRACE)
@@ -163,7 +163,7 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
             model_versions.set_gate(tx, model_id, "production", FORGETTING, GRACE, job_queue.to_utc(desk.now))
 
     monkeypatch.setattr(version_keeping, "check_whole_files", tightened)
-    with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
+    with pytest.raises(ConflictError, match="Grace changed the gate of production in the meantime"):
         desk("promote", version="sums@1", reason="Quickly.", by=ADA)
     assert stands(desk) is None
 
@@ -198,7 +198,7 @@ def test_an_alias_is_taken_away_and_a_reason_is_needed(desk: Desk) -> None:
     desk("promote", version="sums@1", reason="Good.")
     desk("remove_alias", model="sums", reason="Nothing is served.")
     assert stands(desk) is None
-    with pytest.raises(StateError, match="No version of sums is production"):
+    with pytest.raises(StateError, match="No version of sums has the alias production"):
         desk("remove_alias", model="sums", reason="Again.")
 
 
@@ -254,8 +254,8 @@ def test_versions_that_were_asked_in_other_ways_are_not_compared(desk: Desk) -> 
     evaluated(desk, "sums@2")
     evidence = gate_checks.case(desk.database, "sums@2", "production").checks[0][2]
     assert evidence["missing"] == (
-        "sums@2 was not asked as sums@1 was on D (dtype: float32 and bfloat16; max_new_tokens: 64 and 128;"
-        " word_order of chrf: 0 and 2), which may make answers differ by itself."
+        "sums@2 was not prompted like sums@1 on D (dtype: float32 and bfloat16; max_new_tokens: 64 and "
+        "128; word_order of chrf: 0 and 2), which alone can change the answers."
     )
     job_ids = desk("gather_gate_evidence", version="sums@2")["job_ids"]
     assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == job_ids
@@ -322,7 +322,7 @@ def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> 
             tx.execute(
                 """INSERT INTO rating VALUES (?, 1, 'r', '{"choice": "A"}', '', 1, now())""", [f"t{item}"]
             )
-    assert "on nothing that was drawn at random" in evidence()["missing"]
+    assert "on randomly sampled items" in evidence()["missing"]
     with desk.database.transaction() as tx:
         tx.execute("UPDATE round_request SET random = true WHERE item_id < 4")
     assert len(evidence()["rated"].outcomes) == 4

@@ -103,9 +103,9 @@ def test_a_short_training_is_told_in_seconds(document: Any, seconds: float, word
 def test_nothing_is_left_to_be_filled_in_and_names_stay_names(document: Any) -> None:
     text = model_card.format_card(document)
     assert "More Information Needed" not in text
-    assert "Nobody has written down yet what it is meant for" in text
-    assert "It was not checked for bias" in text
-    assert "does not count energy" in text
+    assert "No intended use has been written yet" in text
+    assert "Bias was not checked" in text
+    assert "does not report energy" in text
     assert r"It \| adds \<b\>well\</b\>." in text
     assert "learning_rate: 0.0001" in text
     energetic = model_card.format_card(document | {"energy_wh": 1000.0})

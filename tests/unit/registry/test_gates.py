@@ -58,7 +58,7 @@ NOT_WORSE = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy", "m
 def test_ten_equal_rows_do_not_show_that_nothing_is_worse() -> None:
     report = judged(NOT_WORSE, rows=row([1.0] * 10), other_rows=row([1.0] * 10), other="m@1")
     assert report.answer == "cant_tell"
-    assert "With these rows it can't be told" in report.checks[0].sentence
+    assert "These rows are not conclusive" in report.checks[0].sentence
     report = judged(NOT_WORSE, rows=row([1.0] * 500), other_rows=row([1.0] * 500), other="m@1")
     assert report.answer == "passed"
     assert report.sentence == "m@2 passes the one check of production."
@@ -181,7 +181,7 @@ def test_where_nobody_knows_how_far_repeats_lift_it_nothing_passes(
     assert judged(NOT_WORSE, **evidence, slipped=5).answer == few
     line = judged(NOT_WORSE, **evidence, slipped=200).checks[0]
     assert line.answer == "cant_tell"
-    assert line.sentence.endswith(f"nobody knows how far they lift this, {why}, so it can't be told.")
+    assert line.sentence.endswith(f"by an unknown amount, {why}, so the check is inconclusive.")
     assert line.lifted is None
     worse = {**evidence, "rows": other, "other_rows": own}
     assert judged(NOT_WORSE, **worse, slipped=200).answer == "failed"
@@ -197,7 +197,7 @@ def test_forgetting_fails_by_either_part() -> None:
     check = {"check": "forgetting_under"}
     few = judged(check | {"nats": 0.2}, prose=prose, answers=None)
     assert few.answer == "cant_tell"
-    assert "can't show a rise under 0.22" in few.checks[0].sentence
+    assert "can't rule out a rise above 0.22" in few.checks[0].sentence
     prose["n"] = 67
     assert judged(check, prose=prose, answers=None).answer == "passed"
     assert judged({"check": "forgetting_under"}, prose=prose, answers=answers).answer == "failed"
@@ -209,7 +209,7 @@ def test_the_gain_has_to_be_the_questions() -> None:
     line = judged(check, gain=own, gain_unit="nats a token").checks[0]
     assert line.answer == "passed"
     assert line.sentence == (
-        "From the question 0.36 (0.30 to 0.43, n 60) nats a token; has to be surely above 0.00."
+        "From the question 0.36 (0.30 to 0.43, n 60) nats a token; the lower bound has to be above 0.00."
     )
     assert judged(check | {"least": 0.35}, gain=own).answer == "cant_tell"
     assert judged(check | {"least": 0.5}, gain=own).answer == "failed"
@@ -229,8 +229,8 @@ def test_bias_is_held_to_each_figures_own_limit_or_one_for_all() -> None:
     assert judged({"check": "bias_under", "limit": 0.01}, bias=bias).answer == "failed"
     sentence = judged({"check": "bias_under"}, bias=bias, other="tiny").checks[0].sentence
     assert sentence == (
-        "Of 1 figure 1 under the limit, 0 over it, 0 can't be told. Answers that change with the person in"
-        " built-in: +4.0 points (2.0 to 6.0, n 90) against tiny, limit 10 points."
+        "Of 1 figure 1 under the limit, 0 over the limit, 0 inconclusive. Answers that change with the person"
+        " in built-in: +4.0 points (2.0 to 6.0, n 90) against tiny, limit 10 points."
     )
     words = figure | {"measure": "length_gap", "unit": "words", "limit": 3.0}
     line = judged({"check": "bias_under", "limit": 0.01}, bias=bias | {"figures": [words]}).checks[0]
@@ -259,7 +259,7 @@ def test_too_few_ratings_or_raters_never_pass() -> None:
     assert judged({"check": "human_ratings", "least": 61}, rated=rated).answer == "cant_tell"
     alone = rated | {"raters": ["a"] * 60}
     line = judged({"check": "human_ratings"}, rated=alone).checks[0]
-    assert "one person has rated" in line.sentence
+    assert "only one person rated" in line.sentence
 
 
 def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:

@@ -144,7 +144,7 @@ def test_a_whole_model_is_launched_on_by_its_number(desk: Desk) -> None:
 def test_a_version_under_an_alias_or_under_another_stays(desk: Desk) -> None:
     register(desk)
     register(desk, name="child", text="child", base="sums@1")
-    with pytest.raises(StateError, match="child@1 belongs to sums@1"):
+    with pytest.raises(StateError, match="child@1 depends on sums@1"):
         desk("delete_version", version="sums@1")
     desk("delete_version", version="child@1")
     desk("promote", version="sums@1", alias="candidate", reason="Good.")
@@ -182,7 +182,7 @@ def test_the_run_may_go_and_the_version_stays(desk: Desk) -> None:
 
 def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: Desk) -> None:
     desk("register_model", name="sums", path="/data/model", base="tiny")
-    with pytest.raises(ConfigError, match="a run or the path of a folder, one of the two"):
+    with pytest.raises(ConfigError, match="either a run or the path of a folder"):
         desk("register_model", name="sums", path="/data/model", run="run-1")
     register(desk, run="", path="/data/model")
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
@@ -204,7 +204,7 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
     desk("set_gate", model="sums", gate={"checks": [{"check": "question_above"}]})
     given = evidence(0.83)
     for verdict, answer, sentence in (
-        (judge_rows(**given), "cant_tell", "Its run did not measure what of the gain is from the question."),
+        (judge_rows(**given), "cant_tell", "Its run did not measure the gain from the question."),
         (judge_rows(**swapped(given, 0.6)), "passed", "From the question 0."),
         (judge_rows(**swapped(given, -0.2)), "failed", "From the question −0."),
     ):
