@@ -92,7 +92,7 @@ def test_a_step_that_fails_is_gone_on_with(chained: Chained, answers: dict[str, 
     made = chained.get(improvement)
     assert (made.state, made.failed_at) == ("failed", state)
     assert made.trouble == {"error": "DiskFull", "message": "Full.", "fix": ""}
-    with pytest.raises(StateError, match="is not to be decided on"):
+    with pytest.raises(StateError, match="is not waiting for a decision"):
         chained.desk("decide_improvement", improvement=improvement, promote=True)
     chained.desk("resume_improvement", improvement=improvement)
     chained.next_engine().step(chained.desk.clock())  # a gathering is made anew
@@ -142,7 +142,7 @@ def test_a_job_that_was_deleted_is_made_anew(chained: Chained, answers: dict[str
     chained.improving.step(chained.desk.clock())
     (job,) = chained.alive()
     chained.desk.end(job.job_id, "cancelled")
-    with pytest.raises(StateError, match="needed by the improvement"):
+    with pytest.raises(StateError, match="used by the improvement"):
         chained.desk("delete", job=job.job_id)
     with chained.database.transaction() as tx:
         job_queue.delete(tx, job.job_id)

@@ -120,7 +120,7 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
     own = chained.begin(run="run-1")
     assert "of-Before" in {each.fingerprint for each in order_of(chained, own)}
     for needed in ("run-0", "run-2"):  # until the rows are compared, also where the gathering waits
-        with pytest.raises(StateError, match="needed by the improvement"):
+        with pytest.raises(StateError, match="used by the improvement"):
             chained.desk("delete", job=needed)
     chained.desk("stop_improvement", improvement=own)
     version = model_versions.get_version(chained.database, "sums@2")

@@ -70,9 +70,10 @@ def test_they_judge_with_the_new_ones_and_are_counted_each_time(home: Home, old:
     assert third["counted"].again.times == {"1": 12, "2": 12}
     alone = gather(home, old, fresh(3_000), beside=[earlier(second)])  # the first one's rows were deleted
     assert alone["counted"] == third["counted"]
-    assert improvement_text.describe_judging_rows(third["counted"]) == "12 new rows and 24 that judged before"
-    assert "12 have judged 1 improvement, 12 have judged 2 improvements" in improvement_text.describe_rows(
-        third["counted"]
+    assert improvement_text.describe_judging_rows(third["counted"]) == "12 new rows and 24 held out before"
+    assert (
+        "12 were used for 1 improvement, 12 were used for 2 improvements"
+        in improvement_text.describe_rows(third["counted"])
     )
 
 
@@ -83,7 +84,7 @@ def test_those_of_an_improvement_without_an_answer_are_as_good_as_new(
     made = gather(home, old, fresh(2_000), beside=[earlier(failed, judged=False)])
     assert made["counted"].again.times == {"0": 12}
     words = improvement_text.describe_judging_rows(made["counted"])
-    assert words == "12 new rows and 12 that were put aside earlier and judged nothing"
+    assert words == "12 new rows and 12 that were held out earlier but not used"
 
 
 def test_none_judges_that_a_version_was_trained_on(home: Home, old: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
     assert (alert.kind, alert.subject) == ("quality", "improvement")
     chained.desk("unschedule_improvement", model="sums")
-    with pytest.raises(StateError, match="on no schedule"):
+    with pytest.raises(StateError, match="have no schedule"):
         chained.desk("unschedule_improvement", model="sums")
 
 
