@@ -275,7 +275,7 @@ def describe_leakage(rows: GatheredRows, check: CheckReport | None = None) -> st
     if not slipping.judging:
         return ""
     return (
-        f"{stayed_out} {_describe_unrecognised(slipping)} of rows that repeat a held-out old row may go "
+        f"{stayed_out} {_describe_unrecognised(slipping)} of the rows that repeat a held-out old row may go "
         f"undetected. {_describe_learned(slipping, check)} {_describe_allowance(slipping, check)}"
     )
 

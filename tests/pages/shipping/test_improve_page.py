@@ -64,7 +64,7 @@ def test_before_the_first_one_it_says_what_has_to_be_there(improving: StillEngin
 def test_the_form_says_what_came_back_and_what_it_will_take(improving: StillEngine, open_page: Open) -> None:
     text = everything_said(_open(improving, open_page, "fresh"))
     assert "1 correction and 39 labels" in text
-    assert "36 of 40 requests have their texts" in text
+    assert "texts available for 36 of 40 requests" in text
     assert "LoRA on tiny" in text
     assert "2 points of Accuracy" in text
     assert "about 4 min for 25 new rows more" in text
@@ -80,7 +80,7 @@ def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
     at.button_group(key="improve-begin-kinds").set_value(["dataset"]).run()
     at.selectbox(key="improve-begin-dataset").set_value("data-D").run()
     at.button(key="improve-begin-go").click().run()
-    assert "It takes 20 new rows at least, and here are 9." in at.error[0].value
+    assert "At least 20 new rows are needed; there are 9." in at.error[0].value
     at.button_group(key="improve-begin-kinds").set_value(["feedback"]).run()
     at.button(key="improve-begin-go").click().run()
     assert not at.exception
@@ -156,7 +156,7 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
     at = AppTest.from_function(fate).run()
     assert "what people chose" not in everything_said(at)
     assert "The held-out new rows were sampled at random" in everything_said(at)
-    assert "None of the earlier ones was drawn at random" in everything_said(at)
+    assert "None of the earlier rows was sampled at random" in everything_said(at)
     assert "not all of the earlier held-out rows" in at.warning[0].value
 
 
@@ -188,10 +188,10 @@ def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_p
     assert "Accuracy 91% (88 to 94, n 300)" in text
     assert "6 points better (2 to 10, n 300)" in text
     assert "Better than the version in use" in text
-    judged_by = "38 new rows, 9 that were put aside earlier and judged nothing and 52 that judged before"
-    assert f"Judged by **{judged_by}**" in text
-    assert "A row judges 4 improvements at most" in text
-    assert "**3** somebody has answered it otherwise since" in text
+    judged_by = "38 new rows, 9 that were held out earlier but not used and 52 held out before"
+    assert f"Evaluated on **{judged_by}**" in text
+    assert "A row is held out for at most 4 improvements" in text
+    assert "**3** answered differently since" in text
     assert "Support <b> serves trec@production" in text
     assert "improve-override-sure" not in _keys(at)
     at.text_area(key="improve-reason").set_value("Better on what people said.").run()
@@ -262,7 +262,7 @@ def test_two_hundred_come_a_page_at_a_time(improving: StillEngine, open_page: Op
 
 def test_a_decision_that_waits_is_on_top_of_the_models(improving: StillEngine, open_page: Open) -> None:
     text = everything_said(open_page(improving.home, PAGE))
-    assert "4 improvements wait for a yes" in text
+    assert "4 improvements wait for your decision" in text
 
 
 def test_what_came_back_is_counted_by_request(improving: StillEngine) -> None:
@@ -364,7 +364,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
     text = everything_said(AppTest.from_function(fate).run())
     assert "Where is its nest?" in text
     assert "Where does the heron nest?" in text
-    assert "Row 1,204 of Birds, which judges" in text
+    assert "Row 1,204 of Birds (held out)" in text
     assert "1 new row repeats a row that judges" in text
     assert "at most 2 of the 100 old rows that judge" in text
 
@@ -398,7 +398,7 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
             decision.draw_decision(model, improvement)
 
     text = everything_said(AppTest.from_function(card).run())
-    assert text.count("it would have passed if not for repeats that may have slipped") == 1
+    assert text.count("it would have passed if not for repeats that may have leaked") == 1
     assert text.lower().count("would have passed if not for repeats") == 1
     assert "held-out rows would show it" not in text
 

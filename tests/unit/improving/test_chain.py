@@ -165,7 +165,7 @@ def test_what_a_preview_refuses_is_the_trouble(chained: Chained) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [("active = false", "was switched off"), ("role = 'viewer'", "is a viewer by now")]
+    ("change", "words"), [("active = false", "is deactivated"), ("role = 'viewer'", "is now a viewer")]
 )
 def test_for_who_may_not_work_any_more_nothing_is_done(
     chained: Chained, answers: dict[str, str], change: str, words: str

@@ -127,7 +127,7 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
     whole = {"in_use_run": "run-2", "in_use_unknown": ""}
     assert gate.find_training_run(chained.database, version, "run-1") == whole
     chained.desk("delete", job="run-0")
-    lost = "what sums@2 was trained on is gone: nobody knows whether it has seen it"
+    lost = "the training data of sums@2 was deleted, so overlap is unknown"
     gone = {"in_use_run": "run-2", "in_use_unknown": lost}
     assert gate.find_training_run(chained.database, version, "run-1") == gone
     first = model_versions.get_version(chained.database, "sums@1")

@@ -167,7 +167,7 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     again = gather(home, old, fresh(3_000, random=True), beside=[earlier(chosen)])
     assert (again["counted"].held_out_random, again["counted"].again.random) == (True, 12)
     assert not improvement_text.is_all_random(again["counted"])
-    assert "12 of the earlier ones were drawn at random" in improvement_text.describe_rows(again["counted"])
+    assert "12 of the earlier ones were sampled at random" in improvement_text.describe_rows(again["counted"])
     only = gather(home, old, fresh(3_000, random=True), beside=[earlier(drawn, random=True)])
     assert improvement_text.is_all_random(only["counted"])
 
@@ -175,11 +175,11 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("new", "earlier", "draw", "of_earlier"),
     [
-        (True, 24, "drawn at random of what was asked", ""),
-        (True, 12, "drawn at random of what was asked", "12 of the earlier ones were drawn at random"),
-        (True, 0, "drawn at random of what was asked", "None of the earlier ones was drawn at random"),
-        (False, 24, "no random draw", "All of the earlier ones were drawn at random"),
-        (False, 0, "no random draw", ""),
+        (True, 24, "sampled at random from requests", ""),
+        (True, 12, "sampled at random from requests", "12 of the earlier ones were sampled at random"),
+        (True, 0, "sampled at random from requests", "None of the earlier rows was sampled at random"),
+        (False, 24, "not a random sample", "All of the earlier rows were sampled at random"),
+        (False, 0, "not a random sample", ""),
     ],
 )
 def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(

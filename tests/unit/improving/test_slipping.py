@@ -159,7 +159,7 @@ def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
         assert "level" not in text
         assert "at most 8 of the 200 held-out old rows were learned from such rows." in text
     assert text.endswith(
-        "without 5 of these, taken as the rows that speak most for the new version, which may lift it by"
+        "without 5 of these, counted as the rows most in favor of the new version, which may lift it by"
         " 0.257 bits per byte."
     )
 
@@ -242,9 +242,9 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     without = (20 - min(allowed, 25)) / (500 - allowed)
     assert (old.lifted or 0.0) == pytest.approx(20 / 500 - without)
     assert new.lifted is None
-    slips = "but for repeats that may have slipped into training, which could make this difference"
+    slips = "if not for repeats that may have leaked into training, which could explain the difference"
     sentence = (
-        "Without 30 rows whose repeats may have slipped into training the difference could be 0.051 less"
+        "Without 30 rows whose repeats may have leaked into training, the difference could be 0.051 less"
     )
     assert (slips in made.sentence) == improvement_text.can_be_leakage(old) == (most == 30)
     assert (sentence in old.sentence) == (most == 30)
