@@ -212,7 +212,11 @@ def _improvement(
     config = ImproveConfig.parse({"model": model, "rows": [rows], "metric": "accuracy", "margin": MARGIN})
     troubles = {
         "failed": ("OutOfMemory", "The run ran out of memory.", "Take a smaller batch."),
-        "waiting": ("TooFewRows", "12 of 16 new rows are usable; at least 20 are needed.", "Have more corrected."),
+        "waiting": (
+            "TooFewRows",
+            "12 of 16 new rows are usable; at least 20 are needed.",
+            "Have more corrected.",
+        ),
     }
     trouble = dict(zip(("error", "message", "fix"), troubles.get(state, ()), strict=False)) or None
     failed_at = {"failed": "training", "waiting": "gathering"}.get(state)

@@ -127,7 +127,7 @@ def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
 ) -> None:
     at = _open(improving, open_page, improvement="i-training")
     text = everything_said(at)
-    assert "<b>91</b> to train on" in text
+    assert "<b>91</b> for training" in text
     assert "**13** the log has no text of the request" in text
     assert "not how it does on all requests" in at.warning[0].value
     links = {link.proto.label: link.proto.query_string for link in at.get("page_link")}
@@ -365,7 +365,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
     assert "Where is its nest?" in text
     assert "Where does the heron nest?" in text
     assert "Row 1,204 of Birds (held out)" in text
-    assert "1 new row repeats a row that judges" in text
+    assert "1 new row repeats a held-out row" in text
     assert "at most 2 of the 100 old rows that judge" in text
 
 

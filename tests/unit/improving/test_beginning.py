@@ -58,7 +58,7 @@ def test_its_rows_are_dealt_no_other_way_meanwhile(chained: Chained, answers: di
     chained.run_through(improvement)
     facts = chained.get(improvement).facts
     for dataset in (facts["rows_dataset_id"], facts["dataset_id"]):
-        with pytest.raises(StateError, match="trains and measures by the parts of"):
+        with pytest.raises(StateError, match="trains and evaluates on the splits of"):
             chained.desk("set_split", dataset=dataset, split_by="random", test_size=0.5)
     chained.desk("stop_improvement", improvement=improvement)
     chained.desk("set_split", dataset=facts["dataset_id"], split_by="random", test_size=0.5)

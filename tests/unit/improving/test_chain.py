@@ -133,7 +133,7 @@ def test_what_waits_for_rows_can_be_stopped(chained: Chained) -> None:
     chained.improving.step(chained.desk.clock())
     chained.desk("stop_improvement", improvement=improvement)
     assert chained.get(improvement).state == "stopped"
-    with pytest.raises(StateError, match="nothing to go on with"):
+    with pytest.raises(StateError, match="nothing to resume"):
         chained.desk("resume_improvement", improvement=improvement)
 
 

@@ -87,7 +87,7 @@ def test_fewer_than_20_rows_are_waited_for_with_why(home: Home) -> None:
     few = lacking(home, old, [*fresh(19), *(spoken(n, "OTHER") for n in range(3_000, 3_005))])
     assert "19 of 24 new rows are usable; at least 20 are needed. Left out: 5 a label" in few["too_few"]
     assert few["rows"].train + few["rows"].held_out == 19
-    assert "0 of 0 new rows can be used" in lacking(home, old, [])["too_few"]
+    assert "0 of 0 new rows are usable" in lacking(home, old, [])["too_few"]
     assert sorted(home.datasets.iterdir()) == before
 
 

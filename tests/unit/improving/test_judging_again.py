@@ -190,7 +190,7 @@ def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
         again=ReusedJudgingRows(rows=24, times={"1": 24}, random=earlier, left_out={}),
     )  # fmt: skip
     sentence = improvement_text.describe_rows(rows)
-    assert f"12 judge, {draw}" in sentence
+    assert f"12 held out, {draw}" in sentence
     assert of_earlier in sentence
     assert ("of the earlier ones" in sentence) == bool(of_earlier)
     assert improvement_text.is_all_random(rows) == (new and earlier == 24)

@@ -244,7 +244,7 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     assert new.lifted is None
     slips = "if not for repeats that may have leaked into training, which could explain the difference"
     sentence = (
-        "Without 30 rows whose repeats may have leaked into training, the difference could be 0.051 less"
+        "Without 30 rows whose repeats may have slipped into training the difference could be 0.051 less"
     )
     assert (slips in made.sentence) == improvement_text.can_be_leakage(old) == (most == 30)
     assert (sentence in old.sentence) == (most == 30)

@@ -139,7 +139,7 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
         assert line["at"] > job_queue.to_epoch(improvement.begun_at)
     chained.next_engine().step(at + 5 * DAY)
     (schedule,) = improvements.list_schedules(chained.database)
-    assert "No version of sums is production" in str(schedule.trouble)
+    assert "No version of sums has the alias production" in str(schedule.trouble)
     assert schedule.last_rows >= 25
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
     assert (alert.kind, alert.subject) == ("quality", "improvement")
