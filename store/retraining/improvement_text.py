@@ -213,9 +213,9 @@ def _describe_earlier_draw(again: ReusedJudgingRows, new_random: bool) -> str:
     """How many of those that judge again were drawn at random; "" where they were drawn as the new ones."""
     count, drawn = again.random, "sampled at random from requests"
     if count == again.rows:
-        return "" if new_random else f"All of the earlier rows were {drawn}."
+        return "" if new_random else f"All of the earlier ones were {drawn}."
     if not count:
-        return f"None of the earlier rows was {drawn}." if new_random else ""
+        return f"None of the earlier ones was {drawn}." if new_random else ""
     return f"{count:,} of the earlier ones {_were(count)} {drawn}."
 
 

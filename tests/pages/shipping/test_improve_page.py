@@ -156,7 +156,7 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
     at = AppTest.from_function(fate).run()
     assert "what people chose" not in everything_said(at)
     assert "The held-out new rows were sampled at random" in everything_said(at)
-    assert "None of the earlier rows was sampled at random" in everything_said(at)
+    assert "None of the earlier ones was sampled at random" in everything_said(at)
     assert "not all of the earlier held-out rows" in at.warning[0].value
 
 

@@ -177,8 +177,8 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     [
         (True, 24, "sampled at random from requests", ""),
         (True, 12, "sampled at random from requests", "12 of the earlier ones were sampled at random"),
-        (True, 0, "sampled at random from requests", "None of the earlier rows was sampled at random"),
-        (False, 24, "not a random sample", "All of the earlier rows were sampled at random"),
+        (True, 0, "sampled at random from requests", "None of the earlier ones was sampled at random"),
+        (False, 24, "not a random sample", "All of the earlier ones were sampled at random"),
         (False, 0, "not a random sample", ""),
     ],
 )
