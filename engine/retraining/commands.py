@@ -93,9 +93,9 @@ class ImproveCommands:
         if describe_current_version(candidate) != improvement.facts.get("holder"):
             now = describe_current_version(candidate) or "no version"
             raise ConflictError(
-                f"{now} is {alias} by now, and {version} was measured beside"
-                f" {improvement.facts.get('holder') or 'none'}.",
-                fix="It is measured anew by itself; decide then.",
+                f"{alias} is now {now}, but {version} was compared with "
+                f"{improvement.facts.get('holder') or 'none'}.",
+                fix="The comparison runs again automatically; decide once it is done.",
             )
         overridden = self._check_measured(improvement, body, person)
         reason = body.reason or improvement.facts["gate"].sentence
@@ -120,8 +120,8 @@ class ImproveCommands:
     def _decline(self, body: DecideImprovement, improvement: Improvement, person: Person) -> EmptyAnswer:
         if not body.reason.strip():
             raise ConfigError(
-                "A version is declined for a reason.",
-                fix="Say in a sentence why: it is kept.",
+                "Declining a version takes a reason.",
+                fix="Give the reason in a sentence; it is recorded.",
                 field="reason",
             )
         with self.database.transaction() as tx:
@@ -133,7 +133,9 @@ class ImproveCommands:
     def _check_decidable(self, db: Queryable, improvement: Improvement) -> None:
         if improvement.state != "deciding":
             words = improvement_text.STATES[improvement.state]
-            raise StateError(f"{improvement.name} is not to be decided on: {words.title}.", fix=words.waits)
+            raise StateError(
+                f"{improvement.name} is not waiting for a decision: {words.title}.", fix=words.waits
+            )
 
     def _check_measured(self, improvement: Improvement, body: DecideImprovement, person: Person) -> bool:
         """Whether the checks are overridden; raises StateError where they are not passed and may not be."""
@@ -143,16 +145,17 @@ class ImproveCommands:
         if not body.override:
             raise StateError(
                 report.sentence,
-                fix="Decline it, gather more rows, or have an admin override the checks with a reason.",
+                fix="Decline it, gather more rows, or ask an admin to override the checks with a reason.",
             )
         if "govern" not in RIGHTS[person.role]:
             raise ForbiddenError(
-                f"A {person.role} may not override the checks of an improvement.", fix="Ask an admin to."
+                f"A {person.role} can't override the checks of an improvement.",
+                fix="Ask an admin to override them.",
             )
         if len(body.reason.split()) < 2:
             raise ConfigError(
-                f"The reason {body.reason!r} says too little to override the checks.",
-                fix="Say in a sentence why it is right all the same: it is kept.",
+                f"The reason {body.reason!r} is too short to override the checks.",
+                fix="Explain in a sentence why promoting it is right; the reason is recorded.",
                 field="reason",
             )
         return True
@@ -174,12 +177,14 @@ class ImproveCommands:
             step = improvement.failed_at
             if improvement.state not in RESUMED or step is None:
                 raise StateError(
-                    f"{improvement.name} has not failed and waits for no rows.",
-                    fix="There is nothing to go on with.",
+                    f"{improvement.name} has not failed and is not waiting for rows.",
+                    fix="There is nothing to resume.",
                 )
             for other in improvements.of_model(tx, improvement.model_id):
                 if other.state in AT_WORK and other.alias == improvement.alias:
-                    raise StateError(f"{other.name} is under way.", fix="Decide on it or stop it first.")
+                    raise StateError(
+                        f"{other.name} is already in progress.", fix="Promote, decline or stop it first."
+                    )
             if improvement.state == "waiting":
                 improvements.drop_facts(tx, improvement.improvement_id, "gather_job", "rows")
             else:
@@ -239,7 +244,7 @@ class ImproveCommands:
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
             if not improvements.end_schedule(tx, model.model_id):
-                raise StateError(f"Improvements of {model.name} are on no schedule.")
+                raise StateError(f"Improvements of {model.name} have no schedule.")
         return {}
 
 

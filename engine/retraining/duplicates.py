@@ -37,7 +37,7 @@ from store.training.split import Split
 
 BATCH_ROWS = 10_000
 ELSEWHERE_TEXTS = {
-    "judge": "judges elsewhere",
+    "judge": "held out elsewhere",
     "train": "trained elsewhere",
 }  # parts of rows beside the run's own
 
@@ -198,17 +198,17 @@ def _is_labelled(row: CanonicalRow) -> bool:
 THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
 BATCH = 4_000
 COMPARING_ROWS = "Comparing with the old rows"
-HELD_TEXT = "the same as an old row that judges"
-HELD_PROMPT = "asks what an old row asks that judges"
-HELD_SIMILAR = "nearly an old row that judges"
-HELD_ANSWER = "copies the answer, or much of it, of an old row that judges"
-HELD_REWORDED = "asks in other words what an old row asks that judges"
-HELD_ELSEWHERE = "repeats a row that judges: of an earlier improvement, a golden set or a probe"
-TRAINED = "an old row already, which is trained on"
-DISAGREE = "the same text as another new row, with another label"
-DISAGREE_ANSWERS = "the same question as another new row, answered otherwise"
-REPEATED = "the same as another new row"
-NEARLY_REPEATED = "nearly another new row"
+HELD_TEXT = "duplicate of a held-out old row"
+HELD_PROMPT = "same question as a held-out old row"
+HELD_SIMILAR = "near duplicate of a held-out old row"
+HELD_ANSWER = "copies the answer, or much of it, of a held-out old row"
+HELD_REWORDED = "paraphrases the question of a held-out old row"
+HELD_ELSEWHERE = "repeats a held-out row of an earlier improvement, a golden set or a probe"
+TRAINED = "already among the old training rows"
+DISAGREE = "same text as another new row, with a different label"
+DISAGREE_ANSWERS = "same question as another new row, with a different answer"
+REPEATED = "duplicate of another new row"
+NEARLY_REPEATED = "near duplicate of another new row"
 
 
 HELD_REASONS = (HELD_TEXT, HELD_PROMPT, HELD_SIMILAR, HELD_ANSWER, HELD_REWORDED)

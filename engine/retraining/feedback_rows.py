@@ -31,11 +31,11 @@ from store.retraining.schemas import ReusedJudgingRows, RowCandidate
 
 MESSAGES = make_converter("messages", {"messages": "messages"})
 PAIR = make_converter("preference", {"chosen": "chosen", "rejected": "rejected"})
-TEXT_GONE = "the text of the request was not kept, or is gone by now"
-FEEDBACK_GONE = "what was said is gone by now"
+TEXT_GONE = "the text of the request was not kept or has been deleted"
+FEEDBACK_GONE = "the feedback has been deleted"
 DISAGREE = "people disagree about it"
 UNLABELLED = "a row without a label"
-UNKNOWN = "a label that the model doesn't have: a new class takes a run by hand"
+UNKNOWN = "a label that the model doesn't have; launch a run yourself to add a class"
 
 
 class RowRequirements(NamedTuple):
@@ -121,10 +121,10 @@ def _explain_misfit(word: RowCandidate, wanted: RowRequirements) -> str:
     if word["kind"] == "none":
         return word["answer"] or "it was not answered"
     if wanted.kind == "text":
-        return "the run is trained on plain texts, which no answer can be added to"
+        return "the run was trained on plain texts, which have no answers"
     if word["kind"] == "label":
-        return "a label, and the run is not trained on labels"
-    return "a preference of one of two answers, and the run is trained on answers"
+        return "a label, but the run was not trained on labels"
+    return "a preference between two answers, but the run was trained on single answers"
 
 
 def _normalize_answer(word: RowCandidate, wanted: RowRequirements) -> str:
@@ -138,7 +138,7 @@ def _build_canonical(word: RowCandidate, wanted: RowRequirements) -> CanonicalRo
         chosen = [*prompt, {"role": "assistant", "content": answer}]
         refused = word["rejected"]
         if not refused or normalise_text(refused) == normalise_text(answer):
-            raise RowSkipped("the answer was not changed, so there is no other to prefer it to")
+            raise RowSkipped("the answer was not changed, so there is no second answer to compare with")
         return PAIR({"chosen": chosen, "rejected": [*prompt, {"role": "assistant", "content": refused}]})
     label = answer.strip() if wanted.classifier or word["kind"] == "label" else None
     if label is not None and label not in wanted.labels:
@@ -152,7 +152,7 @@ def _check_unicode(row: CanonicalRow) -> None:
         row.text.encode()
         (row.rejected or "").encode()
     except UnicodeEncodeError:
-        raise RowSkipped("holds half of a surrogate pair, which is no character") from None
+        raise RowSkipped("contains an unpaired surrogate, which is not a valid character") from None
 
 
 def _list_turns(row: CanonicalRow) -> list[dict[str, str]]:
@@ -170,7 +170,7 @@ def _encode_json(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
-CONTINUED = "goes on from earlier answers of the model, which nobody corrected and which would be learned too"
+CONTINUED = "continues earlier answers of the model that nobody corrected and that would be learned too"
 
 
 def find_continued_rows(rows: Sequence[CanonicalRow]) -> list[bool]:
@@ -251,10 +251,10 @@ def _hash_digests(values: np.ndarray, seed: int) -> np.ndarray:
 # more, nor does one that has judged often enough, as those in use are chosen by what has judged them.
 
 JUDGED, AT_RANDOM = "judged_before", "drawn_at_random"  # fields of the source of a row that judges again
-JUDGED_TOO_OFTEN = f"judges {MAX_JUDGED} improvements already, as often as a row may"
-TRAINED_ON = "asks what a version was trained on that is compared here"
-DISPUTED = "somebody has answered it otherwise since"
-OTHER_KIND = "is of another kind than the rows of this run"
+JUDGED_TOO_OFTEN = f"held out for {MAX_JUDGED} improvements already, which is the limit"
+TRAINED_ON = "same question as a training row of a compared version"
+DISPUTED = "answered differently since"
+OTHER_KIND = "is of a different kind than the rows of this run"
 
 Key = tuple[bytes, str, str | None]
 

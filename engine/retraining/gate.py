@@ -50,7 +50,7 @@ def find_training_run(db: Queryable, version: ModelVersion | None, run_id: str) 
         return {"in_use_run": "", "in_use_unknown": unknown}
     name = format_version_reference(version)
     if version.run_id is None:
-        imported = f"{name} was imported: nobody knows what it was trained on"
+        imported = f"{name} was imported, so its training data is unknown"
         return {"in_use_run": "", "in_use_unknown": imported}
     made_by = leakage.trace_lineage(db, version.run_id)
     return {
@@ -60,7 +60,7 @@ def find_training_run(db: Queryable, version: ModelVersion | None, run_id: str) 
 
 
 def _format_gone(name: str) -> str:
-    return f"what {name} was trained on is gone: nobody knows whether it has seen it"
+    return f"the training data of {name} was deleted, so overlap is unknown"
 
 
 def list_compared_runs(db: Queryable, by: TrainingFields, run_id: str) -> list[str]:
@@ -143,7 +143,7 @@ def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
         return ""
     name, why = (
         gate_candidates.format_version_reference(holder),
-        "may have trained on rows that judge here: it is favoured",
+        "may have been trained on rows held out here, which favors it",
     )
     if holder.run_id is None:
         return f"{name} was imported, and {why}"
@@ -165,7 +165,10 @@ def explain_leakage_on_new_rows(improvement: Improvement, candidate: Candidate) 
     if holder.run_id == improvement.config["run"]:
         return ""
     name = gate_candidates.format_version_reference(holder)
-    return f"{name} came into use after they were gathered and may have trained on some: it is favoured"
+    return (
+        f"{name} came into use after the rows were gathered and may have been trained on some, which "
+        "favors it"
+    )
 
 
 def _find_split(db: Queryable, run: Run) -> tuple[str, SplitFields]:

@@ -60,24 +60,24 @@ def check_actor(db: Queryable, person_id: str, name: str) -> Person:
         account = accounts.get_account(db, person_id)
     except NotFoundError:
         raise ForbiddenError(
-            f"{name} is no person of this house any more, so nothing is done for them.", fix=_TAKE_OVER_NOTE
+            f"{name} is no longer a member, so nothing runs on their behalf.", fix=_TAKE_OVER_NOTE
         ) from None
     person = Person(person_id=person_id, name=account.name, role=account.role)
     if not account.active:
         raise ForbiddenError(
-            f"{person.name} was switched off, so nothing is done for them.", fix=_TAKE_OVER_NOTE
+            f"{person.name} is deactivated, so nothing runs on their behalf.", fix=_TAKE_OVER_NOTE
         )
     try:
         check_right(person, "work")
     except ForbiddenError as error:
         raise ForbiddenError(
-            f"{person.name} is a {person.role} by now, and nothing is done for them. {error.message}",
+            f"{person.name} is now a {person.role}, so nothing runs on their behalf. {error.message}",
             fix=_TAKE_OVER_NOTE,
         ) from error
     return person
 
 
-_TAKE_OVER_NOTE = "A member or an admin can take it over: by going on with it, or by saving the schedule."
+_TAKE_OVER_NOTE = "A member or an admin can take it over: resume the improvement or save the schedule."
 
 
 NAME_LENGTH = 80
@@ -98,8 +98,8 @@ class ImprovementStarter:
         for other in improvements.of_model(tx, model.model_id):
             if other.state in AT_WORK and other.alias == config.alias:
                 raise StateError(
-                    f"{other.name} is under way for {model.name}@{config.alias}.",
-                    fix="Decide on it or stop it first.",
+                    f"{other.name} is already in progress for {model.name}@{config.alias}.",
+                    fix="Promote, decline or stop it first.",
                 )
         run, dataset = find_run_and_dataset(tx, model.model_id, config)
         config = config.model_copy(
@@ -113,7 +113,9 @@ class ImprovementStarter:
         taken = improvements.list_names(tx)
         if config.name and config.name in taken:
             raise ConfigError(
-                f"There is an improvement {config.name!r} already.", fix="Choose another name.", field="name"
+                f"An improvement named {config.name!r} already exists.",
+                fix="Choose another name.",
+                field="name",
             )
         name = find_free_name(wanted, taken)
         waits = any(
@@ -152,15 +154,15 @@ def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) 
         version = None if number is None else model_versions.find_version(db, model_id, number)
         if version is None:
             raise ConfigError(
-                f"No version of {config.model} is {config.alias}, so there is none to improve.",
+                f"No version of {config.model} has the alias {config.alias}, so there is nothing to improve.",
                 fix="Promote one first, or name a run.",
                 field="run",
             )
         run_id = version.run_id or ""
         if not run_id:
             raise ConfigError(
-                f"{config.model}@{number} is an imported folder: no run of this house made it.",
-                fix="Name the run whose config is to be launched.",
+                f"{config.model}@{number} was imported from a folder, not trained by a run here.",
+                fix="Name the run whose config to launch.",
                 field="run",
             )
     try:
@@ -168,10 +170,10 @@ def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) 
         job = job_queue.get_job(db, run.run_id)
         dataset = datasets.get_dataset(db, run.dataset_id)
     except NotFoundError as error:
-        raise ConfigError(error.message, fix="Name a run that is there.", field="run") from error
+        raise ConfigError(error.message, fix="Name an existing run.", field="run") from error
     if job.kind != "train":
         raise ConfigError(
-            f"{run.name} was mixed and not trained, so it can't be launched again.",
+            f"{run.name} was mixed, not trained, so it can't be launched again.",
             fix="Name the run that it was mixed from.",
             field="run",
         )
@@ -204,9 +206,9 @@ def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str)
         return
     if not feedback.has_answered(db, endpoint.endpoint_id, model):
         raise ConfigError(
-            f"{endpoint.name} serves {', '.join(subjects)} and has never answered as {model}, as far as"
-            " its log goes back: what was said there is of other answers.",
-            fix=f"Take an endpoint that serves {model}.",
+            f"{endpoint.name} serves {', '.join(subjects)} and its log has no answers of {model}, so its "
+            "feedback is about another model.",
+            fix=f"Choose an endpoint that serves {model}.",
             field=field,
         )
 
@@ -218,20 +220,20 @@ def _is_version_of(subject: str, model: str) -> bool:
 def _resolve_source(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> RowSource:
     try:
         if isinstance(source, FeedbackRowSource):
-            _check_kind(dataset, "what people wrote of answers", field)
+            _check_kind(dataset, "written feedback", field)
             endpoint = endpoints.get(db, source.endpoint)
             own = source.model_copy(update={"endpoint": endpoint.endpoint_id})
             job_spec.resolve_feedback(db, own)
             _check_answers(db, endpoint, source.model, field)
             return own
         if isinstance(source, RoundRowSource):
-            _check_kind(dataset, "what people said in a round", field)
+            _check_kind(dataset, "the ratings of a round", field)
             round = rounds.get(db, source.round)
             if round.protocol in ("pairwise", "rank") and dataset.kind != "preference":
                 raise ConfigError(
-                    f"{round.name} gives preferences, and the run was trained on {dataset.name}, which"
-                    " has no pairs of answers.",
-                    fix="Take a round in which answers are corrected or labelled.",
+                    f"{round.name} gives preferences, but the run was trained on {dataset.name}, which "
+                    "has no answer pairs.",
+                    fix="Choose a round in which answers are corrected or labelled.",
                     field=field,
                 )
             return source.model_copy(update={"round": round.round_id})
@@ -249,8 +251,8 @@ def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
         lacking.add("choices")
     if metric and (missing := sorted(lacking & set(METRICS[metric].needs))):
         raise ConfigError(
-            f"{metric} needs {NEED[missing[0]]}, which there is not.",
-            fix="Leave it out, or choose another.",
+            f"{metric} needs {NEED[missing[0]]}, which is not available.",
+            fix="Remove it, or choose another metric.",
             field="metric",
         )
 
@@ -261,7 +263,7 @@ def _check_margin(margin: float, metric: str) -> None:
         raise ConfigError(
             f"The margin {margin:g} lets a version pass that is {100 * margin:g} points of"
             f" {METRICS[metric].title} worse.",
-            fix=f"Take {MAX_MARGIN:g} at most; 0.02 is usual.",
+            fix=f"Set at most {MAX_MARGIN:g}; 0.02 is typical.",
             field="margin",
         )
 
@@ -269,8 +271,9 @@ def _check_margin(margin: float, metric: str) -> None:
 def _check_kind(dataset: Dataset, what: str, field: str) -> None:
     if dataset.kind == "text":
         raise ConfigError(
-            f"The run was trained on the plain texts of {dataset.name}: {what} is no row of that kind.",
-            fix="Take rows of a data set of plain texts.",
+            f"The run was trained on the plain texts of {dataset.name}, and {what} can't be turned into "
+            "such rows.",
+            fix="Choose a data set of plain texts.",
             field=field,
         )
 
@@ -281,8 +284,8 @@ def _resolve_dataset_source(
     other = datasets.get_dataset(db, source.dataset)
     if other.kind != dataset.kind:
         raise ConfigError(
-            f"{other.name} has rows of the kind {other.kind}, and the run was trained on {dataset.kind}.",
-            fix="Take rows of the same kind.",
+            f"{other.name} has rows of the kind {other.kind}, but the run was trained on {dataset.kind}.",
+            fix="Choose rows of the same kind.",
             field=field,
         )
     return source.model_copy(update={"dataset": other.dataset_id})
@@ -335,8 +338,8 @@ def _warn(tx: Transaction, config: ImproveSchedule, error: TunebenchError, at: f
     """On the endpoint whose feedback was to be brought back, as far as it is still there."""
     for source in config.rows:
         if isinstance(source, FeedbackRowSource):
-            reason = f"The improvement of {config.model} on a schedule can't begin. {error.message}"
-            advice = error.fix or "Change the schedule on the page Models."
+            reason = f"The scheduled improvement of {config.model} can't start. {error.message}"
+            advice = error.fix or "Change the schedule on the Models page."
             try:
                 endpoint_id = job_spec.resolve_feedback(tx, source).endpoint_id
             except TunebenchError:

@@ -150,7 +150,7 @@ FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format,
 }
 MAX_LISTED = 200  # rows that repeat one that judges
 MAX_NAMED = 4  # reasons that a sentence names
-CONTINUE_NOTE = "then go on: all that was said by then is taken in."
+CONTINUE_NOTE = "then resume; everything collected by then is included."
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
 
 
@@ -311,18 +311,20 @@ def _check_enough_rows(counted: GatheredRows) -> TooFewRowsResult | None:
     more = f" and {len(reasons) - MAX_NAMED} more reasons" if len(reasons) > MAX_NAMED else ""
     why = f" Left out: {'; '.join(reasons[:MAX_NAMED])}{more}." if reasons else ""
     if usable < MIN_ROWS:
-        too_few = f"{usable:,} of {counted.asked:,} new rows can be used, and it takes {MIN_ROWS}.{why}"
+        too_few = f"{usable:,} of {counted.asked:,} new rows are usable; at least {MIN_ROWS} are needed.{why}"
         return {
             "rows": counted,
             "too_few": too_few,
-            "fix": f"Have more answers corrected, {CONTINUE_NOTE}",
+            "fix": f"Get more answers corrected, {CONTINUE_NOTE}",
         }
     if not counted.held_out:
-        too_few = f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}"
+        too_few = (
+            f"None of the {usable:,} new rows can be held out: all ask the same as old training rows.{why}"
+        )
         return {
             "rows": counted,
             "too_few": too_few,
-            "fix": f"Have answers to something new labelled, {CONTINUE_NOTE}",
+            "fix": f"Get answers to new questions labelled, {CONTINUE_NOTE}",
         }
     return None
 
@@ -360,8 +362,9 @@ def _read_dataset_rows(
     other: OrderDataset = job.order["mixed"][source.dataset]
     if other["kind"] != wanted.kind:
         raise ConfigError(
-            f"{other['name']} is of the kind {other['kind']}, and the run was trained on {wanted.kind}.",
-            fix="Take rows of the same kind.",
+            f"{other['name']} has rows of the kind {other['kind']}, but the run was trained on "
+            f"{wanted.kind}.",
+            fix="Choose rows of the same kind.",
             field="rows",
         )
     work = WorkingRows(job, other, {}, folder)

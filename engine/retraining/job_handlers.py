@@ -24,7 +24,9 @@ def keep_feedback_rows(
         return
     config = GatherConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
-        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")
+        raise DataError(
+            f"The rows of {config.name} are missing from {home.datasets}.", fix="Gather the rows again."
+        )
     dataset_id = build_dataset_id(job.job_id)
     datasets.insert_dataset(
         tx,

@@ -70,7 +70,7 @@ def resolve_feedback(db: Queryable, source: FeedbackRowSource) -> feedback.Feedb
         return which
     alert = monitor_alerts.get(db, source.alert)
     if alert.endpoint_id != endpoint_id:
-        raise NotFoundError(f"The alert {source.alert} is of another endpoint.", field="alert")
+        raise NotFoundError(f"The alert {source.alert} belongs to another endpoint.", field="alert")
     first, last = alert.first_place, alert.last_place
     if first is None or last is None:
         return which._replace(since=alert.since)
@@ -118,7 +118,7 @@ def _list_round_candidates(db: Queryable, place: int, round: Round) -> Iterator[
     out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
     asked = _RoundSource(place, round, rounds.requests_of_round(db, round.round_id))
     if round.protocol in ("spans", "free_text") or round.config.get("several_labels"):
-        yield asked.nothing("protocol") | {"answer": "no run trains on what its raters said"}
+        yield asked.nothing("protocol") | {"answer": "its ratings can't be used for training"}
         return
     if round.protocol in ("pairwise", "rank"):
         made = build_preference_rows(list_pair_votes(tasks, out), items, agreement=0.5)

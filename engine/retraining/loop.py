@@ -95,8 +95,8 @@ class ImprovementLoop:
         problem = self._troubled[improvement.improvement_id]
         trouble: ErrorDocument = {
             "error": "UnexpectedError",
-            "message": f"This step went wrong {REPEATS} times, in a way nobody foresaw: {problem[:500]}.",
-            "fix": "The engine's log says where. Go on once the cause is gone.",
+            "message": f"This step failed {REPEATS} times with an unexpected error: {problem[:500]}.",
+            "fix": "See the engine log for the traceback. Resume once the cause is fixed.",
         }
         self._fail(improvement, trouble, at)
 

@@ -30,7 +30,7 @@ NEAREST = 8  # held-out rows that are looked at, by each measure
 BLOCK_BYTES = 16 * 2**20  # of the cosines of a block by one measure
 MAX_ROWS = 1_024  # new questions of a block
 TIE = 1e-6  # cosines that differ by less are equal: the sums of a block are in no order of their own
-COMPARING_QUESTIONS = "Comparing what is asked"
+COMPARING_QUESTIONS = "Comparing questions"
 
 
 class QuestionThresholds(NamedTuple):

@@ -112,7 +112,7 @@ def check_job_finished(db: Queryable, job_id: str, what: str) -> Job | None:
     try:
         job = job_queue.get_job(db, job_id)
     except NotFoundError:
-        raise StateError(f"{what} was deleted.", fix="Go on, and it is made anew.") from None
+        raise StateError(f"{what} was deleted.", fix="Resume to create it again.") from None
     if job.status in ALIVE:
         return None
     if job.status == "finished":
@@ -310,11 +310,11 @@ def _register(links: StepContext, tx: Transaction, improvement: Improvement, at:
     assert job.result is not None  # it has finished
     version = model_versions.find_fingerprint(tx, model.model_id, job.result["fingerprint"])
     if version is None:
-        raise StateError(f"The new version of {model.name} is gone again.", fix="Register the run anew.")
+        raise StateError(f"The new version of {model.name} was deleted.", fix="Register the run again.")
     if version.version == model_versions.alias_standing(tx, model.model_id, improvement.alias):
         raise StateError(
-            f"The run ended with the very weights of {format_version_reference(version)}, which"
-            f" is {improvement.alias}."
+            f"The run ended with the same weights as {format_version_reference(version)}, which is "
+            f"{improvement.alias}."
         )
     improvements.set_facts(tx, improvement.improvement_id, version=format_version_reference(version))
     _advance_state(tx, improvement, "measuring", at)
@@ -368,7 +368,7 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
     if improvement.state != "deciding" or report is None:
         why = f"{why} (promoted before it was measured)"
     elif report.answer != "passed":
-        why = f"{why} (promoted past its checks: {report.sentence})"
+        why = f"{why} (promoted by override: {report.sentence})"
     improvements.end(tx, improvement.improvement_id, "promoted", job_queue.to_utc(at), by, why.strip())
     return True
 

@@ -61,7 +61,7 @@ def draw_chat(
             "say": say,
             "kept": True,
             "offline": False,
-            "placeholder": "Say something to the models" if labels else "Choose a model first",
+            "placeholder": "Message the models" if labels else "Choose a model first",
         },
         on_begin_change=_ignore_trigger,
         on_done_change=_ignore_trigger,

@@ -58,7 +58,11 @@ def format_markdown(title: str, turns: list[Turn]) -> str:
 def describe_excluded_turns(turns: list[Turn]) -> str:
     """What of the conversation is no part of the rows, in words; empty where all is."""
     unanswered = sum(all(a.reason == "failed" for a in turn.answers) for turn in turns)
-    return f"{plural(unanswered, 'turn')} without an answer: in the Markdown alone." if unanswered else ""
+    return (
+        f"{plural(unanswered, 'turn')} without an answer; included in the Markdown only."
+        if unanswered
+        else ""
+    )
 
 
 def build_file_name(title: str) -> str:
@@ -143,7 +147,7 @@ def _draw_head(conversation: Conversation | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         title = conversation.title if conversation else ""
-        st.markdown(f"**{escape_markdown(title)}**" if title else "**A new conversation**", width="stretch")
+        st.markdown(f"**{escape_markdown(title)}**" if title else "**New conversation**", width="stretch")
         if conversation and st.button("New", icon=":material/add:"):
             st.query_params.clear()
             st.rerun()
@@ -155,7 +159,7 @@ def _draw_head(conversation: Conversation | None) -> None:
                     f"[{escape_markdown(line.title or 'Nothing said yet')}]({link})  \n:small[{when}]"
                 )
             if count > len(listed):
-                st.caption(f"The newest {len(listed)} of {count}.")
+                st.caption(f"Showing the newest {len(listed)} of {count}.")
         if conversation:
             draw_rate_button(conversation)
             with st.popover("More", icon=":material/more_horiz:"):
@@ -174,10 +178,10 @@ def _draw_export(conversation: Conversation) -> None:
     name = build_file_name(conversation.title)
     rows = format_jsonl(turns)
     text = format_markdown(conversation.title, turns)
-    st.markdown("**Export what is shown**")
+    st.markdown("**Export this conversation**")
     with st.container(horizontal=True):
-        _draw_download("Rows (JSONL)", rows, f"{name}.jsonl", "A line for each model, as an import takes it.")
-        _draw_download("Text (Markdown)", text, f"{name}.md", "All turns and answers, to be read.")
+        _draw_download("Rows (JSONL)", rows, f"{name}.jsonl", "One line per model, ready for import.")
+        _draw_download("Text (Markdown)", text, f"{name}.md", "All turns and answers as readable text.")
     if missing := describe_excluded_turns(turns):
         st.caption(missing)
 
@@ -193,17 +197,20 @@ def _draw_edit(conversation: Conversation) -> None:
     if st.button("Rename", disabled=not name.strip() or name == conversation.title):
         send_command("edit_conversation", {"conversation": own, "title": name}, "Renamed.")
         st.rerun()
-    st.markdown("Deleting removes all its turns and answers; rows that were kept of it stay.")
+    st.markdown("Deletes all turns and answers. Saved rows are kept.")
     pressed = st.button("Delete this conversation", icon=":material/delete:")
-    if pressed and send_command("delete_conversation", {"conversation": own}, "It is deleted.") is not None:
+    if (
+        pressed
+        and send_command("delete_conversation", {"conversation": own}, "Conversation deleted.") is not None
+    ):
         st.query_params.clear()
         st.rerun()
 
 
 def _draw_empty() -> None:
     st.markdown(
-        "There is no model yet. Run the sample experiment, which brings a small one, or launch a run: what it"
-        " was and what it became can be talked to here side by side."
+        "No models yet. Run the sample experiment, which includes a small one, or launch a run. You can "
+        "then chat with the base and the tuned model side by side."
     )
     with st.container(horizontal=True):
         st.page_link(
@@ -225,7 +232,7 @@ def _draw_memory() -> None:
             memory = display.format_size(state.memory_bytes or 0)
             st.caption(f":material/memory: Held ready: {held}. The process takes {memory} of memory{gpu}.")
         else:
-            st.caption(":material/memory: No model is held in memory; the first answer loads what it needs.")
+            st.caption(":material/memory: No model is loaded. The first message loads what it needs.")
 
 
 def _describe_shared_machine(state: PlaygroundState) -> str:
@@ -233,7 +240,7 @@ def _describe_shared_machine(state: PlaygroundState) -> str:
     costs = (
         f"While they do, each of its steps takes {state.slowdown:.2f} times as long."
         if state.slowdown
-        else "What that costs the run is said here once it has made some steps with answers and without."
+        else "The slowdown of the run is shown here once it has been measured."
     )
     return (
         f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” has the"

@@ -104,12 +104,12 @@ def draw_keep_dialog(turn: Turn, place: int) -> None:
         "The answer as it should be",
         answer.text,
         height=260,
-        help="Change what is wrong. The turns before it are kept with it.",
+        help="Change what is wrong. Earlier turns are saved with it.",
     )
     st.caption(
         "It waits under **Kept** until you make a data set of what was kept."
         if kind == "training"
-        else "It will be in the test part, which no run is trained on."
+        else "It goes to the test split, which no run is trained on."
     )
     if st.button("Keep", type="primary", icon=":material/bookmark_add:"):
         body = {"turn": turn.turn_id, "place": place, "kind": kind, "answer": right}
@@ -145,12 +145,12 @@ def _draw_use(kind: str, count: int) -> None:
         st.markdown(f"**{count} {WORDS[kind] if count > 1 else WORDS[kind][:-1]}**", width="content")
         into = st.selectbox("Add to", [ALONE, *sets]) if sets else ALONE
         name = st.text_input("Name", placeholder="numbered after the old one" if sets else "")
-        if not st.form_submit_button("Make the data set", icon=":material/dataset:"):
+        if not st.form_submit_button("Create data set", icon=":material/dataset:"):
             return
     body: dict[str, object] = {"kind": kind, "name": name}
     if into != ALONE:
         body["dataset"] = sets[into].dataset_id
-    if send_command("use_kept_rows", body, "The data set is being made.") is not None:
+    if send_command("use_kept_rows", body, "Creating the data set.") is not None:
         st.rerun()
 
 
@@ -201,7 +201,10 @@ def draw_rate_dialog(conversation: Conversation) -> None:
     own = conversation.conversation_id
     ratable = list_ratable_turns(own, None)
     if not ratable.lines:
-        st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
+        st.markdown(
+            "No prompt has complete answers from two or more models yet. Send a prompt to at "
+            "least two models."
+        )
         _draw_excluded_turns([ratable])
         return
     taken = [ratable, *_draw_other_conversations(own, ratable)]
@@ -210,7 +213,7 @@ def draw_rate_dialog(conversation: Conversation) -> None:
     _draw_excluded_turns(taken, sum(len(each.lines) for each in taken) - len(lines))
     title = conversation.title
     fields = _draw_fields("Answers" if find_named_model(title, ratable.models) else title)
-    st.caption("Raters see the answers alone, never who wrote them.")
+    st.caption("Raters see only the answers, not which model wrote them.")
     pressed = st.button("Create round", type="primary", icon=":material/rate_review:")
     if pressed and (round_id := _start_round(fields, lines, ratable.models)):
         st.session_state.setdefault(STARTED, {})[own] = round_id
@@ -225,12 +228,12 @@ def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTu
     if not others:
         return []
     chosen = st.multiselect(
-        "And of these conversations",
+        "Conversations to include",
         list(others),
         format_func=lambda key: others[key].title,
         key=f"{PREFIX}others-{own}",
-        placeholder="This one alone",
-        help="Yours in which the same models talk",
+        placeholder="Only this one",
+        help="All of yours with the same models",
     )
     models = json.dumps(ratable.models)
     return [list_ratable_turns(key, models) for key in chosen]
@@ -255,15 +258,15 @@ def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
 def _draw_fields(title: str) -> dict[str, object]:
     """Name, how people rate, and how many."""
     name = st.text_input(
-        "Name of the round",
+        "Round name",
         f"{title[:60]} (playground)",
         max_chars=80,
         key=f"{PREFIX}name",
-        help="Raters see it",
+        help="Shown to raters",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = st.selectbox(
-            "How people rate",
+            "Rating method",
             [protocol for protocol in PROTOCOL_TITLES if protocol in COMPARING],
             format_func=PROTOCOL_TITLES.__getitem__,
             key=f"{PREFIX}protocol",
@@ -275,7 +278,7 @@ def _draw_fields(title: str) -> dict[str, object]:
             key=f"{PREFIX}template",
         )
         overlap = st.number_input(
-            "People who rate the same",
+            "Raters per item",
             1,
             20,
             2,
@@ -284,7 +287,7 @@ def _draw_fields(title: str) -> dict[str, object]:
         )
     st.caption(PROTOCOL_CAPTIONS[protocol])
     instruction = st.text_area(
-        "What raters are told",
+        "Instructions for raters",
         TEMPLATES[template].instruction,
         key=f"{PREFIX}instruction.{template}",
         height="content",
@@ -318,7 +321,7 @@ def _start_round(
     except TunebenchError as error:
         show_error(error)
         return None
-    queued = send_command("start_round", config.document(), "The round is being made.")
+    queued = send_command("start_round", config.document(), "Creating the round.")
     return queued["round_id"] if queued else None
 
 

@@ -93,8 +93,8 @@ def describe_rows_needed(check: CheckReport) -> str:
     if rows is None or rows <= check.value.n:
         return ""
     return (
-        f"If both are equally good, about {rows:,} rows that judge would show it in 80 of 100 cases; here are"
-        f" {check.value.n:,}."
+        f"If both are equally good, about {rows:,} held-out rows would show it with 80% power; here n is "
+        f"{check.value.n:,}."
     )
 
 
@@ -135,16 +135,16 @@ HEADLINES: dict[
 ] = {  # {by}: "more than 2 points worse"
     "better": (
         *("green", "verified"),
-        "Surely better than the one in use, on the old rows and on the new ones",
+        "Better than the version in use, on old and new rows",
     ),
     "within": (
         *("green", "verified"),
-        "Surely not {by} than the one in use, on the old rows and on the new ones",
+        "Not {by} than the version in use, on old and new rows",
     ),
-    "worse_within": ("orange", "trending_down", "Surely worse than the one in use, though not {by}"),
-    "worse": ("red", "cancel", "Worse than the one in use: {by}"),
-    "cant_tell": ("orange", "help", "It can't be told from these rows whether it is {by}"),
-    "alone": ("gray", "help", "There is no version in use that it could be compared with"),
+    "worse_within": ("orange", "trending_down", "Worse than the version in use, but not {by}"),
+    "worse": ("red", "cancel", "Worse than the version in use: {by}"),
+    "cant_tell": ("orange", "help", "Inconclusive: these rows don't show whether it is {by}"),
+    "alone": ("gray", "help", "No version in use to compare with"),
 }
 
 
@@ -163,7 +163,7 @@ def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
             if has_right("work"):
                 _draw_buttons(improvement, own, alias_report)
             else:
-                st.caption("A member promotes it or declines.")
+                st.caption("A member can promote or decline it.")
         elif improvement.ended_at is not None:
             _draw_outcome(improvement)
 
@@ -191,7 +191,7 @@ def _draw_judges(improvement: Improvement) -> None:
     rows = improvement.facts.get("rows")
     if rows is None or rows.again is None or not rows.again.rows:
         return
-    st.markdown(f":material/history: Judged by **{improvement_text.describe_judging_rows(rows)}**")
+    st.markdown(f":material/history: Evaluated on **{improvement_text.describe_judging_rows(rows)}**")
     if set(rows.again.times) != {"0"}:
         st.caption(improvement_text.FLATTERED)
 
@@ -239,7 +239,7 @@ def format_figure(figure: Figure) -> str:
     """ "91.2% (87.0 to 94.1, n 300)"."""
     value, low, high = figure.value, figure.low, figure.high
     if value is None:
-        return f"could not be measured: {figure.failed or 'no usable row'}"
+        return f"not measured: {figure.failed or 'no usable row'}"
     shares = list(figure.bounds) == [0.0, 1.0]
     times, unit = (100.0, "%") if shares else (1.0, "")
     if low is None or high is None:
@@ -261,7 +261,7 @@ def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
         report = retraining_queries.check_alias_gate(reference, alias)
         st.markdown(f"**The gate of {escape_markdown(alias)}** {CHECK_ANSWERS[report.answer]}")
         if not report.checks:
-            st.caption("It has no checks of its own. An admin sets them on the tab Gate.")
+            st.caption("This gate has no checks of its own. An admin can add them on the Gate tab.")
             return report
         for check in report.checks:
             draw_check(check)
@@ -278,17 +278,16 @@ def _draw_serving(model: ModelSummary, improvement: Improvement) -> None:
     ]
     if not names:
         st.caption(
-            f":material/dns: No endpoint serves {escape_markdown(subject)} now: nobody sees the"
-            " change at once."
+            f":material/dns: No endpoint serves {escape_markdown(subject)}, so promoting it has no "
+            "immediate effect on traffic."
         )
         return
     listed = ", ".join(names)
     verb = "serves" if len(names) == 1 else "serve"
     st.caption(
-        f":material/dns: {escape_markdown(listed)} {verb} {escape_markdown(subject)}. Promoted,"
-        " the new version is brought up"
-        " beside the old one and takes over once it answers; answers under way are finished. If it can't be"
-        " brought up, nothing changes, and the page Endpoints says why."
+        f":material/dns: {escape_markdown(listed)} {verb} {escape_markdown(subject)}. After promotion, "
+        "the new version starts next to the old one and takes over once it responds; requests in "
+        "progress are completed. If it fails to start, nothing changes, and the Endpoints page shows why."
     )
 
 
@@ -298,8 +297,8 @@ def _draw_serving(model: ModelSummary, improvement: Improvement) -> None:
 def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateReport | None) -> None:
     passed = own.answer == "passed" and (alias_report is None or alias_report.answer == "passed")
     reason = st.text_area(
-        "Why", key="improve-reason", height=80, max_chars=2_000,
-        placeholder="No worse on the old rows, better on what people corrected.",
+        "Reason", key="improve-reason", height=80, max_chars=2_000,
+        placeholder="For example: no worse on old rows, better on corrected answers.",
     )  # fmt: skip
     alias = improvement.alias
     with st.container(horizontal=True):
@@ -310,15 +309,14 @@ def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateR
         if st.button("Decline", icon=":material/do_not_disturb_on:", key="improve-decline"):
             _decide(improvement, reason, promote=False)
         if not passed and has_right("govern"):
-            with st.popover("Promote all the same", icon=":material/gavel:", key="improve-override"):
+            with st.popover("Promote anyway", icon=":material/gavel:", key="improve-override"):
                 st.markdown(
-                    "The checks are not passed. As an admin you may promote it all the same; your reason is"
-                    " kept."
+                    "The checks did not pass. As an admin you can override them; your reason is recorded."
                 )
-                if st.button(f"Make it {alias} all the same", key="improve-override-sure"):
+                if st.button(f"Promote to {alias} anyway", key="improve-override-sure"):
                     _decide(improvement, reason, promote=True, override=True)
     if not passed and not has_right("govern"):
-        st.caption("What is not passed an admin alone may promote, with a reason.")
+        st.caption("The checks did not pass. Only an admin can promote it anyway, with a reason.")
 
 
 def _decide(improvement: Improvement, reason: str | None, *, promote: bool, override: bool = False) -> None:
@@ -329,7 +327,7 @@ def _decide(improvement: Improvement, reason: str | None, *, promote: bool, over
         "override": override,
     }
     reference = improvement.facts.get("version", "It")
-    done = f"{reference} is {improvement.alias} now." if promote else f"{reference} is declined."
+    done = f"{reference} is now {improvement.alias}." if promote else f"{reference} declined."
     if send_command("decide_improvement", body, done) is not None:
         st.query_params[IMPROVEMENT] = improvement.improvement_id  # it stays in sight once it has ended
         st.rerun()

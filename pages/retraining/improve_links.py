@@ -42,7 +42,7 @@ def draw_slice_use(dataset_id: str, slice_id: str) -> None:
     """The way from a saved slice; for which model is asked there."""
     if has_right("work") and list_model_names():
         st.page_link(
-            PAGE, label="Improve a model on it", icon=":material/autorenew:",
+            PAGE, label="Improve a model with these rows", icon=":material/autorenew:",
             query_params={"dataset": dataset_id, "slice": slice_id},
         )  # fmt: skip
 
@@ -61,9 +61,9 @@ SHOWN_IMPROVEMENTS = 3
 KEY = "improvements-waiting"
 STYLE = f"<style>.st-key-{KEY} {{border-left: 4px solid {palette.TRAIN}}}</style>"
 GATE_ANSWERS = {
-    "passed": "as good on old and new rows",
-    "failed": "its checks failed",
-    "cant_tell": "it can't be told whether it is as good",
+    "passed": "passed on old and new rows",
+    "failed": "checks failed",
+    "cant_tell": "checks inconclusive",
 }
 
 
@@ -77,12 +77,13 @@ def draw_pending_improvements() -> None:
         with st.container(border=True, gap="small", key=KEY):
             verb = "waits" if len(waiting) == 1 else "wait"
             count = plural(len(waiting), "improvement")
-            st.markdown(f"#### :orange[:material/how_to_reg:] {count} {verb} for a yes")
+            st.markdown(f"#### :orange[:material/how_to_reg:] {count} {verb} for your decision")
             for improvement in waiting[:SHOWN_IMPROVEMENTS]:
                 _draw_improvement(improvement)
             if len(waiting) > SHOWN_IMPROVEMENTS:
                 st.caption(
-                    f"The newest {SHOWN_IMPROVEMENTS} of {len(waiting)}; all are on their models' pages."
+                    f"Showing the newest {SHOWN_IMPROVEMENTS} of {len(waiting)}; the others are on their "
+                    "models' pages."
                 )
 
 

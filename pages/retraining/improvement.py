@@ -49,20 +49,20 @@ from store.retraining.schemas import (
 )
 
 CHOSEN_ROWS = (
-    "The new rows are what people chose to correct or to label: they show whether it learned them, not how"
-    " good it is on all requests."
+    "People chose which answers to correct or label, so the new rows show whether the model learned "
+    "them, not how it does on all requests."
 )
 PICKED_ROWS = (
-    "The new rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
-    " not how good it is on all requests."
+    "The new rows were selected, not sampled at random from requests. They show whether the model "
+    "learned them, not how it does on all requests."
 )
 EARLIER_ROWS = (
-    "The new rows that judge were drawn at random of what was asked, and not all earlier ones that judge with"
-    " them: a figure on all of these is not how good it is on all requests."
+    "The held-out new rows were sampled at random from requests, but not all of the earlier held-out "
+    "rows were. A metric on all of them does not estimate quality on all requests."
 )
 EXCERPT = 200  # characters, as of skipped rows
 DRAWN = 10  # rows that stand beside what they repeat
-MISSING = "gone by now"
+MISSING = "deleted"
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
 .tb-fate div {height: 100%; min-width: 3px}
@@ -86,7 +86,7 @@ def draw_fate(improvement: Improvement) -> None:
     _draw_repeated_rows(rows, improvement.facts)
     _draw_reused_rows(rows)
     if rows.held_out_random:
-        st.caption(f"The new rows that judge were {describe_draw(rows)}.")
+        st.caption(f"The held-out new rows were {describe_draw(rows)}.")
         if not is_all_random(rows):
             st.warning(EARLIER_ROWS, icon=":material/info:")
     else:
@@ -98,7 +98,7 @@ def _draw_excluded_rows(rows: GatheredRows) -> None:
     """Each reason with its count."""
     if rows.left_out:
         with st.expander(
-            f"Why {plural(count_excluded_rows(rows), 'row')} stayed out", icon=":material/block:"
+            f"Why {plural(count_excluded_rows(rows), 'row')} were left out", icon=":material/block:"
         ):
             for reason, count in sorted(rows.left_out.items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {escape_markdown(reason)}")
@@ -113,12 +113,12 @@ def _draw_repeated_rows(rows: GatheredRows, facts: ImprovementFacts) -> None:
     if not repeating or dataset_id is None:
         return
     repeats = rows.repeats or 0
-    with st.expander(f"{plural(repeats, 'row')} beside what they repeat", icon=":material/compare:"):
+    with st.expander(f"{plural(repeats, 'row')} and the rows they repeat", icon=":material/compare:"):
         with show_errors():
             for row in repeating[:DRAWN]:
                 _draw_row_pair(row, dataset_id)
         if repeats > DRAWN:
-            st.caption(f"The first {DRAWN} are drawn.")
+            st.caption(f"Showing the first {DRAWN}.")
 
 
 def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
@@ -131,10 +131,10 @@ def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
     judging, place = MISSING, f"Row {row.row_id:,}"
     if other is not None:
         judging = _shorten(cached_queries.read_dataset_row(other.dataset_id, row.row_id)[0]["text"])
-        place = f"Row {row.row_id:,} of {other.name}, which judges"
+        place = f"Row {row.row_id:,} of {other.name} (held out)"
     with st.container(border=True):
         st.caption(escape_markdown(row.reason.capitalize()))
-        for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
+        for column, title, text in zip(st.columns(2), ("Left out", place), (new, judging), strict=True):
             with column:
                 st.markdown(f"**{escape_markdown(title)}**")
                 st.markdown(escape_markdown(text))
@@ -151,7 +151,7 @@ def _draw_reused_rows(rows: GatheredRows) -> None:
     left = rows.again.left_out if rows.again is not None else {}
     if left:
         some = plural(sum(left.values()), "earlier row")
-        with st.expander(f"Why {some} no longer judge", icon=":material/history_off:"):
+        with st.expander(f"Why {some} are no longer held out", icon=":material/history_off:"):
             for reason, count in left.items():
                 st.markdown(f"- **{count:,}** {escape_markdown(reason)}")
 
@@ -162,11 +162,11 @@ def list_training_notes(rows: GatheredRows) -> list[str]:
     if rows.only_train:
         ask = "asks" if rows.only_train == 1 else "ask"
         lines.append(
-            f"{plural(rows.only_train, 'row')} of those that train {ask} what an old training row asks,"
-            " and so can't judge."
+            f"{plural(rows.only_train, 'row')} used for training {ask} the same as an old training row, "
+            "and can't be held out."
         )
     if rows.corrects:
-        lines.append(f"{plural(rows.corrects, 'old row')} gave way to a new answer.")
+        lines.append(f"{plural(rows.corrects, 'old row')} replaced by a corrected answer.")
     return lines
 
 
@@ -178,19 +178,19 @@ def count_excluded_rows(rows: GatheredRows) -> int:
 def render_bar(rows: GatheredRows) -> str:
     """The bar and its key."""
     parts = (
-        (rows.train, "to train on", palette.TRAIN),
-        (rows.held_out, "to judge by, never trained on", palette.VALIDATION),
+        (rows.train, "for training", palette.TRAIN),
+        (rows.held_out, "held out for evaluation", palette.VALIDATION),
         (count_excluded_rows(rows), "left out", palette.BASE),
     )
     cells = "".join(f"<div style='flex: {n}; background: {color}'></div>" for n, _, color in parts if n)
     keys = "".join(
         f"<span><i style='background: {color}'></i><b>{n:,}</b> {words}</span>"
         for n, words, color in parts
-        if n or words == "to train on"
+        if n or words == "for training"
     )
     return (
-        f"<div class='tb-name'>What became of {plural(rows.asked, 'row')}</div>"
-        f"<div class='tb-fate' aria-hidden='true'>{cells}</div><div class='tb-keys'>{keys}</div>"
+        f"<div class='tb-name'>How {plural(rows.asked, 'row')} were used</div><div class='tb-fate' "
+        f"aria-hidden='true'>{cells}</div><div class='tb-keys'>{keys}</div>"
     )
 
 
@@ -237,18 +237,21 @@ def _draw_head(model: ModelSummary, improvement: Improvement) -> None:
     moved = improvement_text.describe_moved_alias(improvement)
     st.caption(
         escape_markdown(
-            f"Begun by {who} {display.format_ago(improvement.begun_at)}, {whose}. {moved}".strip()
+            f"Started by {who} {display.format_ago(improvement.begun_at)}, {whose}. {moved}".strip()
         )
     )
 
 
 def _draw_stop(improvement: Improvement) -> None:
-    label = "Give it up" if improvement.state in RESUMED else "Stop"
+    label = "Stop improvement" if improvement.state in RESUMED else "Stop"
     with st.popover(label, icon=":material/stop_circle:", key="improve-stop"):
-        st.markdown("What it made so far stays: rows, data, run and version. It is not gone on with.")
+        st.markdown(
+            "Everything it has made so far is kept: rows, data, run and version. You can start a "
+            "new improvement at any time."
+        )
         if st.button("Stop this improvement", type="primary", key="improve-stop-sure"):
             body = {"improvement": improvement.improvement_id}
-            if send_command("stop_improvement", body, "It is stopped.") is not None:
+            if send_command("stop_improvement", body, "Improvement stopped.") is not None:
                 st.rerun()
 
 
@@ -290,7 +293,11 @@ def _find_dataset(dataset_id: str | None) -> Dataset | None:
 def _draw_failure(improvement: Improvement) -> None:
     """Why it failed or waits, what to do, and the way on from the very step."""
     trouble = improvement.trouble
-    message = trouble["message"] if trouble else "It failed, and left no word of why."
+    message = (
+        trouble["message"]
+        if trouble
+        else "It failed without an error message. See the engine log (`logs/engine.log`)."
+    )
     fix = f"  \n{escape_markdown(trouble['fix'])}" if trouble and trouble.get("fix") else ""
     if improvement.state == "waiting":
         st.warning(f"{escape_markdown(message)}{fix}", icon=":material/hourglass_empty:")
@@ -299,10 +306,10 @@ def _draw_failure(improvement: Improvement) -> None:
     if not has_right("work"):
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Go on from here", type="primary", icon=":material/resume:", key="improve-resume"):
+        if st.button("Resume", type="primary", icon=":material/resume:", key="improve-resume"):
             body = {"improvement": improvement.improvement_id}
-            if send_command("resume_improvement", body, "It goes on.") is not None:
+            if send_command("resume_improvement", body, "Improvement resumed.") is not None:
                 st.rerun()
         if improvement.state == "failed" and "rows" in improvement.facts:
             title = improvement_text.STATES[get_current_state(improvement)].step
-            st.caption(f"What was done before “{title}” is kept and not done again.", width="content")
+            st.caption(f"Steps before “{title}” are kept and not repeated.", width="content")

@@ -99,7 +99,7 @@ def read_evaluation(evaluation_id: str) -> Evaluation:
     return evaluations.get(get_client(), evaluation_id)
 
 
-@cached(CALM, most=64, spinner="Judging the version")
+@cached(CALM, most=64, spinner="Checking the gate")
 def check_alias_gate(reference: str, alias: str) -> GateReport:
     """The version at the gate that the alias has for every version."""
     return gate_report.build_gate_report(*gate_checks.case(get_client(), reference, alias))

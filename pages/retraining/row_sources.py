@@ -23,9 +23,9 @@ from store.rating.templates import PROTOCOL_TITLES
 from store.retraining.schemas import RESUMED, Improvement, RowSourceDocument
 
 KINDS = {
-    FEEDBACK: ":material/feedback: What people said of answers",
-    ROUND: ":material/rate_review: A rating round",
-    DATASET: ":material/dataset: Rows of a data set",
+    FEEDBACK: ":material/feedback: Feedback on answers",
+    ROUND: ":material/rate_review: Rating round",
+    DATASET: ":material/dataset: Data set rows",
 }
 TRAINABLE_PROTOCOLS = (
     "correction",
@@ -35,8 +35,8 @@ TRAINABLE_PROTOCOLS = (
 )  # protocols that say what a better answer is
 UNSUCCESSFUL = (*RESUMED, "stopped")
 TEXTS_STAY = (
-    "Their texts stay in the new rows, also once the log of requests is deleted; what was redacted stays a"
-    " placeholder such as [EMAIL]."
+    "The new rows keep their texts even after the request log is deleted. Redacted text stays a "
+    "placeholder such as [EMAIL]."
 )
 
 
@@ -76,7 +76,7 @@ def _choose_kinds(key: str) -> list[str]:
         asked = [kind for kind in KINDS if st.query_params.get(kind)]
         st.session_state[name] = asked or [FEEDBACK]
     return list(
-        st.pills("Where new rows come from", list(KINDS), selection_mode="multi", key=name,
+        st.pills("Sources of new rows", list(KINDS), selection_mode="multi", key=name,
                  format_func=KINDS.__getitem__)
     )  # fmt: skip
 
@@ -109,8 +109,10 @@ def _draw_feedback(
         if seen.endpoint_id in everything
     }
     if not names:
-        st.caption("No endpoint serves this model, so nobody could say anything of its answers yet.")
-        st.page_link("pages/serving/endpoints.py", label="Serve it", icon=":material/dns:",
+        st.caption(
+            "No endpoint serves this model, so there is no feedback yet. Serve it to start collecting."
+        )
+        st.page_link("pages/serving/endpoints.py", label="Serve model", icon=":material/dns:",
                      query_params={"serve": f"{model.name}@production"})  # fmt: skip
         return None, None
     endpoint_id = _choose_endpoint(names, everything, key)
@@ -125,7 +127,7 @@ def _draw_feedback(
     if alert := _choose_alert(endpoint_id, key):
         source["alert"] = alert
     if line and line.groups:
-        group = st.selectbox("Of this group", ["", *line.groups], key=f"{key}-group",
+        group = st.selectbox("Group", ["", *line.groups], key=f"{key}-group",
                              format_func=lambda own: own or "All groups")  # fmt: skip
         if group:
             source["group"] = group
@@ -150,9 +152,9 @@ def _choose_endpoint(names: Mapping[str, str], everything: Mapping[str, Feedback
 
 def _choose_start(since: datetime, key: str) -> datetime | None:
     day = f"{since:%d %b, %H:%M} UTC"
-    words = {"new": f"Since the last improvement ({day})", "all": "All that ever came"}
+    words = {"new": f"Since the last improvement ({day})", "all": "All time"}
     chosen = st.segmented_control(
-        "Which", list(words), default="new", format_func=words.__getitem__, key=f"{key}-since",
+        "Period", list(words), default="new", format_func=words.__getitem__, key=f"{key}-since",
         label_visibility="collapsed", required=True,
     )  # fmt: skip
     return since if chosen == "new" else None
@@ -162,10 +164,7 @@ def describe_counts(line: FeedbackTotals | None, name: str, start: datetime | No
     """How much came back, from whom, and how much of it can be used."""
     if line is None:
         when = " since the last improvement" if start else ""
-        return (
-            ":material/inbox: Nobody has corrected or labelled an answer of"
-            f" **{escape_markdown(name)}**{when}."
-        )
+        return f":material/inbox: No corrected or labelled answers of **{escape_markdown(name)}**{when}."
     kinds = [
         plural(count, noun)
         for count, noun in ((line.corrections, "correction"), (line.labels, "label"))
@@ -174,9 +173,9 @@ def describe_counts(line: FeedbackTotals | None, name: str, start: datetime | No
     more = line.people - len(line.names)
     people = ", ".join(line.names) + (f" and {more} more" if more > 0 else "")
     lost = line.requests - line.with_texts
-    texts = f"all {line.requests:,} have their texts" if not lost else (
-        f"{line.with_texts:,} of {plural(line.requests, 'request')} have their texts, {lost:,} have"
-        " none in the log"
+    texts = f"texts available for all {line.requests:,}" if not lost else (
+        f"texts available for {line.with_texts:,} of {plural(line.requests, 'request')}; missing from the "
+        f"log for {lost:,}"
     )  # fmt: skip
     return f":material/inbox: **{' and '.join(kinds)}** by {escape_markdown(people)}: {texts}."
 
@@ -186,7 +185,7 @@ def _choose_alert(endpoint_id: str, key: str) -> str:
     asked = st.query_params.get("alert", "")
     if not asked or asked not in retraining_queries.list_alert_ids(endpoint_id):
         return ""
-    only = st.checkbox("Only of the requests behind the alert", value=True, key=f"{key}-alert")
+    only = st.checkbox("Only requests behind the alert", value=True, key=f"{key}-alert")
     return asked if only else ""
 
 
@@ -200,8 +199,10 @@ def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
         if round.protocol in TRAINABLE_PROTOCOLS and not round.config.get("several_labels")
     }
     if not rounds:
-        st.caption("There is no round in which people correct, label or compare answers.")
-        st.page_link("pages/rating/rating.py", label="Start a round", icon=":material/rate_review:")
+        st.caption(
+            "No rating rounds in which people correct, label or compare answers. Start one to collect rows."
+        )
+        st.page_link("pages/rating/rating.py", label="Start rating round", icon=":material/rate_review:")
         return None, None
     asked, listed = st.query_params.get(ROUND, ""), list(rounds)
     chosen = st.selectbox(
@@ -220,13 +221,17 @@ def _format_rated_count(round: RoundSummary) -> str:
         plural(round.raters, "person").replace("persons", "people"),
     )
     text = f"**{rated:,} of {round.wanted:,}** rated by {people}."
-    return f"{text} It is open: the improvement waits until it is closed." if round.state == "open" else text
+    return (
+        f"{text} The round is still open; the improvement waits until it is closed."
+        if round.state == "open"
+        else text
+    )
 
 
 def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
     datasets = {dataset.dataset_id: dataset for dataset in cached_queries.list_datasets()}
     if not datasets:
-        st.caption("There is no data set yet.")
+        st.caption("No data sets yet. Import one first.")
         return None, None
     asked, listed = st.query_params.get(DATASET, ""), list(datasets)
     asked = next((own for own, line in datasets.items() if line.name == asked), asked)

@@ -27,11 +27,11 @@ from store.retraining.schemas import Improvement, ImprovementState
 StepState = Literal["done", "now", "person", "failed", "stopped", "later"]
 STEP_STATE_TITLES: dict[StepState, str] = {
     "done": "done",
-    "now": "under way",
-    "person": "waits for a person",
+    "now": "in progress",
+    "person": "waiting for a person",
     "failed": "failed",
-    "stopped": "stopped here",
-    "later": "to come",
+    "stopped": "stopped",
+    "later": "pending",
 }
 STEP_ICONS: dict[ImprovementState, str] = {
     "labelling": "rate_review",
@@ -187,18 +187,18 @@ def _describe_rows(improvement: Improvement, around: ImprovementContext) -> Deta
         query = {"dataset": around.rows_dataset.dataset_id}
         link = PageLink("data/data", "The rows", query)
     if rows is None:
-        return "Looking through what came back", link
+        return "Reading feedback and ratings", link
     if improvement.state == "waiting":
-        return f"{rows.train + rows.held_out:,} can be used, of {MIN_ROWS} at least", link
+        return f"{rows.train + rows.held_out:,} usable, at least {MIN_ROWS} needed", link
     again = rows.again.rows if rows.again is not None else 0
     more = f" and {again:,} earlier" if again else ""
-    return f"{rows.train:,} train, {rows.held_out:,}{more} judge", link
+    return f"{rows.train:,} for training, {rows.held_out:,}{more} held out", link
 
 
 def _describe_version(improvement: Improvement, around: ImprovementContext) -> Detail:
     rows = improvement.facts.get("rows")
     if around.dataset is None:
-        return "Added to the rows that it knows", None
+        return "Combined with the existing training rows", None
     new = f", {rows.train:,} of them new" if rows else ""
     query = {"dataset": around.dataset.dataset_id}
     return f"{plural(around.dataset.row_count, 'row')}{new}", PageLink("data/data", "The data", query)
@@ -207,12 +207,12 @@ def _describe_version(improvement: Improvement, around: ImprovementContext) -> D
 def _describe_run(improvement: Improvement, around: ImprovementContext) -> Detail:
     run_id = improvement.facts.get("run_id")
     if run_id is None:
-        return "Is about to be launched", None
+        return "About to launch", None
     link = PageLink("runs/run", "The run", {"run": run_id})
     job = around.jobs.get(run_id)
     if job is None:
         return "The run was deleted", None
-    return {"queued": "Waits for its turn", "finished": "Trained"}.get(job.status, job.status), link
+    return {"queued": "Queued", "finished": "Trained"}.get(job.status, job.status), link
 
 
 def _describe_registered_model(improvement: Improvement, around: ImprovementContext) -> Detail:
@@ -243,11 +243,11 @@ def _has_ended(job: Job | None) -> bool:
 def _describe_decision(improvement: Improvement, around: ImprovementContext) -> Detail:
     by = improvement.ended_by_name or "somebody"
     words = {
-        "promoted": f"{by} said yes",
-        "declined": f"{by} said no",
-        "stopped": f"{by} stopped it",
+        "promoted": f"Promoted by {by}",
+        "declined": f"Declined by {by}",
+        "stopped": f"Stopped by {by}",
     }
-    return words.get(improvement.state, "Yours to say yes or no"), None
+    return words.get(improvement.state, "Waiting for your decision"), None
 
 
 _DETAILS = {

@@ -42,7 +42,7 @@ def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
     draw_problem(problems, "rows")
     settings = draw_settings(model, KEY, problems, None)
     name = st.text_input(
-        "Name", key=f"{KEY}-name", max_chars=80, placeholder="From the model and the day", width=300
+        "Name", key=f"{KEY}-name", max_chars=80, placeholder="Default: model name and date", width=300
     )
     draw_problem(problems, "name")
     time_text = describe_training_time(_find_config_run(settings), _estimate_trained_rows(rows, settings))
@@ -51,7 +51,7 @@ def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
         if field.split(".")[0] not in AT_FIELDS:
             st.error(escape_markdown(message), icon=":material/error:")
     body: ImprovementRequest = {**settings, "rows": rows.sources, "name": (name or "").strip()}
-    if st.button("Begin the improvement", type="primary", icon=":material/autorenew:", key=f"{KEY}-go"):
+    if st.button("Start improvement", type="primary", icon=":material/autorenew:", key=f"{KEY}-go"):
         _begin_improvement(body, rows.rows)
 
 
@@ -74,11 +74,11 @@ def _begin_improvement(body: ImprovementRequest, rows: int | None) -> None:
     st.session_state.pop(PROBLEMS + body["model"], None)
     try:
         if not body["rows"]:
-            raise ConfigError("Nothing says yet where new rows come from.", field="rows")
+            raise ConfigError("Choose at least one source of new rows.", field="rows")
         if rows is not None and rows < MIN_ROWS:
             raise ConfigError(
-                f"It takes {MIN_ROWS} new rows at least, and here are {rows:,}.",
-                fix="Have more answers corrected or labelled, or take more sources.",
+                f"At least {MIN_ROWS} new rows are needed; there are {rows:,}.",
+                fix="Get more answers corrected or labelled, or add another source.",
                 field="rows",
             )
         config = ImproveConfig.parse(body)
@@ -106,7 +106,7 @@ def draw_list(model: ModelSummary, listed: Sequence[Improvement]) -> None:
         for improvement in listed[PAGE_ROWS * (number - 1) : PAGE_ROWS * number]:
             _draw_line(model, improvement)
     if len(listed) == MAX_LISTED:
-        st.caption(f"The newest {MAX_LISTED}; `tunebench improvements` lists all of them.")
+        st.caption(f"Showing the newest {MAX_LISTED}; `tunebench improvements` lists all.")
 
 
 def _draw_line(model: ModelSummary, improvement: Improvement) -> None:
@@ -141,14 +141,14 @@ def build_summary(improvement: Improvement) -> list[str]:
     elif improvement.state in RESUMED and improvement.trouble:
         parts.append(improvement.trouble["message"])
     else:
-        parts.append(f"begun {display.format_ago(improvement.begun_at)}")
+        parts.append(f"started {display.format_ago(improvement.begun_at)}")
     return [part for part in parts if part]
 
 
 WHAT = (
-    "What people corrected or labelled in use becomes rows: most are trained on together with the old ones,"
-    " the others judge. The new version is measured beside the one in use on old and new rows, and **you**"
-    " decide whether it takes its place."
+    "Turn corrected and labelled answers into rows. Most are added to the training data; the rest "
+    "are held out for evaluation. The new version is compared with the one in use on old and new "
+    "rows, and **you** decide whether to promote it."
 )
 
 
@@ -181,7 +181,7 @@ def _find_linked_improvement(model: ModelSummary, asked: str) -> Improvement | N
         show_error(error)
         return None
     if chosen.model_id != model.model_id:
-        show_error(NotFoundError(f"The improvement {chosen.name!r} is of another model."))
+        show_error(NotFoundError(f"The improvement {chosen.name!r} belongs to another model."))
         return None
     return chosen
 
@@ -199,11 +199,9 @@ def _draw_back_link(model: ModelSummary) -> None:
 
 def _draw_no_alias(model: ModelSummary) -> None:
     st.markdown(WHAT)
-    st.markdown(
-        "First a version has to be in use: take one to **production**, or another alias, by its gate."
-    )
+    st.markdown("No version is in use yet. Promote one to **production**, or another alias, first.")
     if has_right("work") and st.button(
-        "Take a version to production", type="primary", icon=":material/verified:", key="improve-first"
+        "Promote to production", type="primary", icon=":material/verified:", key="improve-first"
     ):
         st.query_params.from_dict({"model": model.name, "tab": "gate"})
         st.rerun()
@@ -214,13 +212,16 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
     if not has_right("work"):
         if not listed:
             st.markdown(WHAT)
-            st.caption("A member can begin one.")
+            st.caption("A member can start an improvement.")
         return
     if current is not None and not _can_begin(model, listed):
-        st.caption(f"The next one can begin once {escape_markdown(current.name)} is decided on or stopped.")
+        st.caption(
+            f"You can start the next one once {escape_markdown(current.name)} is promoted, "
+            "declined or stopped."
+        )
         return
     if current is not None or (listed and not asked):
-        title = "Begin another improvement" if listed else "Begin an improvement"
+        title = "New improvement"
         with st.expander(title, icon=":material/add:", expanded=asked and current is None):
             draw_form(model, listed)
         return
@@ -240,20 +241,14 @@ def _can_begin(model: ModelSummary, listed: Sequence[Improvement]) -> bool:
 def _draw_no_feedback(model: ModelSummary) -> None:
     """How answers are corrected or labelled, where nobody has."""
     with st.container(border=True, key="improve-nothing"):
-        st.markdown(":material/inbox: **Nothing came back yet.** There are three ways to change that:")
-        st.markdown(
-            "- Callers send what would have been right, with the `id` of the answer, at any later time:"
-        )
+        st.markdown(":material/inbox: **No feedback yet.** There are three ways to collect rows:")
+        st.markdown("- Clients send the correct answer with the `id` of the response, at any later time:")
         st.code(build_feedback_example(_format_endpoint_address(model)), language="bash", wrap_lines=True)
         st.markdown("- People label or correct answers in a rating round.")
-        st.markdown("- Rows that you have already: take them from a data set, below.")
+        st.markdown("- Use rows that you already have: choose a data set below.")
         with st.container(horizontal=True):
-            st.page_link(
-                "pages/monitoring/monitor.py", label="See what is asked", icon=":material/monitoring:"
-            )
-            st.page_link(
-                "pages/rating/rating.py", label="Start a rating round", icon=":material/rate_review:"
-            )
+            st.page_link("pages/monitoring/monitor.py", label="View requests", icon=":material/monitoring:")
+            st.page_link("pages/rating/rating.py", label="Start rating round", icon=":material/rate_review:")
 
 
 def _format_endpoint_address(model: ModelSummary) -> str:

@@ -26,15 +26,15 @@ class FeedbackRowSource(Config):
 
     source: Literal["feedback"] = "feedback"
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
-    start: datetime | None = Field(None, description="Feedback from then on, UTC; all where null")
+    start: datetime | None = Field(None, description="Only feedback since this time, UTC; all if null")
     end: datetime | None = None
-    alert: Line = Field("", max_length=80, description="Only of the requests behind this alert")
-    group: Line = Field("", max_length=200, description="Only of requests of this group")
+    alert: Line = Field("", max_length=80, description="Only requests behind this alert")
+    group: Line = Field("", max_length=200, description="Only requests of this group")
     model: Line = Field(
         "",
         max_length=64,
-        description="Only of requests for names that a version of this model has answered; an improvement"
-        " takes its own model's, whatever is given",
+        description="Only requests for names that a version of this model has answered; an improvement "
+        "always uses its own model",
     )
 
     @field_validator("start", "end")
@@ -56,7 +56,7 @@ class DatasetRowSource(Config):
 
     source: Literal["dataset"] = "dataset"
     dataset: Line = Field(min_length=1, max_length=120, description="Name or id")
-    where: Filter | None = Field(None, description="Those of its rows that this filter means")
+    where: Filter | None = Field(None, description="Only rows that match this filter")
 
 
 RowSource = Annotated[FeedbackRowSource | RoundRowSource | DatasetRowSource, Field(discriminator="source")]
@@ -65,18 +65,18 @@ RowSource = Annotated[FeedbackRowSource | RoundRowSource | DatasetRowSource, Fie
 class ImproveSettings(Config):
     """What an improvement rests on, whether a person or a schedule begins it."""
 
-    model: ModelName = Field(description="A registered model")
-    alias: AliasName = Field("production", description="Whose version is improved, and whose place is taken")
-    rows: list[RowSource] = Field(min_length=1, max_length=8, description="Where new rows come from")
+    model: ModelName = Field(description="Registered model")
+    alias: AliasName = Field("production", description="Alias whose version is improved and replaced")
+    rows: list[RowSource] = Field(min_length=1, max_length=8, description="Sources of new rows")
     run: Line = Field(
-        "", max_length=120, description="Whose config is launched; that of the version where left out"
+        "", max_length=120, description="Run whose config is launched; the version's run if omitted"
     )
-    held_out: float = Field(
-        0.3, ge=0.1, le=0.5, description="Share of the new rows that judge and are not trained on"
+    held_out: float = Field(0.3, ge=0.1, le=0.5, description="Share of new rows held out for evaluation")
+    metric: Line = Field(
+        "", max_length=80, description="Metric for both versions; the task's default if omitted"
     )
-    metric: Line = Field("", max_length=80, description="By which both are measured; that of the task if not")
     margin: float = Field(
-        0.02, ge=0, allow_inf_nan=False, description="How much worse is allowed, on old and new rows"
+        0.02, ge=0, allow_inf_nan=False, description="Allowed decrease, on old and new rows"
     )
 
     @field_validator("metric")
@@ -91,22 +91,22 @@ class GatherConfig(Config):
     """What the job `gather_rows` is asked."""
 
     improvement: str
-    name: Line = Field(min_length=1, max_length=80, description="Of the data set of new rows")
+    name: Line = Field(min_length=1, max_length=80, description="Name of the data set of new rows")
     dataset: str = Field(min_length=1, description="Id of the data set that the run was trained on")
-    run: str = Field(min_length=1, description="Id of the run, whose deal is kept")
+    run: str = Field(min_length=1, description="Id of the run whose split is kept")
     rows: list[RowSource]
     held_out: float = Field(ge=0.1, le=0.5)
     seed: int = 0
-    in_use_run: str = Field("", description="Id of the run that made the version in use, where it is another")
+    in_use_run: str = Field("", description="Id of the run that made the version in use, if different")
     in_use_unknown: str = Field(
-        "", max_length=400, description="Why nobody knows what the version in use was trained on"
+        "", max_length=400, description="Why the training data of the version in use is unknown"
     )
 
 
 class ImproveConfig(ImproveSettings):
     """The body of `begin_improvement`."""
 
-    name: Line = Field("", max_length=80, description="From the model and the day where left out")
+    name: Line = Field("", max_length=80, description="Model name and date if omitted")
 
     def document(self) -> ImprovementRequest:
         """As it is stored and sent."""
@@ -117,15 +117,15 @@ class ImproveSchedule(ImproveSettings):
     """The body of `schedule_improvement`: an improvement begins once so many new rows are there; a person
     promotes, always."""
 
-    every_hours: float = Field(24, ge=1, le=24 * 366, description="Between two looks")
+    every_hours: float = Field(24, ge=1, le=24 * 366, description="Hours between checks")
     least_rows: int = Field(
-        100, ge=MIN_ROWS, le=1_000_000, description="New rows since the last improvement, at least"
+        100, ge=MIN_ROWS, le=1_000_000, description="Minimum number of new rows since the last improvement"
     )
 
     @model_validator(mode="after")
     def _of_feedback(self) -> Self:
         if any(rows.source != "feedback" for rows in self.rows):
-            raise ValueError("rows: a schedule takes what people said of answers (feedback) alone")
+            raise ValueError("rows: a schedule can only use feedback on answers")
         return self
 
     def document(self) -> ImprovementScheduleRequest:

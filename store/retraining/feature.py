@@ -21,12 +21,14 @@ FEATURE = StoreFeature(
         """
     },
     actions={
-        "begin_improvement": Action("Improved", "began to improve", ":material/autorenew:"),
+        "begin_improvement": Action("Improved", "started an improvement of", ":material/autorenew:"),
         "decide_improvement": Action("Improved", "decided on an improvement of", ":material/how_to_vote:"),
-        "resume_improvement": Action("Improved", "went on improving", ":material/resume:"),
+        "resume_improvement": Action("Improved", "resumed an improvement of", ":material/resume:"),
         "stop_improvement": Action("Improved", "stopped an improvement of", ":material/stop_circle:"),
-        "schedule_improvement": Action("Improved", "set a schedule to improve", ":material/schedule:"),
-        "unschedule_improvement": Action("Improved", "ended the schedule of", ":material/event_busy:"),
+        "schedule_improvement": Action("Improved", "set an improvement schedule for", ":material/schedule:"),
+        "unschedule_improvement": Action(
+            "Improved", "ended the improvement schedule of", ":material/event_busy:"
+        ),
     },
     queries={"look": {"improvements": "get of_model in_states schedule"}},
     tools={"look": "list_improvements", "work": "label_next begin_improvement"},

@@ -27,29 +27,34 @@ class StateText(NamedTuple):
 
 STATES: dict[ImprovementState, StateText] = {
     "labelling": StateText(
-        "Waits for ratings", "A rating round is open. Close it once enough is rated.", "Ratings"
+        "Waiting for ratings", "A rating round is open. Close it once there are enough ratings.", "Ratings"
     ),
     "gathering": StateText(
-        "Gathers new rows", "New rows are made of what people said, without repeats.", "New rows"
+        "Gathering new rows", "New rows are built from feedback and ratings, without duplicates.", "New rows"
     ),
     "joining": StateText(
-        "Joins old and new rows", "The new rows are added to those of the version in use.", "Data version"
+        "Joining old and new rows",
+        "The new rows are added to the training data of the version in use.",
+        "Data version",
     ),
-    "training": StateText("Trains", "The same training runs on old and new rows.", "Run"),
-    "registering": StateText("Registers", "What the run left becomes the next version.", "Version"),
+    "training": StateText("Training", "The same config is trained on old and new rows.", "Run"),
+    "registering": StateText("Registering", "The run's model is registered as the next version.", "Version"),
     "measuring": StateText(
-        "Measures", "The new version and the one in use answer old and new rows that judge.", "Measured"
+        "Evaluating",
+        "The new version and the one in use are evaluated on the held-out old and new rows.",
+        "Evaluation",
     ),
     "deciding": StateText(
-        "Waits for your yes or no", "Look at the checks, then promote the version or decline it.", "Decision"
+        "Waiting for a decision", "Review the checks, then promote or decline the version.", "Decision"
     ),
     "promoted": StateText("Promoted", "The new version is in use."),
-    "declined": StateText("Declined", "The version in use stays. What was made is still there."),
-    "stopped": StateText("Stopped", "Somebody stopped it. What was made is still there."),
+    "declined": StateText("Declined", "The version in use stays. The new version is kept."),
+    "stopped": StateText("Stopped", "Stopped by a person. Everything made so far is kept."),
     "waiting": StateText(
-        "Waits for rows", "Too few new rows can be used so far. Go on once more was said: it is all taken in."
+        "Waiting for rows",
+        "Too few new rows are usable. Resume once there is more feedback; all of it is included.",
     ),
-    "failed": StateText("Failed", "It can go on from where it failed, once the cause is gone."),
+    "failed": StateText("Failed", "Resume it once the cause is fixed; completed steps are kept."),
 }
 STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
@@ -58,13 +63,11 @@ CHECKS = (  # of the gate, in its order
     "Not worse than allowed on the old rows",
     "Not worse than allowed on the new rows",
 )
-NO_TEST = (
-    " (its validation rows, as the run kept none for a test: they chose its best step, which favours it)"
-)
+NO_TEST = " (validation rows, as the run has no test split; they selected its best step, which favors it)"
 ROWS = ("old rows", "new rows")
 ImprovementOutcome = Literal["better", "within", "worse_within", "worse", "cant_tell", "alone"]
-MAYBE_LEAKED = "may have slipped into training, which could make this difference"
-ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
+MAYBE_LEAKED = "may have leaked into training, which could explain the difference"
+ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "inconclusive"}
 
 
 def classify_outcome(report: GateReport) -> ImprovementOutcome:
@@ -119,24 +122,23 @@ def describe_outcome(report: GateReport) -> str:
     """What the two checks come to, a sentence. That it is surely worse it says also where that is allowed."""
     version, holder, by = report.reference, report.holder, format_margin(report)
     if holder is None:
-        return (
-            f"No version is {report.alias}, so {version} was held against none: how good it is beside"
-            " another nothing here says."
-        )
+        return f"No version has the alias {report.alias}, so {version} was not compared with any."
     named = list(zip(ROWS, report.checks, strict=False))
     if report.answer == "passed":
-        passed = f"{version} is surely not {by} than {holder}, on the old rows and on the new ones."
+        passed = f"{version} is not {by} than {holder}, on old and new rows (95% confidence)."
         if own := list_surely_worse(report):
-            return f"{passed} On the {' and the '.join(own)} it is surely worse, though by less."
+            return f"{passed} On the {' and the '.join(own)} it is significantly worse, but by less."
         return passed
     worse = [rows for rows, check in named if check.answer == "failed"]
     unsure = [rows for rows, check in named if check.answer == "cant_tell"]
-    parts = [f"{version} is surely {by} than {holder} on the {' and the '.join(worse)}."] if worse else []
+    parts = (
+        [f"{version} is significantly {by} than {holder} on the {' and the '.join(worse)}."] if worse else []
+    )
     if unsure:
-        parts.append(f"On the {' and the '.join(unsure)} it can't be told whether {version} is {by}.")
+        parts.append(f"On the {' and the '.join(unsure)} it is inconclusive whether {version} is {by}.")
     if slips := [rows for rows, check in named if can_be_leakage(check)]:
         parts.append(
-            f"On the {' and the '.join(slips)} it would have passed but for repeats that {MAYBE_LEAKED}."
+            f"On the {' and the '.join(slips)} it would have passed if not for repeats that {MAYBE_LEAKED}."
         )
     return " ".join(parts)
 
@@ -146,13 +148,13 @@ def describe_next_step(improvement: Improvement) -> str:
     name = shlex.quote(improvement.name)
     match improvement.state:
         case "labelling":
-            return "Close the rating round, and it goes on by itself."
+            return "Close the rating round; the improvement then continues automatically."
         case "deciding":
-            return f"Promote it: tunebench improvement promote {name}. Or decline it, with a reason."
+            return f"Promote it with tunebench improvement promote {name}, or decline it with a reason."
         case "waiting":
-            return f"Go on once more was said: tunebench improvement resume {name}."
+            return f"Once there is more feedback, resume it: tunebench improvement resume {name}."
         case "failed":
-            return f"Go on: tunebench improvement resume {name}."
+            return f"Resume it: tunebench improvement resume {name}."
     return ""
 
 
@@ -162,17 +164,18 @@ def describe_rows(rows: GatheredRows) -> str:
     draw = (
         describe_draw(rows)
         if rows.held_out_random
-        else "no random draw of what is asked, so they say how such rows fare and not how all requests do"
+        else "not a random sample of requests, so the results apply to such rows and not to all requests"
     )
     parts = [
-        f"{used:,} of {rows.asked:,} are used: {rows.train:,} train and {rows.held_out:,} judge, {draw}."
+        f"{used:,} of {rows.asked:,} rows are used: {rows.train:,} for training and {rows.held_out:,} "
+        f"held out, {draw}."
     ]
     if again := describe_reuse(rows):
         parts.append(again)
     if redacted := describe_redaction(rows):
         parts.append(redacted)
     if rows.corrects:
-        parts.append(f"{rows.corrects:,} of those that train correct an old row, which gives way.")
+        parts.append(f"{rows.corrects:,} of the training rows correct an old row and replace it.")
     return " ".join(parts)
 
 
@@ -183,9 +186,9 @@ def describe_judging_rows(rows: GatheredRows) -> str:
     before = sum(times.values()) - unjudged
     parts = [f"{rows.held_out:,} new row{'' if rows.held_out == 1 else 's'}"]
     if unjudged:
-        parts.append(f"{unjudged:,} that {_were(unjudged)} put aside earlier and judged nothing")
+        parts.append(f"{unjudged:,} that {_were(unjudged)} held out earlier but not used")
     if before:
-        parts.append(f"{before:,} that judged before")
+        parts.append(f"{before:,} held out before")
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -195,12 +198,11 @@ def describe_reuse(rows: GatheredRows) -> str:
     if not again or not again.rows:
         return ""
     often = [
-        f"{count:,} {'has' if count == 1 else 'have'} judged {number} improvement"
-        + ("" if number == "1" else "s")
+        f"{count:,} {_were(count)} used for {number} improvement" + ("" if number == "1" else "s")
         for number, count in again.times.items()
         if number != "0"
     ]
-    parts = [f"It is judged by {describe_judging_rows(rows)}."]
+    parts = [f"It is evaluated on {describe_judging_rows(rows)}."]
     if often:
         parts.append(f"Of the earlier ones {', '.join(often)}.")
     parts.append(_describe_earlier_draw(again, rows.held_out_random))
@@ -209,7 +211,7 @@ def describe_reuse(rows: GatheredRows) -> str:
 
 def _describe_earlier_draw(again: ReusedJudgingRows, new_random: bool) -> str:
     """How many of those that judge again were drawn at random; "" where they were drawn as the new ones."""
-    count, drawn = again.random, "drawn at random of what was asked"
+    count, drawn = again.random, "sampled at random from requests"
     if count == again.rows:
         return "" if new_random else f"All of the earlier ones were {drawn}."
     if not count:
@@ -228,9 +230,9 @@ def is_all_random(rows: GatheredRows) -> bool:
 
 
 FLATTERED = (
-    f"A row judges {MAX_JUDGED} improvements at most. What is in use was chosen by rows that judged before,"
-    " and may look a little better on them than it is: that rather holds a new version back than lets one"
-    " through."
+    f"A row is held out for at most {MAX_JUDGED} improvements. The version in use was selected on "
+    "rows held out before, so it may look slightly better on them than it is; this makes the check "
+    "stricter for a new version, not looser."
 )
 
 
@@ -242,7 +244,7 @@ def describe_draw(rows: GatheredRows) -> str:
         if left_out
         else ""
     )
-    return f"drawn at random of what was asked{but}: they show how new requests fare"
+    return f"sampled at random from requests{but}, so they show how new requests fare"
 
 
 def describe_redaction(rows: GatheredRows) -> str:
@@ -250,8 +252,8 @@ def describe_redaction(rows: GatheredRows) -> str:
     if not (count := (rows.redacted or 0)):
         return ""
     return (
-        f"{count:,} of those used {'holds' if count == 1 else 'hold'} placeholders such as [EMAIL], where"
-        " personal data was taken out; the model learns these as they stand."
+        f"{count:,} of those used {'holds' if count == 1 else 'hold'} placeholders such as [EMAIL], where "
+        "personal data was redacted; the model learns the placeholders as text."
     )
 
 
@@ -262,8 +264,8 @@ def describe_leakage(rows: GatheredRows, check: CheckReport | None = None) -> st
         return ""
     repeats = rows.repeats
     stayed_out = (
-        f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a row that judges, in its own or in"
-        " other words, and stayed out."
+        f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a held-out row, exactly or "
+        "paraphrased, and was left out."
     )
     slipping = rows.slipping
     if slipping == "uncounted":
@@ -273,9 +275,8 @@ def describe_leakage(rows: GatheredRows, check: CheckReport | None = None) -> st
     if not slipping.judging:
         return ""
     return (
-        f"{stayed_out} {_describe_unrecognised(slipping)} of the rows that give back an old row"
-        " that judges are not"
-        f" recognised. {_describe_learned(slipping, check)} {_describe_allowance(slipping, check)}"
+        f"{stayed_out} {_describe_unrecognised(slipping)} of the rows that repeat a held-out old row may go "
+        f"undetected. {_describe_learned(slipping, check)} {_describe_allowance(slipping, check)}"
     )
 
 
@@ -287,12 +288,12 @@ def _describe_learned(slipping: LeakageEstimate, check: CheckReport | None) -> s
     """How many may have been learned, and what that lifts a share by: in others rows weigh unequally."""
     most, judging = slipping.most, slipping.judging
     if not most:
-        return f"With 95% certainty none of the {judging:,} old rows that judge was learned from such."
+        return f"With 95% confidence, none of the {judging:,} held-out old rows was learned from such rows."
     points = f"{min(100.0, 100 * most / judging):.1f}".removesuffix(".0")
     lifts = f", which may lift the share by up to {points} point{'' if points == '1' else 's'}"
     return (
-        f"With 95% certainty at most {most:,} of the {judging:,} old rows that judge {_were(most)} learned"
-        f" from such{lifts if _format_in_shares(check) else ''}."
+        f"With 95% confidence, at most {most:,} of the {judging:,} held-out old rows {_were(most)} "
+        f"learned from such rows{lifts if _format_in_shares(check) else ''}."
     )
 
 
@@ -300,25 +301,25 @@ def _describe_allowance(slipping: LeakageEstimate, check: CheckReport | None) ->
     """What the check makes of it. That it keeps its level is simulated of shares."""
     allowed = slipping.allowed
     if not allowed:
-        return "The check on them allows for none."
+        return "The check on old rows allows for none."
     these = "it" if slipping.most == 1 else f"{allowed:,} of these"
-    passes = f"The check on them passes only where it would without {these}"
+    passes = f"The check on old rows passes only if it would also pass without {these}"
     if _format_in_shares(check):
-        return f"{passes}, which keeps its level of 5%."
+        return f"{passes}, which keeps its 5% significance level."
     if check is None or not (lifted := check.lifted):
         return f"{passes}."
-    which = "the row that speaks" if allowed == 1 else "the rows that speak"
+    which = "the row" if allowed == 1 else "the rows"
     return (
-        f"{passes}, taken as {which} most for the new version, which may lift it by {lifted:.3g}"
-        f" {check.unit}."
+        f"{passes}, counted as {which} most in favor of the new version, which may lift it by "
+        f"{lifted:.3g} {check.unit}."
     )
 
 
-UNCOUNTED = "Gathered before slips were counted: the check does not allow for them."
+UNCOUNTED = "Gathered before leaks were counted, so the check does not account for them."
 NO_BOUND = (
-    "The answers are labels: a row that asks in other words for the same label is what a classifier is to"
-    " learn, so it trains, also where an old row that judges asks the same. How far that lifts the new"
-    " version on the old rows has no bound here, and the check on them does not allow for it."
+    "The answers are labels. A paraphrase with the same label is what a classifier should learn, so "
+    "it is used for training even if a held-out old row asks the same. How much that lifts the new "
+    "version on the old rows has no bound here, and the check does not account for it."
 )
 
 
@@ -349,4 +350,4 @@ def describe_moved_alias(improvement: Improvement) -> str:
     if not (earlier := facts.get("holder_was")):
         return ""
     now = facts.get("holder") or "no version"
-    return f"{improvement.alias} moved meanwhile from {earlier} to {now}, beside which it is measured."
+    return f"{improvement.alias} has since moved from {earlier} to {now}, which it is now compared with."

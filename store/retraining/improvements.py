@@ -221,8 +221,8 @@ def check_not_improving(db: Queryable, needed_id: str, name: str) -> None:
     needed_id: its id, of a version NAME@3."""
     if improvement := find_dependent(db, needed_id):
         raise StateError(
-            f"{name} is needed by the improvement {improvement.name}, which is under way.",
-            fix="Wait until it has ended, or stop it first.",
+            f"{name} is used by the improvement {improvement.name}, which is in progress.",
+            fix="Wait until it ends, or stop it first.",
         )
 
 
@@ -231,8 +231,8 @@ def check_split_unchanged(db: Queryable, dataset_id: str, name: str) -> None:
     evaluations would take rows that were trained on. One that has failed may still go on."""
     if improvement := find_dependent(db, dataset_id, (*AT_WORK, "failed")):
         raise StateError(
-            f"{improvement.name} trains and measures by the parts of {name}, which have to stay as they"
-            " are until it has ended.",
-            fix="Decide on the improvement or stop it first.",
+            f"{improvement.name} trains and evaluates on the splits of {name}, which can't change until "
+            "it ends.",
+            fix="Promote, decline or stop the improvement first.",
             field="dataset",
         )

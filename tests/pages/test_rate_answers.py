@@ -122,7 +122,7 @@ def test_the_answers_go_as_a_file_and_the_names_of_their_writers_in_the_round_al
 def test_where_nothing_can_be_rated_it_says_why(monkeypatch: pytest.MonkeyPatch, engine: StillEngine) -> None:
     talk(engine, "r3", {"r3-1": ("Broken?", "failed")})
     at = opened(monkeypatch, engine, "r3")
-    assert "no prompt yet to which two models" in everything_said(at)
+    assert "No prompt has complete answers from two" in everything_said(at)
     assert "1 prompt to which an answer failed" in everything_said(at)
     assert not [button for button in at.button if button.label == "Create round"]
 

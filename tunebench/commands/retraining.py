@@ -55,11 +55,11 @@ RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]  # wha
 def label_next(
     of_round: Options,
     endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Requests that are listed")] = 20,
-    hours: Annotated[float | None, typer.Option(min=0.1, help="How far back; all where left out")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Number of requests to list")] = 20,
+    hours: Annotated[float | None, typer.Option(min=0.1, help="How far back; all if omitted")] = None,
     alert: Annotated[str, typer.Option(help="Only the requests behind this alert")] = "",
     protocol: Annotated[
-        RequestProtocol | None, typer.Option(help="What people do; by what answered where left out")
+        RequestProtocol | None, typer.Option(help="What raters do; chosen by the model's task if omitted")
     ] = None,
     wait: Wait = True,
     json: Json = False,
@@ -110,7 +110,7 @@ def find_next_to_label(
 def _print_next(upcoming: LabelQueue) -> None:
     print_notice(describe_label_queue(upcoming))
     for why, count in upcoming.left_out.items():
-        print_notice(f"Left out {count:,}: {why}.")
+        print_notice(f"{count:,} left out: {why}.")
     if not upcoming.different:
         print_notice(describe_empty_queue(upcoming))
         return
@@ -120,7 +120,7 @@ def _print_next(upcoming: LabelQueue) -> None:
             [_truncate(row.text), _truncate(row.answer), ", ".join(row.reasons), row.version]
             for row in upcoming.listed
         ],
-        f"{len(upcoming.listed):,} of {upcoming.different:,}, the most telling first",
+        f"{len(upcoming.listed):,} of {upcoming.different:,}, most informative first",
     )
 
 
@@ -128,16 +128,16 @@ def _truncate(text: str) -> str:
     return text if len(text) <= SHORT else f"{text[:SHORT]} …"
 
 
-improvement = typer.Typer(no_args_is_help=True, help="Improvements: see, promote, decline, go on, schedule")
+improvement = typer.Typer(no_args_is_help=True, help="Improvements: view, promote, decline, resume, schedule")
 
-Model = Annotated[str, typer.Argument(help="A registered model")]
+Model = Annotated[str, typer.Argument(help="Registered model")]
 Name = Annotated[str, typer.Argument(help="Name or id of an improvement")]
 Feedback = Annotated[
-    list[str] | None, typer.Option(help="An endpoint whose corrections and labels come back; may be repeated")
+    list[str] | None, typer.Option(help="Endpoint whose corrections and labels to use; can be repeated")
 ]
 Rounds = Annotated[
     list[str] | None,
-    typer.Option("--round", help="A rating round, waited for while it is open; may be repeated"),
+    typer.Option("--round", help="Rating round; waits until it is closed; can be repeated"),
 ]
 OF_BOTH = ("alias", "run", "held_out", "metric", "margin")  # fields of ImproveSettings
 
@@ -151,11 +151,9 @@ def improve(
     feedback: Feedback = None,
     round: Rounds = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="A data set whose rows are taken; may be repeated")
+        list[str] | None, typer.Option(help="Data set whose rows to use; can be repeated")
     ] = None,
-    where: Annotated[
-        str, typer.Option(help="SQL that is true for the rows of --dataset that are meant")
-    ] = "",
+    where: Annotated[str, typer.Option(help="SQL condition that selects rows of --dataset")] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -168,7 +166,7 @@ def improve(
         client = connect(start=True)
         begun = client.command("begin_improvement", body.document())
         if not wait:
-            print_json(begun) if json else print_notice(f"{begun['improvement']} has begun.")
+            print_json(begun) if json else print_notice(f"{begun['improvement']} started.")
             return
         ended = follow_improvement(client, begun["improvement_id"])
         _exit_with_outcome(ended, json)
@@ -195,7 +193,7 @@ def _build_sources(
     rows += [{"source": "dataset", "dataset": each, **filtered} for each in dataset or []]
     if not rows:
         raise ConfigError(
-            "Where do new rows come from?", fix="Give --feedback, --round or --dataset.", field="rows"
+            "No source of new rows is given.", fix="Give --feedback, --round or --dataset.", field="rows"
         )
     return rows
 
@@ -242,10 +240,10 @@ def print_improvement(improved: Improvement) -> None:
         if slipping := improvement_text.describe_leakage(rows, checks[0] if checks else None):
             out.print(slipping, markup=False, soft_wrap=True)
         for line in improvement_text.list_reuse_exclusions(rows):
-            out.print(f"  judges no more  {line}", markup=False, soft_wrap=True)
+            out.print(f"  no longer held out  {line}", markup=False, soft_wrap=True)
     if "version" in facts:
         beside = facts.get("holder") or "no version"
-        out.print(f"{facts['version']}, beside {beside}", markup=False, soft_wrap=True)
+        out.print(f"{facts['version']}, compared with {beside}", markup=False, soft_wrap=True)
     if moved := improvement_text.describe_moved_alias(improved):
         out.print(moved, markup=False, soft_wrap=True)
     if "gate" in facts:
@@ -257,7 +255,7 @@ def print_improvement(improved: Improvement) -> None:
 
 
 def improvements(
-    model: Annotated[str | None, typer.Argument(help="Of this model; all where left out")] = None,
+    model: Annotated[str | None, typer.Argument(help="Only this model; all if omitted")] = None,
     json: Json = False,
 ) -> None:
     """List improvements, the newest first."""
@@ -279,7 +277,7 @@ def improvements(
             for each in listed
         ]
         footer = formatting.plural(len(lines), "improvement")
-        print_rows(["improvement", "state", "version", "begun by", "at"], lines, footer)
+        print_rows(["improvement", "state", "version", "started by", "at"], lines, footer)
 
 
 @improvement.command()
@@ -297,36 +295,38 @@ def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json
 @improvement.command()
 def promote(
     name: Name,
-    reason: Annotated[str, typer.Option(help="Why; the checks' sentence where left out")] = "",
+    reason: Annotated[str, typer.Option(help="Reason; the result of the checks if omitted")] = "",
     override: Annotated[
-        bool, typer.Option("--override", help="Though the checks are not passed; for admins")
+        bool, typer.Option("--override", help="Override failed checks (admins only)")
     ] = False,
     json: Json = False,
 ) -> None:
     """Say yes: its version takes the alias, through the gate of the alias too."""
     body = {"improvement": name, "promote": True, "reason": reason, "override": override}
-    send_change("decide_improvement", body, f"The version of {name} is promoted.", json)
+    send_change("decide_improvement", body, f"The version of {name} was promoted.", json)
 
 
 @improvement.command()
 def decline(
-    name: Name, reason: Annotated[str, typer.Option(help="Why; it is kept")], json: Json = False
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Reason; recorded with the decision")],
+    json: Json = False,
 ) -> None:
     """Say no: the version in use stays."""
     body = {"improvement": name, "promote": False, "reason": reason}
-    send_change("decide_improvement", body, f"{name} is declined.", json)
+    send_change("decide_improvement", body, f"{name} declined.", json)
 
 
 @improvement.command()
 def stop(name: Name, json: Json = False) -> None:
     """End one that is under way; what it has made stays."""
-    send_change("stop_improvement", {"improvement": name}, f"{name} is stopped.", json)
+    send_change("stop_improvement", {"improvement": name}, f"{name} stopped.", json)
 
 
 @improvement.command()
 def resume(name: Name, json: Json = False) -> None:
     """Go on with one that has failed, from the step at which it failed, or that waits for rows."""
-    send_change("resume_improvement", {"improvement": name}, f"{name} goes on.", json)
+    send_change("resume_improvement", {"improvement": name}, f"{name} resumed.", json)
 
 
 @improvement.command()
@@ -337,20 +337,19 @@ def schedule(
     of_feedback: Options,
     model: Model,
     feedback: Feedback = None,
-    off: Annotated[bool, typer.Option("--off", help="None begins by itself any more")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Turn off the schedule")] = False,
     json: Json = False,
 ) -> None:
     """Have improvements begin by themselves once enough was said; a person promotes, always."""
     if off:
-        send_change("unschedule_improvement", {"model": model}, f"{model} is on no schedule any more.", json)
+        send_change("unschedule_improvement", {"model": model}, f"{model} no longer has a schedule.", json)
         return
     with report_errors(json):
         rows = _build_sources(feedback, None, None, "", of_feedback)
         config = ImproveSchedule.parse({**given, "model": model, "rows": rows})
         connect(start=True).command("schedule_improvement", config.document())
         print_json({}) if json else print_notice(
-            f"Every {config.every_hours:g} hours it is looked whether there are {config.least_rows:,} new"
-            f" rows for {model}."
+            f"Every {config.every_hours:g} hours, {model} is checked for {config.least_rows:,} new rows."
         )
 
 

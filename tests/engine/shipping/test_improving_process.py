@@ -81,7 +81,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     # once more, with rows of a data set: all of the old rows, which it has already
     waits = house.ask("improve", "sums", "--dataset", "Sums", code=7)
     assert (waits["state"], waits["failed_at"]) == ("waiting", "gathering")
-    assert "0 of 80 new rows can be used, and it takes 20" in waits["trouble"]["message"]
+    assert "0 of 80 new rows are usable; at least 20 are needed" in waits["trouble"]["message"]
     house("improvement", "resume", waits["name"])
     again = reached(client, waits["improvement_id"], "waiting")
     assert again.facts["gather_job"] != waits["facts"]["gather_job"]

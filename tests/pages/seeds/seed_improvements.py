@@ -169,7 +169,7 @@ def _facts_of(state: ImprovementState) -> dict[str, Any]:
                 "left_out": {"the log has no text of the request": 13, "asks what a held-out row asks": 1},
                 "again": {
                     "rows": 61, "times": {"0": 9, "1": 40, "2": 12}, "random": 0,
-                    "left_out": {"somebody has answered it otherwise since": 3},
+                    "left_out": {"answered differently since": 3},
                 },
             },
         }),
@@ -212,7 +212,11 @@ def _improvement(
     config = ImproveConfig.parse({"model": model, "rows": [rows], "metric": "accuracy", "margin": MARGIN})
     troubles = {
         "failed": ("OutOfMemory", "The run ran out of memory.", "Take a smaller batch."),
-        "waiting": ("TooFewRows", "12 of 16 new rows can be used, and it takes 20.", "Have more corrected."),
+        "waiting": (
+            "TooFewRows",
+            "12 of 16 new rows are usable; at least 20 are needed.",
+            "Have more corrected.",
+        ),
     }
     trouble = dict(zip(("error", "message", "fix"), troubles.get(state, ()), strict=False)) or None
     failed_at = {"failed": "training", "waiting": "gathering"}.get(state)

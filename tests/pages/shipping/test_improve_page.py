@@ -54,17 +54,17 @@ def _improvement(database: Database, state: str) -> Improvement:
 
 def test_before_the_first_one_it_says_what_has_to_be_there(improving: StillEngine, open_page: Open) -> None:
     at = _open(improving, open_page, "bare")
-    assert "First a version has to be in use" in everything_said(at)
+    assert "No version is in use yet" in everything_said(at)
     assert "improve-begin-go" not in _keys(at)
     at = _open(improving, open_page, "silent")
-    assert "Nothing came back yet" in everything_said(at)
+    assert "No feedback yet" in everything_said(at)
     assert "/v1/feedback" in at.code[0].value
 
 
 def test_the_form_says_what_came_back_and_what_it_will_take(improving: StillEngine, open_page: Open) -> None:
     text = everything_said(_open(improving, open_page, "fresh"))
     assert "1 correction and 39 labels" in text
-    assert "36 of 40 requests have their texts" in text
+    assert "texts available for 36 of 40 requests" in text
     assert "LoRA on tiny" in text
     assert "2 points of Accuracy" in text
     assert "about 4 min for 25 new rows more" in text
@@ -76,11 +76,11 @@ def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
     at = _open(improving, open_page, "fresh")
     at.button_group(key="improve-begin-kinds").set_value([]).run()
     at.button(key="improve-begin-go").click().run()
-    assert "Nothing says yet where new rows come from." in at.error[0].value
+    assert "Choose at least one source of new rows." in at.error[0].value
     at.button_group(key="improve-begin-kinds").set_value(["dataset"]).run()
     at.selectbox(key="improve-begin-dataset").set_value("data-D").run()
     at.button(key="improve-begin-go").click().run()
-    assert "It takes 20 new rows at least, and here are 9." in at.error[0].value
+    assert "At least 20 new rows are needed; there are 9." in at.error[0].value
     at.button_group(key="improve-begin-kinds").set_value(["feedback"]).run()
     at.button(key="improve-begin-go").click().run()
     assert not at.exception
@@ -96,7 +96,7 @@ def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
 def test_a_link_fills_the_form_in(improving: StillEngine, open_page: Open) -> None:
     at = _open(improving, open_page, "fresh", round="round-1", dataset="D")
     assert at.button_group(key="improve-begin-kinds").value == ["round", "dataset"]
-    assert "It is open: the improvement waits until it is closed" in everything_said(at)
+    assert "The round is still open; the improvement waits until it is closed" in everything_said(at)
     at.button(key="improve-begin-go").click().run()
     sources = improving.sent[-1][1]["rows"]
     assert [source["source"] for source in sources] == ["round", "dataset"]
@@ -127,9 +127,9 @@ def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
 ) -> None:
     at = _open(improving, open_page, improvement="i-training")
     text = everything_said(at)
-    assert "<b>91</b> to train on" in text
+    assert "<b>91</b> for training" in text
     assert "**13** the log has no text of the request" in text
-    assert "not how good it is on all requests" in at.warning[0].value
+    assert "not how it does on all requests" in at.warning[0].value
     links = {link.proto.label: link.proto.query_string for link in at.get("page_link")}
     assert links["The run"] == "run=run-2"
     assert links["The rows"].startswith("dataset=data-New")
@@ -155,9 +155,9 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
 
     at = AppTest.from_function(fate).run()
     assert "what people chose" not in everything_said(at)
-    assert "The new rows that judge were drawn at random" in everything_said(at)
-    assert "None of the earlier ones was drawn at random" in everything_said(at)
-    assert "not all earlier ones" in at.warning[0].value
+    assert "The held-out new rows were sampled at random" in everything_said(at)
+    assert "None of the earlier ones was sampled at random" in everything_said(at)
+    assert "not all of the earlier held-out rows" in at.warning[0].value
 
 
 def test_what_failed_can_be_gone_on_with(improving: StillEngine, open_page: Open) -> None:
@@ -172,11 +172,11 @@ def test_what_waits_for_rows_is_no_failure_and_is_gone_on_with(
 ) -> None:
     at = _open(improving, open_page, improvement="i-waiting")
     assert not at.error
-    assert "12 of 16 new rows can be used" in at.warning[0].value
+    assert "12 of 16 new rows are usable" in at.warning[0].value
     text = everything_said(at)
-    assert "Waits for rows" in text
-    assert "12 can be used, of 20 at least" in text
-    assert "to train on" not in text
+    assert "Waiting for rows" in text
+    assert "12 usable, at least 20 needed" in text
+    assert "for training" not in text
     assert "**4** the log has no text of the request" in text
     at.button(key="improve-resume").click().run()
     assert improving.sent[-1] == ("resume_improvement", {"improvement": "i-waiting"})
@@ -187,11 +187,11 @@ def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_p
     text = everything_said(at)
     assert "Accuracy 91% (88 to 94, n 300)" in text
     assert "6 points better (2 to 10, n 300)" in text
-    assert "Surely better than the one in use" in text
-    judged_by = "38 new rows, 9 that were put aside earlier and judged nothing and 52 that judged before"
-    assert f"Judged by **{judged_by}**" in text
-    assert "A row judges 4 improvements at most" in text
-    assert "**3** somebody has answered it otherwise since" in text
+    assert "Better than the version in use" in text
+    judged_by = "38 new rows, 9 that were held out earlier but not used and 52 held out before"
+    assert f"Evaluated on **{judged_by}**" in text
+    assert "A row is held out for at most 4 improvements" in text
+    assert "**3** answered differently since" in text
     assert "Support <b> serves trec@production" in text
     assert "improve-override-sure" not in _keys(at)
     at.text_area(key="improve-reason").set_value("Better on what people said.").run()
@@ -206,7 +206,8 @@ def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_p
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"), [("failed", "Worse than the one in use"), ("cant_tell", "It can't be told from")]
+    ("answer", "words"),
+    [("failed", "Worse than the version in use"), ("cant_tell", "Inconclusive: these rows")],
 )
 def test_what_is_not_passed_is_declined_or_an_admins_to_override(
     improving: StillEngine, open_page: Open, answer: str, words: str
@@ -229,7 +230,7 @@ def test_a_viewer_sees_everything_and_is_offered_nothing(
     assert "6 points better" in everything_said(at)
     assert not {key for key in _keys(at) if key.startswith("improve-")} - {"improve-back"}
     at = _open(improving, open_page, "fresh")
-    assert "A member can begin one." in everything_said(at)
+    assert "A member can start an improvement." in everything_said(at)
     assert "improve-begin-go" not in _keys(at)
 
 
@@ -261,7 +262,7 @@ def test_two_hundred_come_a_page_at_a_time(improving: StillEngine, open_page: Op
 
 def test_a_decision_that_waits_is_on_top_of_the_models(improving: StillEngine, open_page: Open) -> None:
     text = everything_said(open_page(improving.home, PAGE))
-    assert "4 improvements wait for a yes" in text
+    assert "4 improvements wait for your decision" in text
 
 
 def test_what_came_back_is_counted_by_request(improving: StillEngine) -> None:
@@ -284,9 +285,9 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
     assert str(passed["judged_by"]).startswith("38 new rows, 9 that")
     assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
-        "Trains",
-        "Waits for rows",
-        "Waits for your yes or no",
+        "Training",
+        "Waiting for rows",
+        "Waiting for a decision",
     }
 
 
@@ -335,7 +336,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         from store.retraining.schemas import Improvement, ImprovementFacts
         from tests.unit.store_samples import new_dataset, row_of
 
-        reason = "asks in other words what an old row asks that judges"
+        reason = "paraphrases the question of a held-out old row"
         rows = {"asked": 40, "train": 28, "held_out": 11, "left_out": {reason: 1}, "held_out_random": True}
         partner = {"line": 3, "reason": reason, "fingerprint": "f", "row_id": 1204}
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "repeating": [partner]}
@@ -363,8 +364,8 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
     text = everything_said(AppTest.from_function(fate).run())
     assert "Where is its nest?" in text
     assert "Where does the heron nest?" in text
-    assert "Row 1,204 of Birds, which judges" in text
-    assert "1 new row repeats a row that judges" in text
+    assert "Row 1,204 of Birds (held out)" in text
+    assert "1 new row repeats a held-out row" in text
     assert "at most 2 of the 100 old rows that judge" in text
 
 
@@ -397,9 +398,9 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
             decision.draw_decision(model, improvement)
 
     text = everything_said(AppTest.from_function(card).run())
-    assert text.count("it would have passed but for repeats that may have slipped") == 1
-    assert text.lower().count("would have passed but for repeats") == 1
-    assert "rows that judge would show it" not in text
+    assert text.count("it would have passed if not for repeats that may have leaked") == 1
+    assert text.lower().count("would have passed if not for repeats") == 1
+    assert "held-out rows would show it" not in text
 
 
 def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> None:
@@ -408,7 +409,7 @@ def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> No
         unit="share", value=Estimate(value=0.0, low=-0.1, high=0.1, n=50), other="m@1",
         evaluations=[],
     )  # fmt: skip
-    assert "rows that judge would show it" in describe_rows_needed(check)
+    assert "held-out rows would show it" in describe_rows_needed(check)
     assert describe_rows_needed(replace(check, value=Estimate(value=0.1, low=-0.01, high=0.21, n=50))) == ""
 
 

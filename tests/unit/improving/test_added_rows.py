@@ -58,7 +58,7 @@ def test_every_row_keeps_its_part_and_a_corrected_one_gives_way(home: Home) -> N
     assert made.changes[:1] == [(3, "dropped", 0, "row 12 of New answers it otherwise")]
     fates = made.result["fates"]
     assert (fates.kept, fates.dropped, fates.added) == (59, 1, 10)
-    assert fates.steps[0].title == "Add the rows of New rows (train and validation) and keep the deal"
+    assert fates.steps[0].title == "Add the rows of New rows (train and validation) and keep the split"
     assert (fates.steps[0].added, fates.steps[0].dropped) == (11, 2)
     assert made.result["parts"] == {"train": 39 + 10, "validation": 10, "test": 10}
     split = Split.parse(_build_version_split(SimpleNamespace(**old), made.result))  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def test_what_can_not_be_added_is_said(home: Home) -> None:
     by_hand = added(home, old, new, run="")
     assert sum(by_hand.result["parts"].values()) == 61
     (step,) = Recipe.parse({"steps": [{"step": "add_rows", "dataset": "B", "parts": ["train"]}]}).steps
-    assert describe_step(step) == "Add the rows of B (train) and keep the deal"
+    assert describe_step(step) == "Add the rows of B (train) and keep the split"
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

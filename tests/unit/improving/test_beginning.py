@@ -16,7 +16,7 @@ from tests.unit.improving.chained import Chained
     ("fields", "error", "match"),
     [
         ({"model": "other"}, NotFoundError, "no registered model"),
-        ({"alias": "staging"}, ConfigError, "No version of sums is staging"),
+        ({"alias": "staging"}, ConfigError, "No version of sums has the alias staging"),
         ({"run": "run-9"}, ConfigError, "run-9"),
         ({"rows": [{"source": "feedback", "endpoint": "Elsewhere"}]}, ConfigError, "Elsewhere"),
         ({"rows": [{"source": "round", "round": "R"}]}, ConfigError, "R"),
@@ -46,7 +46,7 @@ def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[st
         ("delete_version", {"version": "sums@2"}),
         ("delete", {"job": facts["run_id"]}),
     ):
-        with pytest.raises(StateError, match=r"needed by the improvement|used by|makes a version|run"):
+        with pytest.raises(StateError, match=r"used by the improvement|used by|makes a version|run"):
             chained.desk(command, **body)
     chained.desk("stop_improvement", improvement=improvement)
     chained.desk("delete_version", version="sums@2")
@@ -58,7 +58,7 @@ def test_its_rows_are_dealt_no_other_way_meanwhile(chained: Chained, answers: di
     chained.run_through(improvement)
     facts = chained.get(improvement).facts
     for dataset in (facts["rows_dataset_id"], facts["dataset_id"]):
-        with pytest.raises(StateError, match="trains and measures by the parts of"):
+        with pytest.raises(StateError, match="trains and evaluates on the splits of"):
             chained.desk("set_split", dataset=dataset, split_by="random", test_size=0.5)
     chained.desk("stop_improvement", improvement=improvement)
     chained.desk("set_split", dataset=facts["dataset_id"], split_by="random", test_size=0.5)

@@ -92,7 +92,7 @@ def test_a_step_that_fails_is_gone_on_with(chained: Chained, answers: dict[str, 
     made = chained.get(improvement)
     assert (made.state, made.failed_at) == ("failed", state)
     assert made.trouble == {"error": "DiskFull", "message": "Full.", "fix": ""}
-    with pytest.raises(StateError, match="is not to be decided on"):
+    with pytest.raises(StateError, match="is not waiting for a decision"):
         chained.desk("decide_improvement", improvement=improvement, promote=True)
     chained.desk("resume_improvement", improvement=improvement)
     chained.next_engine().step(chained.desk.clock())  # a gathering is made anew
@@ -133,7 +133,7 @@ def test_what_waits_for_rows_can_be_stopped(chained: Chained) -> None:
     chained.improving.step(chained.desk.clock())
     chained.desk("stop_improvement", improvement=improvement)
     assert chained.get(improvement).state == "stopped"
-    with pytest.raises(StateError, match="nothing to go on with"):
+    with pytest.raises(StateError, match="nothing to resume"):
         chained.desk("resume_improvement", improvement=improvement)
 
 
@@ -142,7 +142,7 @@ def test_a_job_that_was_deleted_is_made_anew(chained: Chained, answers: dict[str
     chained.improving.step(chained.desk.clock())
     (job,) = chained.alive()
     chained.desk.end(job.job_id, "cancelled")
-    with pytest.raises(StateError, match="needed by the improvement"):
+    with pytest.raises(StateError, match="used by the improvement"):
         chained.desk("delete", job=job.job_id)
     with chained.database.transaction() as tx:
         job_queue.delete(tx, job.job_id)
@@ -165,7 +165,7 @@ def test_what_a_preview_refuses_is_the_trouble(chained: Chained) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [("active = false", "was switched off"), ("role = 'viewer'", "is a viewer by now")]
+    ("change", "words"), [("active = false", "is deactivated"), ("role = 'viewer'", "is now a viewer")]
 )
 def test_for_who_may_not_work_any_more_nothing_is_done(
     chained: Chained, answers: dict[str, str], change: str, words: str

@@ -99,7 +99,7 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     imported = replace(version, run_id=None)
     assert "was imported" in gate.find_training_run(chained.database, imported, "run-1")["in_use_unknown"]
     gone = replace(version, run_id="run-9")
-    assert "is gone" in gate.find_training_run(chained.database, gone, "run-1")["in_use_unknown"]
+    assert "was deleted" in gate.find_training_run(chained.database, gone, "run-1")["in_use_unknown"]
     moved = row_of(Improvement, config={"run": "run-1"}, facts={"gathered_beside": "sums@1"})
     candidate = Candidate(version, version, "production")
     assert "sums@2 came into use after" in gate.explain_leakage_on_new_rows(moved, candidate)
@@ -120,19 +120,25 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
     own = chained.begin(run="run-1")
     assert "of-Before" in {each.fingerprint for each in order_of(chained, own)}
     for needed in ("run-0", "run-2"):  # until the rows are compared, also where the gathering waits
-        with pytest.raises(StateError, match="needed by the improvement"):
+        with pytest.raises(StateError, match="used by the improvement"):
             chained.desk("delete", job=needed)
     chained.desk("stop_improvement", improvement=own)
     version = model_versions.get_version(chained.database, "sums@2")
     whole = {"in_use_run": "run-2", "in_use_unknown": ""}
     assert gate.find_training_run(chained.database, version, "run-1") == whole
     chained.desk("delete", job="run-0")
-    lost = "what sums@2 was trained on is gone: nobody knows whether it has seen it"
+    lost = "the training data of sums@2 was deleted, so overlap is unknown"
     gone = {"in_use_run": "run-2", "in_use_unknown": lost}
     assert gate.find_training_run(chained.database, version, "run-1") == gone
     first = model_versions.get_version(chained.database, "sums@1")
-    assert "what run-2 was" in gate.find_training_run(chained.database, first, "run-2")["in_use_unknown"]
-    assert "what run-2 was" in gate.find_training_run(chained.database, version, "run-2")["in_use_unknown"]
+    assert (
+        "training data of run-2 was deleted"
+        in gate.find_training_run(chained.database, first, "run-2")["in_use_unknown"]
+    )
+    assert (
+        "training data of run-2 was deleted"
+        in gate.find_training_run(chained.database, version, "run-2")["in_use_unknown"]
+    )
 
 
 def test_a_registered_model_that_a_run_began_with_is_looked_through(chained: Chained) -> None:

@@ -54,7 +54,7 @@ def test_every_reason_is_counted_and_rows_and_skipped_rows_are_all_there_were(ho
         duplicates.TRAINED: 1,
         duplicates.REPEATED: 1,
         "a question is empty": 1,
-        "holds half of a surrogate pair, which is no character": 1,
+        "contains an unpaired surrogate, which is not a valid character": 1,
     }
     assert counted.asked == 40 + 15
     assert counted.train + counted.held_out + len(made["skipped"]) == counted.asked
@@ -77,7 +77,7 @@ def test_where_all_correct_old_rows_nothing_could_judge(home: Home) -> None:
     old = labelled(home)
     deal(home, old, "classification")
     corrected = [spoken(n, LABELS[(n + 1) % 2]) for n in range(25)]
-    assert "None of the 25 new rows may judge" in lacking(home, old, corrected)["too_few"]
+    assert "None of the 25 new rows can be held out" in lacking(home, old, corrected)["too_few"]
 
 
 def test_fewer_than_20_rows_are_waited_for_with_why(home: Home) -> None:
@@ -85,9 +85,9 @@ def test_fewer_than_20_rows_are_waited_for_with_why(home: Home) -> None:
     deal(home, old, "classification")
     before = sorted(home.datasets.iterdir())
     few = lacking(home, old, [*fresh(19), *(spoken(n, "OTHER") for n in range(3_000, 3_005))])
-    assert "19 of 24 new rows can be used, and it takes 20. Left out: 5 a label" in few["too_few"]
+    assert "19 of 24 new rows are usable; at least 20 are needed. Left out: 5 a label" in few["too_few"]
     assert few["rows"].train + few["rows"].held_out == 19
-    assert "0 of 0 new rows can be used" in lacking(home, old, [])["too_few"]
+    assert "0 of 0 new rows are usable" in lacking(home, old, [])["too_few"]
     assert sorted(home.datasets.iterdir()) == before
 
 
@@ -96,7 +96,7 @@ def test_answers_of_a_model_that_writes(home: Home) -> None:
     deal(home, old)
     corrected = [spoken(n, f"A better answer {n}", "correction") for n in range(1_000, 1_040)]
     made = gather(home, old, [*corrected, spoken(5_000, "LABEL"), spoken(4, "It is 9.", "correction")])
-    assert made["counted"].left_out == {"a label, and the run is not trained on labels": 1}
+    assert made["counted"].left_out == {"a label, but the run was not trained on labels": 1}
     assert made["counted"].corrects == 1
     assert made["rows"][0]["messages"][-1]["content"] == "It is 9."
     assert made["rows"][1]["messages"][-1]["content"].startswith("A better answer")

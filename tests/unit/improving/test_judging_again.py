@@ -70,9 +70,10 @@ def test_they_judge_with_the_new_ones_and_are_counted_each_time(home: Home, old:
     assert third["counted"].again.times == {"1": 12, "2": 12}
     alone = gather(home, old, fresh(3_000), beside=[earlier(second)])  # the first one's rows were deleted
     assert alone["counted"] == third["counted"]
-    assert improvement_text.describe_judging_rows(third["counted"]) == "12 new rows and 24 that judged before"
-    assert "12 have judged 1 improvement, 12 have judged 2 improvements" in improvement_text.describe_rows(
-        third["counted"]
+    assert improvement_text.describe_judging_rows(third["counted"]) == "12 new rows and 24 held out before"
+    assert (
+        "12 were used for 1 improvement, 12 were used for 2 improvements"
+        in improvement_text.describe_rows(third["counted"])
     )
 
 
@@ -83,7 +84,7 @@ def test_those_of_an_improvement_without_an_answer_are_as_good_as_new(
     made = gather(home, old, fresh(2_000), beside=[earlier(failed, judged=False)])
     assert made["counted"].again.times == {"0": 12}
     words = improvement_text.describe_judging_rows(made["counted"])
-    assert words == "12 new rows and 12 that were put aside earlier and judged nothing"
+    assert words == "12 new rows and 12 that were held out earlier but not used"
 
 
 def test_none_judges_that_a_version_was_trained_on(home: Home, old: dict[str, Any]) -> None:
@@ -166,7 +167,7 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     again = gather(home, old, fresh(3_000, random=True), beside=[earlier(chosen)])
     assert (again["counted"].held_out_random, again["counted"].again.random) == (True, 12)
     assert not improvement_text.is_all_random(again["counted"])
-    assert "12 of the earlier ones were drawn at random" in improvement_text.describe_rows(again["counted"])
+    assert "12 of the earlier ones were sampled at random" in improvement_text.describe_rows(again["counted"])
     only = gather(home, old, fresh(3_000, random=True), beside=[earlier(drawn, random=True)])
     assert improvement_text.is_all_random(only["counted"])
 
@@ -174,11 +175,11 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("new", "earlier", "draw", "of_earlier"),
     [
-        (True, 24, "drawn at random of what was asked", ""),
-        (True, 12, "drawn at random of what was asked", "12 of the earlier ones were drawn at random"),
-        (True, 0, "drawn at random of what was asked", "None of the earlier ones was drawn at random"),
-        (False, 24, "no random draw", "All of the earlier ones were drawn at random"),
-        (False, 0, "no random draw", ""),
+        (True, 24, "sampled at random from requests", ""),
+        (True, 12, "sampled at random from requests", "12 of the earlier ones were sampled at random"),
+        (True, 0, "sampled at random from requests", "None of the earlier ones was sampled at random"),
+        (False, 24, "not a random sample", "All of the earlier ones were sampled at random"),
+        (False, 0, "not a random sample", ""),
     ],
 )
 def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
@@ -189,7 +190,7 @@ def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
         again=ReusedJudgingRows(rows=24, times={"1": 24}, random=earlier, left_out={}),
     )  # fmt: skip
     sentence = improvement_text.describe_rows(rows)
-    assert f"12 judge, {draw}" in sentence
+    assert f"12 held out, {draw}" in sentence
     assert of_earlier in sentence
     assert ("of the earlier ones" in sentence) == bool(of_earlier)
     assert improvement_text.is_all_random(rows) == (new and earlier == 24)

@@ -78,39 +78,65 @@ def check(unit: str, **more: Any) -> CheckReport:
 @pytest.mark.parametrize(
     ("slipping", "sentence"),
     [
-        (sure(), "Up to 20 in 100 of the rows that give back an old row that judges are not recognised."),
-        (sure(), "at most 8 of the 200 old rows that judge were learned from such, which may lift the share"),
-        (sure(), "by up to 4 points. The check on them passes only where it would without 5 of these,"),
-        (sure(), "without 5 of these, which keeps its level of 5%."),
+        (sure(), "Up to 20 in 100 of the rows that repeat a held-out old row may go undetected."),
+        (
+            sure(),
+            "at most 8 of the 200 held-out old rows were learned from such rows, which may lift the share",
+        ),
+        (
+            sure(),
+            "by up to 4 points. The check on old rows passes only if it would also pass without 5 of these,",
+        ),
+        (sure(), "without 5 of these, which keeps its 5% significance level."),
         (sure(most=2), "by up to 1 point."),
         (sure(short=200), "Up to 75 in 100, as answers have under 12 words, of the rows"),
         (sure(short=20), "Up to 20 in 100, and 75 where the answer has under 12 words, of the rows"),
         (None, "The answers are labels"),
-        (None, "on the old rows has no bound here, and the check on them does not allow for it."),
+        (None, "on the old rows has no bound here, and the check does not account for it."),
     ],
 )
 def test_what_may_slip_through_is_said_with_its_effect_or_that_this_has_no_bound(
     slipping: LeakageEstimate | None, sentence: str
 ) -> None:
     text = describe_leakage(gathered(slipping), check("share"))
-    assert text.startswith("15 new rows repeat a row that judges")
+    assert text.startswith("15 new rows repeat a held-out row")
     assert sentence in text
 
 
 @pytest.mark.parametrize(
     ("most", "allowed", "learned", "without"),
     [
-        (0, 0, "certainty none of the 200 old rows that judge was learned from such.", "allows for none."),
-        (1, 0, "at most 1 of the 200 old rows that judge was learned from such.", "allows for none."),
+        (
+            0,
+            0,
+            "confidence, none of the 200 held-out old rows was learned from such rows.",
+            "allows for none.",
+        ),
+        (1, 0, "at most 1 of the 200 held-out old rows was learned from such rows.", "allows for none."),
         (
             1,
             1,
-            "at most 1 of the 200 old rows that judge was learned",
-            "passes only where it would without it.",
+            "at most 1 of the 200 held-out old rows was learned",
+            "passes only if it would also pass without it.",
         ),
-        (2, 0, "at most 2 of the 200 old rows that judge were learned", "The check on them allows for none."),
-        (2, 1, "at most 2 of the 200 old rows that judge were learned", "it would without 1 of these."),
-        (3, 2, "at most 3 of the 200 old rows that judge were learned", "it would without 2 of these."),
+        (
+            2,
+            0,
+            "at most 2 of the 200 held-out old rows were learned",
+            "The check on old rows allows for none.",
+        ),
+        (
+            2,
+            1,
+            "at most 2 of the 200 held-out old rows were learned",
+            "it would also pass without 1 of these.",
+        ),
+        (
+            3,
+            2,
+            "at most 3 of the 200 held-out old rows were learned",
+            "it would also pass without 2 of these.",
+        ),
     ],
 )
 def test_none_one_and_more_rows_are_said_as_they_are(
@@ -131,9 +157,9 @@ def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
     ):
         assert "point" not in text
         assert "level" not in text
-        assert "at most 8 of the 200 old rows that judge were learned from such." in text
+        assert "at most 8 of the 200 held-out old rows were learned from such rows." in text
     assert text.endswith(
-        "without 5 of these, taken as the rows that speak most for the new version, which may lift it by"
+        "without 5 of these, counted as the rows most in favor of the new version, which may lift it by"
         " 0.257 bits per byte."
     )
 
@@ -142,8 +168,8 @@ def test_where_nobody_looked_nothing_is_said_and_where_nobody_counted_that() -> 
     assert describe_leakage(row_of(GatheredRows, left_out={})) == ""
     assert describe_leakage(gathered(sure(judging=0))) == ""
     earlier = describe_leakage(parse_document(GatheredRows, GATHERED | {"repeats": 15}))
-    assert earlier.startswith("15 new rows repeat a row that judges")
-    assert earlier.endswith("Gathered before slips were counted: the check does not allow for them.")
+    assert earlier.startswith("15 new rows repeat a held-out row")
+    assert earlier.endswith("Gathered before leaks were counted, so the check does not account for them.")
 
 
 def test_a_stored_null_says_that_there_is_no_bound() -> None:
@@ -216,7 +242,7 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     without = (20 - min(allowed, 25)) / (500 - allowed)
     assert (old.lifted or 0.0) == pytest.approx(20 / 500 - without)
     assert new.lifted is None
-    slips = "but for repeats that may have slipped into training, which could make this difference"
+    slips = "if not for repeats that may have leaked into training, which could explain the difference"
     sentence = (
         "Without 30 rows whose repeats may have leaked into training, the difference could be 0.051 less"
     )

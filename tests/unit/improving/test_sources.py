@@ -139,12 +139,12 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
         assert line["at"] > job_queue.to_epoch(improvement.begun_at)
     chained.next_engine().step(at + 5 * DAY)
     (schedule,) = improvements.list_schedules(chained.database)
-    assert "No version of sums is production" in str(schedule.trouble)
+    assert "No version of sums has the alias production" in str(schedule.trouble)
     assert schedule.last_rows >= 25
     (alert,) = monitor_alerts.open_alerts(chained.database, "endpoint-1")
     assert (alert.kind, alert.subject) == ("quality", "improvement")
     chained.desk("unschedule_improvement", model="sums")
-    with pytest.raises(StateError, match="on no schedule"):
+    with pytest.raises(StateError, match="have no schedule"):
         chained.desk("unschedule_improvement", model="sums")
 
 
@@ -194,7 +194,7 @@ def test_an_endpoint_that_never_answered_as_the_model_is_refused(chained: Chaine
     with chained.database.transaction() as tx:
         endpoints.set_settings(tx, "endpoint-1", served)
     ask(chained, 1, version="elsewhere@2", name="other")
-    with pytest.raises(ConfigError, match="Desk serves elsewhere@2 and has never answered as sums"):
+    with pytest.raises(ConfigError, match="Desk serves elsewhere@2 and its log has no answers of sums"):
         chained.begin()
     ask(chained, 1, first=1)
     begun = chained.get(chained.begin())

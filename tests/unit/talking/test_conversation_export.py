@@ -39,7 +39,10 @@ def test_each_model_has_a_row_of_what_it_was_told_and_said_itself() -> None:
     assert [message["content"] for message in rows[1]["messages"]] == [
         *("Be *kind*.", "Hello\nyou", "Ho.", "And “now”?", "Then"),
     ]
-    assert conversation.describe_excluded_turns(TURNS) == "1 turn without an answer: in the Markdown alone."
+    assert (
+        conversation.describe_excluded_turns(TURNS)
+        == "1 turn without an answer; included in the Markdown only."
+    )
 
 
 def test_the_import_takes_the_rows_as_they_are(home: Home, tmp_path: Path) -> None:
