@@ -159,6 +159,6 @@ def draw_new_key(endpoint_id: str) -> None:
     with st.container(border=True):
         st.markdown(f":material/key: The key **{escape_markdown(made[1])}**, which can't be shown again:")
         st.code(made[2], language=None, wrap_lines=True)
-        if st.button("Done", key="put-endpoint-key-away"):
+        if st.button("I copied it", key="put-endpoint-key-away"):
             del st.session_state[KEY]
             st.rerun()

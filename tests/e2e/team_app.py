@@ -50,6 +50,6 @@ def invite(page: Page, role: str, email: str) -> str:
     page.get_by_role("textbox", name="E-mail (optional)").fill(email)
     page.get_by_role("button", name="Create invitation link").click()
     link = page.get_by_test_id("stCode").first.inner_text()
-    page.get_by_role("button", name="Done").click()
-    expect(page.get_by_role("button", name="Done")).to_be_hidden()
+    page.get_by_role("button", name="I copied it").click()
+    expect(page.get_by_role("button", name="I copied it")).to_be_hidden()
     return link.strip()

@@ -140,7 +140,7 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
         desk("promote", version="sums@1", reason="Because.", by=GRACE)
     with pytest.raises(ForbiddenError, match="can't override"):
         desk("promote", version="sums@1", reason="It is good enough.", override=True, by=ADA)
-    with pytest.raises(ConfigError, match="says too little") as caught:
+    with pytest.raises(ConfigError, match="is too short") as caught:
         desk("promote", version="sums@1", reason="Because", override=True, by=GRACE)
     assert caught.value.field == "reason"
     desk("promote", version="sums@1", reason="The demo is in an hour.", override=True, by=GRACE)
