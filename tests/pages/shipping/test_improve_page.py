@@ -366,7 +366,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
     assert "Where does the heron nest?" in text
     assert "Row 1,204 of Birds (held out)" in text
     assert "1 new row repeats a held-out row" in text
-    assert "at most 2 of the 100 old rows that judge" in text
+    assert "at most 2 of the 100 held-out old rows" in text
 
 
 def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_for_no_rows() -> None:
