@@ -37,7 +37,7 @@ class BiasFile(RowFile):
 
     form: Form = Field("auto", description="stereotype_pairs, coreference or choices; by its columns if auto")
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column, where names differ")
-    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all where null")
+    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all if null")
 
     @model_validator(mode="after")
     def _roles_of_the_form(self) -> Self:
@@ -72,7 +72,7 @@ class BiasContinuations(Config):
     group_column: Line = Field(
         "", max_length=120, description="Of the file: whose values are looked at apart"
     )
-    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all where null")
+    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all if null")
     samples: int = Field(4, ge=1, le=25, description="Continuations of each opening, drawn at temperature 1")
     max_new_tokens: int = Field(20, ge=1, le=256, description="Of a continuation")
     threshold: float = Field(

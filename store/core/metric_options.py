@@ -316,7 +316,7 @@ class JudgePairs(Config):
     first: str = Field(min_length=1, max_length=120, description="An evaluation, by id or name")
     second: str = Field(min_length=1, max_length=120, description="Another one, of the same rows")
     judge: JudgeChoice
-    max_rows: int | None = Field(200, ge=1, description="A random sample of so many pairs; all where null")
+    max_rows: int | None = Field(200, ge=1, description="A random sample of so many pairs; all if null")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
 
     @field_validator("judge", mode="before")

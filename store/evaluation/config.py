@@ -105,7 +105,7 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     )
     part: Part = Field("test", description="Of the run's own split, or of the data set's; all: every row")
     where: Filter | None = Field(None, description="Those of them alone that this filter means; all if null")
-    max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all where null")
+    max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all if null")
     max_length: int | None = Field(
         None, ge=8, le=1_048_576, description="Tokens of a row whose loss is taken; the model's positions"
     )

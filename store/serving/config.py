@@ -105,7 +105,7 @@ class EndpointSettings(Config):
 
     models: list[ModelChoice] = Field(min_length=1, max_length=32, description="What is served")
     host: str = Field("127.0.0.1", max_length=200, description="Address that it listens on")
-    port: int | None = Field(None, ge=1, le=65535, description="Null: the first that is free")
+    port: int | None = Field(None, ge=1, le=65535, description="The first free port if null")
     allow_host: list[str] = Field(default_factory=list, description="Names by which it may be asked")
     limits: ServingLimits = Field(default_factory=ServingLimits, description="What a request may cost")
     log: ServingLog = Field(default_factory=ServingLog, description="What is kept of requests")

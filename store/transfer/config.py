@@ -23,7 +23,7 @@ class TransferConfig(Config):
     runs: list[str] = Field(min_length=1, max_length=MAX_RUNS, description="Ids or names; one base model")
     datasets: list[str] = Field(min_length=1, max_length=MAX_DATASETS, description="Ids or names")
     part: Part = Field("test", description="Of each data set's own split; never training rows")
-    max_rows: int | None = Field(100, ge=2, description="A random sample of so many of each; all where null")
+    max_rows: int | None = Field(100, ge=2, description="A random sample of so many of each; all if null")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
     max_length: int | None = Field(
         1024, ge=8, le=1_048_576, description="Tokens of a row; never beyond the model's positions"

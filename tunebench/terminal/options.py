@@ -8,12 +8,14 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo
+
+from store.core.model_fields import read_kind
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Options = dict[str, object]  # field -> what was given of it; the others keep the model's default
@@ -65,20 +67,22 @@ def add_options(
 
 def build_option(option: str, field: str, described: FieldInfo) -> Any:
     """The annotated type of an option for a field of a model. What is given is judged by the model."""
-    kind, repeated, choices = read_kind(described.annotation)
+    field_kind = read_kind(described.annotation)
+    kind = field_kind.type if field_kind.type in SCALARS else str
+    repeated, choices = field_kind.repeated, field_kind.choices
     flag = f"--{option.replace('_', '-')}"
     switched = described.get_default() is False
     help = described.description or ""
     if field == ALL_ROWS and is_nullable(described.annotation):
-        help = help.replace("all where null", "0 takes all")
-    help = help.replace("null", "left out").replace("Null", "Left out")
+        help = help.replace("all if null", "0 takes all")
+    help = help.replace("if null", "if omitted").replace("null", "omitted")
     listed = "|".join(map(str, choices))
     if len(listed) > MAX_METAVAR:
         help, listed = f"{help}: {', '.join(map(str, choices))}", ""
     if repeated:
         help = f"{help}; may be repeated"
     if default := format_default(described):
-        help = f"{help}; {default} where left out"
+        help = f"{help}; default {default}"
     declared = typer.Option(
         flag if kind is bool and switched else f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
         help=help,
@@ -103,15 +107,3 @@ def format_default(described: FieldInfo) -> str:
 def is_nullable(hint: Any) -> bool:
     """Whether null is a value of the type."""
     return type(None) in get_args(hint)
-
-
-def read_kind(hint: Any) -> tuple[type, bool, tuple[Any, ...]]:
-    """What an option of a field takes: a type, whether several, and the values where they are a few."""
-    while get_origin(hint) in (Annotated, Union, types.UnionType):
-        hint = next(part for part in get_args(hint) if part is not type(None))
-    if get_origin(hint) is list:
-        kind, _, choices = read_kind(get_args(hint)[0])
-        return kind, True, choices
-    if get_origin(hint) is Literal:
-        return str, False, get_args(hint)
-    return (hint if hint in SCALARS else str), False, ()

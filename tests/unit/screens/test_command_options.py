@@ -24,7 +24,7 @@ class Part(BaseModel):
 class Asked(BaseModel):
     subject: str = Field(description="What is meant")
     share: float = Field(0.1, description="Of all")
-    max_rows: int | None = Field(50, description="So many; all where null")
+    max_rows: int | None = Field(50, description="So many; all if null")
     names: list[str] = Field(default_factory=list, description="Those alone")
     mode: Literal["fast", "exact"] = Field("fast", description="How it is done")
     zip: bool = Field(False, description="As one file")
@@ -79,8 +79,8 @@ def test_help_has_descriptions_defaults_and_choices() -> None:
     code, printed, _ = invoke("--help")
     flat = " ".join(printed.replace("│", " ").split())
     assert code == 0
-    assert "Of all; 0.1 where left out" in flat
-    assert "So many; 0 takes all; 50 where left out" in flat
+    assert "Of all; default 0.1" in flat
+    assert "So many; 0 takes all; default 50" in flat
     assert "Those alone; may be repeated" in flat
     assert "fast|exact" in flat
     assert ("--no-zip" in flat, "--no-header" in flat) == (False, True)
