@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from store.core.schemas import JsonObject
-
 JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
 
 
@@ -69,7 +67,7 @@ class Figure:
     empty: int
     unscored: UnscoredRows
     failed: str  # why nothing could be scored at all, else ""
-    details: JsonObject  # what else this metric has to say
+    details: dict[str, Any]  # what else this metric has to say
     why: str | None = None  # there is no interval
 
 
