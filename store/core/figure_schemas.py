@@ -4,7 +4,7 @@ bias."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
 
