@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NotRequired, TypedDict, get_args
-
-from store.core.schemas import ConfigDocument
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 RatingProtocol = Literal[
     "pairwise", "rank", "rubric", "pass_fail", "correction", "label", "spans", "free_text"
@@ -208,7 +206,7 @@ class Round:
     name: str
     notes: str
     protocol: RatingProtocol
-    config: ConfigDocument  # store.rating.config.RoundConfig
+    config: dict[str, Any]  # store.rating.config.RoundConfig
     systems: list[RoundSystem]
     state: RoundState
     dataset_id: str | None  # of the prompts; null for those of a file and of a round from elsewhere
@@ -252,7 +250,7 @@ class RoundDetails:
     attention: int | None = None  # items whose right answer is written in their prompt
     qualification: int | None = None  # items with a known answer, before all others
     notices: list[str]
-    filters: list[ConfigDocument] | None = None  # the prompts are rows that each of these means; Filter
+    filters: list[dict[str, Any]] | None = None  # the prompts are rows that each of these means; Filter
 
 
 @dataclass(kw_only=True)
