@@ -133,7 +133,7 @@ def test_a_verified_address_comes_in_by_its_invitation_and_back_to_the_page(
 
 def test_an_address_that_nobody_verified_is_nobodys(provided: App, page: Page) -> None:
     come_as(page, provided, "eve")
-    expect(page.get_by_text("Example Lab has not verified the address.")).to_be_visible()
+    expect(page.get_by_text("Example Lab has not verified your e-mail address.")).to_be_visible()
     assert "tunebench-session" not in cookie_names(page)
     page.goto(provided.address)
     expect(page.get_by_role("heading", name="Sign in to Tunebench")).to_be_visible()
@@ -142,7 +142,7 @@ def test_an_address_that_nobody_verified_is_nobodys(provided: App, page: Page) -
 def sign_out(page: Page, app: App) -> dict[str, list[str]]:
     """Leave, and be led to the provider; what it was told."""
     page.goto(f"{app.address}/sign-out")
-    expect(page.get_by_text("You are signed out at Example Lab, too")).to_be_visible()
+    expect(page.get_by_text("This also signs you out at Example Lab")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/oauth2/end_session?*")
     return parse_qs(urlsplit(page.url).query)
@@ -184,12 +184,12 @@ def test_who_says_no_at_the_provider_is_not_in(provided: App, page: Page) -> Non
     page.goto(provided.address)
     page.get_by_role("link", name="Sign in with Example Lab").click()
     page.get_by_role("button", name="Deny").click()
-    expect(page.get_by_text("Example Lab did not say who you are.")).to_be_visible()
+    expect(page.get_by_text("Example Lab did not return your identity.")).to_be_visible()
 
 
 def test_an_answer_that_was_never_asked_for_opens_nothing(provided: App, page: Page) -> None:
     page.goto(f"{provided.address}/oauth2callback?code=x&state=y")
-    expect(page.get_by_text("Example Lab did not say who you are.")).to_be_visible()
+    expect(page.get_by_text("Example Lab did not return your identity.")).to_be_visible()
     page.goto(f"{provided.address}/auth/login?provider=x")
     expect(page.get_by_role("heading", name="Sign in to Tunebench")).to_be_visible()
 

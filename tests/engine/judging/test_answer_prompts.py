@@ -126,7 +126,7 @@ def test_a_round_of_a_file_from_its_start_to_its_items(desk: RoundDesk) -> None:
     assert round.details.notices == [
         "3 prompts of the file prompts.jsonl.",
         "Left out 1 row: it has no prompt.",
-        "Left out 1 prompt that not every model has an answer to.",
+        "Left out 1 prompt without an answer from every model.",
     ]
     items = rounds.items(desk.database, made["round_id"])
     assert [item.answers[0] for item in items] == ["Two.", "Yes."]

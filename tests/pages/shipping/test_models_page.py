@@ -89,7 +89,7 @@ def test_what_cant_be_told_is_promoted_by_an_admin_with_a_reason_alone(
     shipped: StillEngine, open_page: Open
 ) -> None:
     at = open_page(shipped.home, PAGE, model="sums", version="2", tab="gate")
-    assert "Can't be told: Forgetting under a limit" in everything_said(at)
+    assert "Inconclusive: Forgetting under a limit" in everything_said(at)
     at.button(key="override-go").click().run()
     assert "reason" in everything_said(at)
     at.text_area(key="override-reason").set_value("It is only a trial.").run()
