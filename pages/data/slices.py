@@ -173,7 +173,7 @@ def _draw_filter_step(
     document = {"step": "filter", "where": where.model_dump(exclude_defaults=True), "action": action}
     added = draft.has_steps(dataset_id, [document])
     pressed = st.button(
-        "Add to recipe" if added else label,
+        "In the recipe" if added else label,
         icon=":material/check:" if added else icon,
         key=f"explore-{action}-{dataset_id}",
         disabled=added or all_rows,

@@ -12,13 +12,14 @@ from pydantic_core import CoreSchema
 from store.core.config import Config, Line
 from store.core.features import load_store_features, resolve_name
 from store.core.metric_options import JudgeChoice
-from store.core.model_fields import FieldDisplay
+from store.core.model_fields import FieldDisplay, get_display
 from store.core.monitoring_schemas import AlertOutcome, WatchedName
 from store.core.schemas import ConfigDocument
 from store.evaluation.config import EvaluateConfig
 
 KIND = "judge_requests"
 INSTRUCTION = "The answer is correct, complete, and does what was asked."
+NO_LIMIT = "no limit"  # what an empty field of a limit says
 
 
 class JudgeRequests(Config):
@@ -140,28 +141,26 @@ class MonitorSettings(Config):
         description="Of the requests of a caller within an hour the first alone counts for drift",
     )
 
-    most_errors: Annotated[float | None, FieldDisplay(scale=100, low=0.1, high=99, empty="no limit")] = Field(
+    most_errors: Annotated[float | None, FieldDisplay(scale=100, low=0.1, high=99, empty=NO_LIMIT)] = Field(
         0.05,
         gt=0,
         lt=1,
         title="Maximum failed requests (%)",
         description="Share of requests that may fail",
     )
-    most_p95_seconds: Annotated[float | None, FieldDisplay(low=0.01, empty="no limit")] = Field(
+    most_p95_seconds: Annotated[float | None, FieldDisplay(low=0.01, empty=NO_LIMIT)] = Field(
         None,
         gt=0,
         le=86_400,
         title="95th percentile latency limit (s)",
         description="95 of 100 answers take less",
     )
-    least_thumbs_up: Annotated[float | None, FieldDisplay(scale=100, low=1, high=99, empty="no limit")] = (
-        Field(
-            None,
-            gt=0,
-            lt=1,
-            title="Minimum thumbs up (%)",
-            description="Share of thumbs that is up, at least",
-        )
+    least_thumbs_up: Annotated[float | None, FieldDisplay(scale=100, low=1, high=99, empty=NO_LIMIT)] = Field(
+        None,
+        gt=0,
+        lt=1,
+        title="Minimum thumbs up (%)",
+        description="Share of thumbs that is up, at least",
     )
     golden: GoldenSchedule | None = Field(None, description="An evaluation, again and again; null for none")
     bias: BiasSchedule | None = Field(None, description="A bias check, again and again; null for none")
@@ -224,11 +223,12 @@ class MonitorSettings(Config):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-LIMITS = (
-    "most_errors",
-    "most_p95_seconds",
-    "least_thumbs_up",
-)  # fields that warn when passed
+# Fields that warn when passed: whose empty value is no limit.
+LIMITS = tuple(
+    name
+    for name, described in MonitorSettings.model_fields.items()
+    if get_display(described).empty == NO_LIMIT
+)
 
 
 class MonitorConfig(MonitorSettings):

@@ -273,7 +273,7 @@ def _draw_finding(dataset: Dataset, finding: Finding) -> None:
             for index, fix in enumerate(finding.fixes):
                 added = draft.has_steps(dataset_id, fix.steps)
                 st.button(
-                    "Add to recipe" if added else fix.label,
+                    "In the recipe" if added else fix.label,
                     icon=":material/check:" if added else ":material/add:" if index else ":material/build:",
                     type="secondary" if index == 0 and finding.severity != "look" else "tertiary",
                     disabled=added,

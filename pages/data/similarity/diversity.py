@@ -238,7 +238,7 @@ def _draw_fix_buttons(dataset_id: str, suspects: int) -> None:
             step = {"step": "label_errors", "action": action}
             added = draft.has_steps(dataset_id, [step])
             pressed = st.button(
-                "Add to recipe" if added else title,
+                "In the recipe" if added else title,
                 icon=":material/check:" if added else icon,
                 key=f"labels-{action}-{dataset_id}",
                 disabled=added,

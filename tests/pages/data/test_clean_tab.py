@@ -109,7 +109,7 @@ def test_one_button_puts_the_fix_into_the_recipe_and_shows_what_it_would_do(
     at.button(key="fix-exact_group-0").click().run()
     assert not at.exception
     assert at.session_state[DRAFT] == [{"step": "drop_duplicates", "kind": "exact"}]
-    assert at.button(key="fix-exact_group-0").label == "Add to recipe"
+    assert at.button(key="fix-exact_group-0").label == "In the recipe"
     assert at.button(key="fix-exact_group-0").disabled
     page_text = everything_said(at)
     assert "1. Drop exact duplicates, keep the first" in page_text

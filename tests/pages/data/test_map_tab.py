@@ -155,7 +155,7 @@ def test_suspected_labels_are_listed_and_can_be_mended(open_tab: Any) -> None:
     button(at, "Take the suggested labels").click().run()
     (step,) = at.session_state[f"recipe-{dataset.dataset_id}"]
     assert step == {"step": "label_errors", "action": "suggested"}
-    assert any(b.label == "Add to recipe" and b.disabled for b in at.button)
+    assert any(b.label == "In the recipe" and b.disabled for b in at.button)
 
 
 def test_difficulty_shows_its_spread_and_both_ends(open_tab: Any) -> None:

@@ -129,7 +129,7 @@ def test_nobody_promotes_past_its_checks_without_a_trace(chained: Chained, answe
     chained.run_through(improvement)
     with pytest.raises(StateError, match="It is failed"):
         chained.desk("promote", **body)
-    with pytest.raises(ForbiddenError, match="may not override"):
+    with pytest.raises(ForbiddenError, match="override the gate"):
         chained.desk("promote", **body, override=True)
     assert chained.standing() == 1
     chained.desk("promote", **{**body, "by": OWNER}, override=True)
@@ -153,7 +153,7 @@ def test_what_was_ended_passes_no_easier_than_what_is_under_way(
     body: dict[str, Any] = {"version": "sums@2", "reason": "I like it.", "by": ADA}
     with pytest.raises(StateError, match=f"was {ended}: It is failed"):
         chained.desk("promote", **body)
-    with pytest.raises(ForbiddenError, match="may not override"):
+    with pytest.raises(ForbiddenError, match="override the gate"):
         chained.desk("promote", **body, override=True)
     chained.desk("promote", **{**body, "by": OWNER}, override=True)
     assert chained.standing() == 2
@@ -193,7 +193,7 @@ def test_a_pass_beside_one_that_is_in_use_no_more_is_none(chained: Chained) -> N
     register(chained.desk, text="three")
     chained.desk("promote", version="sums@3", reason="Better.")
     body: dict[str, Any] = {"version": "sums@2", "reason": "I like it.", "by": ADA}
-    moved = "has measured sums@2 beside sums@1, but sums@3 is production by now"
+    moved = "has measured sums@2 against sums@1, but sums@3 is production now"
     for state in ("deciding", "declined", "stopped"):
         with chained.database.transaction() as tx:  # `holder` is set before it is measured anew
             improvements.set_facts(tx, improvement, gate=_report((0, 0), (0, 0)), holder="sums@3")

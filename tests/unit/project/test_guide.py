@@ -16,6 +16,7 @@ PICTURED = [README, GUIDE, ROOT / "docs" / "serving.md", ROOT / "docs" / "bias.m
 SCREENS = [
     ROOT / "app.py",
     *ROOT.glob("pages/**/*.py"),
+    *ROOT.glob("store/*/config.py"),  # titles of fields that forms draw
     ROOT / "engine" / "evaluation" / "verdicts" / "data_findings.py",
     ROOT / "store" / "rating" / "templates.py",
 ]

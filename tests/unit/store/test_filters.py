@@ -98,7 +98,7 @@ def test_parts_of_a_filter_must_all_hold() -> None:
     [
         (on("nothing", "is", 1), "no column 'nothing'"),
         (on('n" OR 1=1 --', "is", 1), "no column"),
-        (on("repetition", ">", 0.1), "not measured"),
+        (on("repetition", ">", 0.1), "has not been measured"),
         (on("n", ">", "1 OR 1=1"), "can't be compared"),
         (on("n", "is", math.nan), "can't be compared"),
         (on("n", "between", [0, "x"]), "can't be compared"),

@@ -192,7 +192,7 @@ def test_a_step_that_fails_is_named_on_the_terminal(
     assert done.exit_code == USAGE
     document = json.loads(done.stdout)
     assert document["field"] == "recipe.steps.1.filter"
-    assert "Step 2 (Sample 2 rows spread over the topics)" in document["message"]
+    assert "Step 2 (Sample 2 rows spread over topics)" in document["message"]
 
 
 def test_a_file_that_cannot_be_made_is_refused_before_rows_are_written(
