@@ -106,7 +106,7 @@ class Team:
             models.click()
             page.get_by_role("option", name=f"{run}: {checkpoint} model").click()
         page.keyboard.press("Escape")
-        for field, number in (("Prompts", PROMPTS), ("Longest answer", LONGEST_ANSWER)):
+        for field, number in (("Prompts", PROMPTS), ("Maximum answer length", LONGEST_ANSWER)):
             box = page.get_by_role("spinbutton", name=field)
             box.fill(str(number))
             box.press("Enter")

@@ -108,8 +108,7 @@ def _draw_first_steps(jobs: list[Job]) -> None:
         st.markdown(SAMPLE)
         if jobs:
             st.caption(
-                "The model and sample data are being downloaded and prepared. You can start now; the run"
-                " waits for them."
+                "The model and the sample data are being prepared. You can start now; the run waits for them."
             )
         if st.button("Run the sample experiment", type="primary", icon=":material/play_arrow:", key="sample"):
             answer = send_command("launch_sample", {})

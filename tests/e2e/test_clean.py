@@ -64,4 +64,4 @@ def test_duplicates_are_found_and_removed_by_clicks(empty_app: App, page: Page, 
 
     # What became of every row is a table that can be searched.
     page.get_by_role("tab", name=re.compile("Versions")).click()
-    expect(page.get_by_text(re.compile("What became of every row", re.I)).first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Outcome of every row").first).to_be_visible(timeout=30_000)

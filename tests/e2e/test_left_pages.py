@@ -51,7 +51,7 @@ def test_the_page_that_is_gone_to_stays(app: App, page: Page) -> None:
     page.on("pageerror", lambda error: errors.append(str(error)))
     timer = MoreQuestions(page)
     app.open(page)
-    expect(page.get_by_text("are being made ready")).to_be_visible()  # so the overview is live
+    expect(page.get_by_text("are being prepared")).to_be_visible()  # so the overview is live
     while timer.asked is None:
         page.wait_for_timeout(100)
     page.get_by_role("button", name="Run the sample experiment").click()

@@ -150,7 +150,7 @@ def sign_out(page: Page, app: App) -> dict[str, list[str]]:
 
 def test_who_signs_out_is_signed_out_at_the_provider_too(provided: App, page: Page) -> None:
     come_as(page, provided, KEPT)
-    overview = page.get_by_role("heading", name="What is running", exact=False)
+    overview = page.get_by_role("heading", name="Overview")
     expect(overview).to_be_visible()
     other_window = page.context.new_page()
     page.context.clear_cookies(name=re.compile("^tunebench-session"))

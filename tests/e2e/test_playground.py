@@ -135,7 +135,7 @@ def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, pa
     other.get_by_role("button", name="Stop").click()
     for tab in (page, other):
         expect(tab.locator(".figures", has_text="stopped")).to_be_visible()
-    assert app.client.playground().answering == []
+    wait_until(lambda: app.client.playground().answering == [], 10, "no answer is under way")
 
     page.get_by_role("button", name="Show all: ").click()
     expect(page.get_by_role("button", name="Show less")).to_be_visible()

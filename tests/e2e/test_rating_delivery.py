@@ -169,7 +169,7 @@ def test_others_hold_the_rest_and_then_all_is_rated(server: RatingServer, page: 
     server.set(held=["pairwise-rest-task001"])
     open_round(page, server, round_id)
     press(page, "a")
-    expect(page.get_by_text("others are rating what is left. You have rated 1 of 2.")).to_be_visible()
+    expect(page.get_by_text("other raters have the remaining ones. You have rated 1 of 2.")).to_be_visible()
     server.set()
     page.get_by_role("button", name="Check now").click()
     expect(page.get_by_role("button", name="A is better")).to_be_visible()

@@ -92,7 +92,7 @@ def test_a_team_from_the_printed_link_to_the_end_of_a_session(
     row = admin.locator("[class*='st-key-member-']").filter(has_text="vera@example.org")
     row.get_by_role("button", name="Account").click()
     admin.get_by_role("button", name="End session").click()
-    expect(admin.get_by_text("The session has ended.")).to_be_visible()
+    expect(admin.get_by_text("Session ended.")).to_be_visible()
     another.get_by_role("link", name="Compare").click()  # the next click is out
     expect(another.get_by_role("heading", name="You are signed out")).to_be_visible()
     another.get_by_role("link", name="Sign in").click()
