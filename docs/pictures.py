@@ -106,7 +106,7 @@ def of_people(app: App, browser: Browser, only: list[str], run: str) -> None:
         admin.button("Close").click()
         admin.button("Open again").wait_for(timeout=SHORT * 1000)
     admin.go(address)
-    admin.take("round", charts(admin.page), admin.text("Do people agree?"))
+    admin.take("round", charts(admin.page), admin.text("Inter-rater agreement"))
     team.talked(admin, run)
     admin.take("playground", admin.page.locator(".figures", has_text="tokens/s").nth(1))
 

@@ -93,7 +93,7 @@ class Team:
             return made
         say("Starting a rating round")
         page = camera.go("/rating")
-        expander = camera.text("Start a round").first
+        expander = camera.text("Create round").first
         expander.wait_for(timeout=SHORT * 1000)
         camera.still()
         models = page.get_by_role("combobox", name="Models")
@@ -120,7 +120,7 @@ class Team:
         page = camera.page
         bodies = page.locator(".answer .body")
         camera.go(f"/rating?round={round_id}")
-        bodies.or_(camera.text("All rated")).first.wait_for(timeout=SHORT * 1000)
+        bodies.or_(camera.text("You rated all items")).first.wait_for(timeout=SHORT * 1000)
         taken = False
         while bodies.count():
             reference = page.locator(".reference").first.text_content() or ""

@@ -84,7 +84,7 @@ class Work:
         if self.dataset(DATA) is None:
             say("Importing the file")
             camera.button("Import").last.click()
-            camera.button("See what is in it").wait_for(timeout=SHORT * 1000)
+            camera.button("Explore the data set").wait_for(timeout=SHORT * 1000)
             self.finished(SHORT, "what an import measures")
         return self.dataset(DATA) or missing(DATA)
 
@@ -122,11 +122,11 @@ class Work:
         box = page.locator('input[aria-label="Test %"]')
         box.fill("20", timeout=SHORT * 1000)
         box.press("Enter")
-        save = camera.button("Save this split")
+        save = camera.button("Save split")
         camera.still()
         if save.is_enabled():
             save.click()
-            camera.text("The split is saved").first.wait_for()
+            camera.text("Split saved").first.wait_for()
         camera.take("split", save)
 
     def launched(self) -> None:
