@@ -7,7 +7,7 @@ upload) is drawn by its page, which hands the value over with `put`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -256,12 +256,3 @@ def format_note(level: str, message: str) -> str:
     """A message under a field, as Markdown."""
     color = "red" if level == "error" else "orange"
     return f":{color}[:material/{level}: {escape_markdown(message)}]"
-
-
-def list_undrawable(model: type[BaseModel], without: Sequence[str] = ()) -> list[str]:
-    """Fields that no widget asks for, beside those that the page draws itself."""
-    return [
-        name
-        for name, described in model.model_fields.items()
-        if name not in without and read_kind(described.annotation).type not in SCALARS
-    ]
