@@ -93,7 +93,7 @@ def test_it_stops_when_asked_and_says_what_it_lacks(home: Home, monkeypatch: pyt
     cancel_when(job, lambda event: event.get("message") == "Answering the prompts")
     with pytest.raises(JobCancelled):
         answer_prompts.run(job)
-    with pytest.raises(DataError, match="gone"):
+    with pytest.raises(DataError, match="no longer exists"):
         answer_prompts.run(asked(home, "lost", model="tiny", round="round-2"))
 
     def full(*_: Any, **__: Any) -> None:
