@@ -25,13 +25,13 @@ from engine.serving.gguf_metadata import GgufHeader
 from engine.serving.protocol.answers import (
     CONTEXT_EXCEEDED,
     TOOL_FIELDS,
-    JsonObject,
     RequestError,
     build_completion_logprobs,
 )
 from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.request_bodies import FIELDS, ChatBody, ChatTurn, CompletionBody, parse
 from store.core.errors import ConfigError
+from store.core.schemas import JsonObject
 from store.serving.schemas import BackendSpec, Capabilities
 
 TEMPLATE = "tokenizer.chat_template"

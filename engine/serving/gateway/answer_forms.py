@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.serving.gateway.answer_reading import AnswerObserver
 from engine.serving.gateway.request_bodies import Refusal, shorten
-from engine.serving.protocol.answers import JsonObject
+from store.core.schemas import JsonObject
 
 # `POST /v1/responses` as a chat: the same request, said in the words of `/v1/chat/completions`.
 #

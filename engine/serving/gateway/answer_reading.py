@@ -8,13 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from engine.models.tokenization.tool_turns import StoredCall, format_calls, parse_openai_messages
-from engine.serving.protocol.answers import (
-    LOGPROBS_COMMENT,
-    JsonObject,
-    LogprobTally,
-    prepare_tools,
-    read_tally,
-)
+from engine.serving.protocol.answers import LOGPROBS_COMMENT, LogprobTally, prepare_tools, read_tally
+from store.core.schemas import JsonObject
 from store.serving.schemas import RequestKind
 
 DONE = b"[DONE]"

@@ -37,7 +37,8 @@ from engine.serving.gateway.request_bodies import (
     estimate_prompt_tokens,
 )
 from engine.serving.gateway.routing import Route
-from engine.serving.protocol.answers import LOGPROBS_HEADER, JsonObject, LogprobTally, read_tally
+from engine.serving.protocol.answers import LOGPROBS_HEADER, LogprobTally, read_tally
+from store.core.schemas import JsonObject
 from store.serving.schemas import GatewayKey, RequestKind, RequestLine
 
 # One request on its way: who asks what, what came of it, and the line that is written of it.

@@ -16,8 +16,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope
 
-from engine.serving.protocol.answers import NO_TOOLS, TOOL_FIELDS, JsonObject, RefusalDetail, RefusalDocument
+from engine.serving.protocol.answers import NO_TOOLS, TOOL_FIELDS, RefusalDetail, RefusalDocument
 from store.core.json_schema import check_schema
+from store.core.schemas import JsonObject
 from store.serving.schemas import RequestKind
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from engine.serving.gateway.backend_processes import Backend
 from engine.serving.gateway.request_bodies import TOKENS, Refusal, TokenBound, compute_token_bound, shorten
-from engine.serving.protocol.answers import JsonObject
+from store.core.schemas import JsonObject
 from store.serving.schemas import EndpointRoute, LastHour, RequestKind, RouteState, ServedModel
 
 HOUR = 3600.0

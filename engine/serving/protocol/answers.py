@@ -11,11 +11,11 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from starlette.responses import JSONResponse
 
-JsonObject = dict[str, Any]
+from store.core.schemas import JsonObject
 
 
 class TokenLogprob(TypedDict):

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from engine.serving.protocol.answers import TOOL_FIELDS, JsonObject, RequestError
+from engine.serving.protocol.answers import TOOL_FIELDS, RequestError
 from engine.serving.protocol.tools import (
     FunctionChoice,
     ToolChoice,
@@ -24,6 +24,7 @@ from engine.serving.protocol.tools import (
     index_functions,
 )
 from store.core.json_schema import check_schema
+from store.core.schemas import JsonObject
 
 MAX_ALTERNATIVES = 20
 MAX_STOPS = 16

@@ -22,9 +22,9 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from engine.serving.protocol.answers import JsonObject
 from store.core.json_schema import check_schema
 from store.core.metric_options import check_pattern, estimate_pattern_size
+from store.core.schemas import JsonObject
 
 MAX_TOOLS = 128
 MAX_TOOL_BYTES = 256 * 1024  # of the JSON of all of them

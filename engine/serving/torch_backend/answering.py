@@ -27,7 +27,6 @@ from engine.serving.protocol.answers import (
     TOOL_FIELDS,
     AnswerToolCall,
     ContentLogprob,
-    JsonObject,
     LogprobTally,
     RequestError,
     ResponseBuilder,
@@ -65,6 +64,7 @@ from engine.serving.torch_backend.structured_answers import (
     ToolOffer,
     build_tool_offer,
 )
+from store.core.schemas import JsonObject
 from store.serving.schemas import BackendSpec, Capabilities
 
 

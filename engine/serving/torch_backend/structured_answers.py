@@ -27,9 +27,10 @@ from engine.models.token_stream import find_special_tokens
 from engine.models.tokenization.call_form import CallForm
 from engine.models.tokenization.rendering import render_conversation
 from engine.models.tokenization.tool_turns import StoredCall
-from engine.serving.protocol.answers import AnswerToolCall, JsonObject, RequestError, TokenLogprob
+from engine.serving.protocol.answers import AnswerToolCall, RequestError, TokenLogprob
 from engine.serving.protocol.request_bodies import ChatBody, DecisionBody
 from engine.serving.protocol.tools import MAX_CALLS
+from store.core.schemas import JsonObject
 from store.serving.schemas import LabelSettings
 
 SPACES: Any = {"whitespace_pattern": r"\n?[ ]{0,16}"}  # else a model may write blanks without end
