@@ -1,7 +1,9 @@
-"""Write `answers.json.xz` anew: `python -m tests.unit.golden.record`.
+"""Record `answers.json.xz` again: `python -m tests.unit.golden.record`.
 
-Only when an answer is MEANT to change, and then with the reason in the commit. What differs is named for each
-part; a home folder that was written once must read the same ever after, so `home.tar.xz` is never made anew.
+Run it only when an answer is meant to change, and give the reason in the commit. It prints the name of
+every part that differs. Each query is called with the arguments of its recorded calls; a query without any
+is called with values from the pools. `home.tar.xz` is never recorded again: a home folder must stay
+readable as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from tests.unit.golden.pools import list_calls, make_own_pools, make_pools
 from tests.unit.golden.questions import ask, read_tables
 
 
-def record(folder: Path) -> dict[str, Any]:
+def record(folder: Path, recorded: dict[str, Any]) -> dict[str, Any]:
     """All answers of the golden home as today's version gives them."""
     home = unpack_home(folder)
+    recorded_calls = recorded.get("queries", {})
     files = read_files(home)
     database = open_store(home)
     try:
@@ -28,7 +31,10 @@ def record(folder: Path) -> dict[str, Any]:
         queries = load_queries()
         calls: dict[str, Any] = {}
         for key, name in sorted(name_queries(queries).items()):
-            listed = list_calls(key, queries[name], pools, own)
+            if key in recorded_calls:
+                listed = [call["arguments"] for call in recorded_calls[key]]
+            else:
+                listed = list_calls(key, queries[name], pools, own)
             calls[key] = [
                 {"arguments": arguments, "answer": ask(database, home, queries[name], arguments)}
                 for arguments in listed
@@ -39,7 +45,7 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def name_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What is otherwise than it was, by its name."""
+    """Name every part that differs."""
     return [
         f"{part}: {name}"
         for part in new
@@ -49,10 +55,10 @@ def name_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Record, and say what changed."""
+    """Record, and print what changed."""
     old = read_answers() if ANSWERS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        new = record(Path(folder) / "home")
+        new = record(Path(folder) / "home", old)
     ANSWERS.write_bytes(lzma.compress(spell(new).encode(), preset=9 | lzma.PRESET_EXTREME))
     print("\n".join(name_differences(old, new)))
 
