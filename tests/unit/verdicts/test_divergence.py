@@ -74,6 +74,20 @@ def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
     assert "no number" in detected.sentence
 
 
+@pytest.mark.parametrize(
+    ("first", "end", "diverges"),
+    [
+        (2.0, 1.3, False),  # a quarter above the lowest level, and less than half of the gain is lost
+        (2.0, 1.6, True),
+        (1.02, 1.1, False),  # more than the gain is lost, and the rise is below a quarter
+        (1.02, 1.3, True),
+    ],
+)
+def test_a_rise_must_be_material_and_lose_half_of_the_gain(first: float, end: float, diverges: bool) -> None:
+    losses = [(step, first if step < 20 else 1.0 if step < 60 else end) for step in range(1, 101)]
+    assert (stages.find_divergence(losses) is not None) == diverges
+
+
 def diverged_advice(**settings: Any) -> AdviceItem:
     """What a config with these is told once it diverged; its change is one that a config takes."""
     config = TrainConfig(dataset="d", **settings).resolved(600)
