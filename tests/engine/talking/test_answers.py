@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from engine.evaluation import evaluated_model
 from engine.models.generation import GenerationOptions, generate_continuations
 from engine.models.tokenization.rendering import render_conversation
-from engine.playground.answers import LocalAnswer
+from engine.playground.answers import LocalAnswer, encode_prompt
 from engine.playground.model_cache import ModelCache
 from store.core.errors import ConfigError, ModelError, NotFoundError, StateError
 from store.core.home import Home
@@ -158,6 +159,10 @@ def test_a_conversation_that_does_not_fit_is_refused_before_the_model_is_run(she
     long: Any = [{"role": "user", "content": "x" * 300}]
     with pytest.raises(ConfigError, match=r"has 3\d\d tokens, and the model can see 256"):
         LocalAnswer(ready, long, choice("tiny").sampling, "cpu")
+    full = replace(ready, positions=len(encode_prompt(ready, ASKED, choice("tiny").sampling)))
+    with pytest.raises(ConfigError, match="the model can see") as full_refused:
+        LocalAnswer(full, ASKED, choice("tiny").sampling, "cpu")
+    assert full_refused.value.field == "messages"
     close: Any = [{"role": "user", "content": "x" * 200}]
     with pytest.raises(ConfigError, match="more than the 256") as refused:
         LocalAnswer(ready, close, choice("tiny", sampling=drawn(max_new_tokens=100)).sampling, "cpu")

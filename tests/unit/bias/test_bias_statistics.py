@@ -77,6 +77,11 @@ def test_without_clusters_a_share_is_wilsons_and_a_change_is_tangos() -> None:
     )
 
 
+def test_a_pair_flips_where_the_likelier_answer_differs() -> None:
+    log_odds = np.array([[0.2, -0.1], [-3.0, 0.1], [0.2, 2.0], [-1.0, -0.1]])
+    assert probe_statistics.find_flips(log_odds).tolist() == [1, 1, 0, 0]
+
+
 def test_no_flip_in_a_few_templates_is_not_certain() -> None:
     clusters = np.repeat(np.arange(10), 4)
     in_clusters, alone = rates.estimate_share(np.zeros(40), clusters), rates.estimate_share(np.zeros(40))

@@ -122,7 +122,7 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     chained.next_engine().step(at)
     (schedule,) = improvements.list_schedules(chained.database)
     assert (schedule.last_rows, improvements.of_model(chained.database, "")) == (19, [])
-    ask(chained, 6, first=19)
+    ask(chained, 1, first=19)  # exactly enough
     chained.next_engine().step(at + DAY / 2)
     assert improvements.of_model(chained.database, "") == []
     chained.next_engine().step(at + DAY)

@@ -21,7 +21,15 @@ from engine.monitoring.drift import (
     restart_test,
     start_test,
 )
-from engine.monitoring.sequential_tests import BETS, begin_bets, compute_payoffs, draw_ties, place_bets
+from engine.monitoring.sequential_tests import (
+    BETS,
+    begin_bets,
+    compute_initial_shares,
+    compute_payoffs,
+    draw_ties,
+    place_bets,
+    update_shares,
+)
 from engine.monitoring.text import describe_direction
 from store.core.monitoring_schemas import WatchedName
 from store.monitoring.traffic import format_category_name
@@ -49,6 +57,23 @@ def test_no_bet_pays_more_than_it_costs() -> None:
     assert len(means) == BETS
     assert means == pytest.approx(np.ones(BETS), abs=5e-3)
     assert (means <= 1 + 1e-9).all()
+
+
+def test_each_bet_has_a_mirrored_one() -> None:
+    """A signal that becomes smaller is detected as soon as one that becomes larger."""
+    small, large = compute_payoffs(np.array([0.03, 0.97]))
+    assert sorted(small) == pytest.approx(sorted(large))
+    assert small[1] == pytest.approx(large[2])
+
+
+def test_half_of_the_reserve_is_spent_after_600_values() -> None:
+    """The reserve falls as sqrt(200 / (200 + n))."""
+    initial = np.array(compute_initial_shares(BETS))
+    shares = initial
+    for tested in range(600):
+        shares, growth = update_shares(shares, np.ones(BETS), tested)
+        assert growth == pytest.approx(0, abs=1e-12)
+    assert shares[0] == pytest.approx(initial[0] / 2)
 
 
 @pytest.mark.parametrize("kind", ["normal", "integers", "rare"])

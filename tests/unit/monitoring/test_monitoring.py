@@ -226,6 +226,16 @@ def test_too_many_errors_and_slow_answers_raise_alerts_once(monitored: Monitored
     assert not monitor_alerts.open_alerts(monitored.database, "endpoint-1")
 
 
+def test_errors_just_above_their_limit_raise_an_alert(monitored: Monitored) -> None:
+    """The lower limit of their interval lies between the limit and twice the limit."""
+    ask(monitored, "set_monitor", endpoint="Bank", most_errors=0.05)
+    write(monitored, ["Hello?"] * 400, start=monitored.now, every=2.0, failing=0.12)
+    monitored.now += 820
+    monitored.monitoring.step()
+    (alert,) = monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+    assert alert.kind == "errors"
+
+
 def test_a_few_errors_are_no_alert(monitored: Monitored) -> None:
     start = monitored.now
     write(monitored, ["Hello?"] * 60, start=start, every=2.0, failing=0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -195,6 +195,10 @@ def test_a_shadow_is_compared_on_the_same_requests_and_warns_nobody(monitored: M
     assert look.sure.verdict == "worse"
     assert look.live.callers == 30
     assert not alerts(monitored)
+    since = datetime(2020, 1, 1)
+    slowest = traffic.troubled(monitored.database, "endpoint-1", since, kind="latency", limit=10_000)
+    assert slowest
+    assert not [request for request in slowest if request.request_id.endswith("-copy")]
 
 
 def test_another_share_begins_anew_and_what_is_taken_away_ends(monitored: Monitored) -> None:

@@ -69,11 +69,12 @@ def test_a_message_is_signed_with_its_time(receiver: tuple[str, type[_Receiver]]
     assert header == f"t=1800000000,v1={digest}"
 
 
-def test_a_redirect_is_not_followed(receiver: tuple[str, type[_Receiver]]) -> None:
+@pytest.mark.parametrize("redirect", [300, 302])
+def test_a_redirect_is_not_followed(receiver: tuple[str, type[_Receiver]], redirect: int) -> None:
     url, kind = receiver
-    kind.answers = [302]
+    kind.answers = [redirect]
     status, trouble = send_message(url, SECRET, "{}", 0, PUBLIC)
-    assert status == 302
+    assert status == redirect
     assert "not followed" in trouble
 
 

@@ -162,6 +162,7 @@ def test_which_variable_goes_where_is_for_admins(desk: Desk) -> None:
         (served({"subject": "nothing"}), NotFoundError, "no run, model, registered version"),
         (served({"subject": "support@9"}), NotFoundError, "support@9"),
         (served({"subject": "a", "role": "fallback"}), ConfigError, "one live route"),
+        (served({"subject": "a"}, {"subject": "b"}), ConfigError, "one live route"),
         (served({"subject": "http://host.example/v1", "remote": {"model": "m"}}), ConfigError, "https"),
         (served({"subject": "https://host.example/v1"}), ConfigError, "remote"),
         (served({"subject": "a", "share": 0.5}), ConfigError, "share"),
