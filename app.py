@@ -1,4 +1,6 @@
-"""The screens' entry point: frame, navigation by role, the banner of an engine that is away; no content."""
+"""Entry point of the screens: page frame, navigation by role, and the banner shown while the engine is
+unreachable.
+"""
 
 from __future__ import annotations
 

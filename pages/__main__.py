@@ -1,9 +1,9 @@
-"""`python -m pages --port N [--host ADDRESS] [--allow-host NAME …] …` serves the screens behind their door.
+"""Serve the screens: `python -m pages --port N [--host ADDRESS] [--allow-host NAME …]`.
 
-Five faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
-multi-page app until the app first calls `st.navigation`: the first visitor of a new server would see a page
-without the app around it. Said here, before any visitor, that is not so. The others:
-`disable_stale_fragments`, `freeze_modules_on_collect`, `rerun_ended_sessions` and
+Works around five faults of Streamlit. Streamlit treats a folder named `pages` beside the app as its older
+kind of multi-page app until the app first calls `st.navigation`, so the first visitor of a new server would
+see a page without its frame; this module declares the app's kind before any visitor arrives. The other four
+are handled by `disable_stale_fragments`, `freeze_modules_on_collect`, `rerun_ended_sessions` and
 `expire_disconnected_sessions`.
 """
 

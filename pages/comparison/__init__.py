@@ -1,1 +1,1 @@
-"""Compare: runs side by side, what differs, and the trade-off of gain, forgetting and cost."""
+"""Comparison of runs: side by side, their differences, and the trade-off of gain, forgetting and cost."""

@@ -1,8 +1,7 @@
-"""Compare: which runs are better, what did it cost, and what do they do for other data? A tab each.
+"""The Compare page, with one tab each for results, cost and transfer to other data sets.
 
-The runs are found by a search and held by the link (`?runs=a,b,c`): what each gained, which of them can be
-told apart on the rows that both held out, their curves, their numbers, and the settings in which they
-differ.
+Runs are selected by search and kept in the link (`?runs=a,b,c`). The page shows what each run gained, which
+runs differ on their common held-out rows, their curves, their numbers, and the settings in which they differ.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which of the compared runs are surely better: gains with their intervals, paired differences, settings
-over their seeds, and runs that classify by the rows they get right.
+"""Significant differences between the compared runs: gains with intervals, paired differences, settings
+averaged over seeds, and classifiers by the rows they get right.
 
-Runs are told apart in pairs on the rows that both held out, never by their intervals; runs of one setting
-are never called different.
+Runs are compared in pairs on the rows that both held out, never by whether their intervals overlap. Runs with
+the same settings are never called different.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The numbers of several runs side by side, the settings in which they differ, and their curves over each
-other.
-"""
+"""Numbers of several runs side by side, the settings in which they differ, and their curves in one chart."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Gain against forgetting: choices, the sentence, the plot, the run that is picked with what it can be held
-against, and the table.
+"""The trade-off of gain and forgetting: options, summary sentence, plot, details of the selected run, and
+table.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Gain against forgetting as a figure: a point a run, its intervals both ways, the front, and the runs that
-belong to one family.
-"""
+"""The trade-off plot: one point per run, intervals on both axes, the Pareto front, and runs of one family."""
 
 from __future__ import annotations
 

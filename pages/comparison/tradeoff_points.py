@@ -1,5 +1,5 @@
-"""Which runs can lie on one plot of gain against forgetting, what became of the others, and pairs of them
-held against each other on the rows and items that both were measured on.
+"""Select the runs that can share one trade-off plot, account for the others, and compare pairs of them on the
+rows and items on which both were measured.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Data sets: import, exploring, cleaning, splits and versions."""
+"""Data sets: import, exploration, cleaning, splits and versions."""

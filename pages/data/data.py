@@ -1,6 +1,7 @@
-"""Data sets: what data is there, and is it what I think it is? A list, an import, or one data set.
+"""The Data sets page: the list, an import, or one data set.
 
-The link says which: `?dataset=ID` (with `&row=N`), `?view=import`, `?job=ID` of an import, or nothing.
+The link selects the view: `?dataset=ID` (optionally `&row=N`), `?view=import`, `?job=ID` of an import, or
+nothing for the list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What the page of a data set reads: measurements, rows as SQL sees them, recipes and previews, versions,
-and answers of short-lived workers.
+"""Queries of the data set pages: measurements, rows, recipes, previews, versions, and results of sync jobs.
 
-Answers are kept for a moment; fates and comparisons of versions never change.
+Results are cached briefly; fates and comparisons of versions never change.
 """
 
 from __future__ import annotations

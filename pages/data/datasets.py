@@ -1,6 +1,4 @@
-"""Data sets as a list, and one data set: its line of figures, its card, and a tab for each thing that can
-be done with its rows.
-"""
+"""The list of data sets, and the page of one: summary figures, card, and tabs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Import: where the rows come from, what was recognised in the file, shown for correction, and what is
-asked before a single row is stored.
-"""
+"""The import form: source, detected format with corrections, and the options to set before any row is stored."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What was recognised in a file: its kind and format, which columns are used as what; and an import under
-way, with its account when it is done: every row of the file is read, or skipped with its reason.
+"""Detected format of a file and the roles of its columns, and the progress and report of an import. Every row
+of the file is either imported or skipped with a reason.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What is measured of a data set: which groups can be, what is being measured now, and the figures of
-diversity with their meaning and bands.
+"""Signal groups of a data set: available, running, and measured, with diversity figures and their recommended
+ranges.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a filter can become: rows to drop or to keep, a named slice, a file; saving under a name what others
-may have saved under it; and the choice of a slice wherever rows of a data set are meant.
+"""Actions on a filter: drop or keep its rows, save it as a named slice, export it; and the slice selector
+used by other pages.
 
-What the page knows of is what may be replaced: where it is another by now, the person says whether theirs
-replaces it.
+Saving under an existing name replaces only the version that the page has read; if somebody has changed it
+since, the person decides.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""How a data set is split into training, validation and test, what a leak between the parts is mended by,
-and whether another data set has rows of it.
+"""The split of a data set into train, validation and test: settings, fixes for leakage between parts, and
+overlap with other data sets.
 """
 
 from __future__ import annotations

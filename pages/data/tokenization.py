@@ -1,10 +1,9 @@
-"""How the model will see it: any row token by token under any chat template, and the whole set in numbers.
+"""The "How the model sees it" tab: any row token by token under any chat template, and token statistics of
+the data set.
 
-What is wrong with the mask is said here as the launch will say it, so that nobody finds out after training.
-
-The lengths of a data set's rows in tokens as a figure, and where `max_length` cuts them.
-
-What is asked of the tab "How the model sees it": model, chat template, length, loss, and a row.
+Problems with the loss mask are reported here in the same words as at launch, so that nobody discovers them
+after training. Also here: the token length histogram with the `max_length` cut, and the tab's inputs (model,
+chat template, length, loss, row).
 """
 
 from __future__ import annotations

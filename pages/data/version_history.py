@@ -1,5 +1,5 @@
-"""The tab "Versions": the tree that recipes grew, what became of every row, and the rows of two versions
-side by side.
+"""The Versions tab: the tree of versions made by recipes, the fate of every row, and two versions side by
+side.
 """
 
 from __future__ import annotations

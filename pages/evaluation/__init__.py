@@ -1,1 +1,1 @@
-"""Evaluations: the list, one evaluation, two side by side, and the simulated truth of the statistics."""
+"""Evaluations: the list, one evaluation, paired comparison, and the simulated accuracy of the statistics."""

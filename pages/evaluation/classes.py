@@ -1,6 +1,4 @@
-"""The classes of a classifier: how well each is told, which are taken for each other, how sure the model
-is, and the rows.
-"""
+"""Per-class results of a classifier: metrics, confusions, calibration, and rows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Evaluations as a list, those of one run, and one in depth: figures, classes, slices, against another one,
-and row by row.
+"""The list of evaluations, those of one run, and the details of one: figures, classes, slices, paired
+comparison and rows.
 """
 
 from __future__ import annotations

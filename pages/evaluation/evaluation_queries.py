@@ -1,4 +1,4 @@
-"""What the evaluations of a run's page read."""
+"""Queries of the evaluation pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Evaluations: how good is it? Any model, run or checkpoint on any rows, listed, compared and looked into.
+"""The Evaluations page: any model, run or checkpoint on any rows.
 
-The link is `?evaluation=ID` (or a name); without it the newest is shown.
+The link is `?evaluation=ID` (or a name); without it the newest evaluation is shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Starting an evaluation of a run or of a model: which one, on which rows, by which metrics with which
-options.
-"""
+"""The form that starts an evaluation: model or run, rows, metrics and their options."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One evaluation against another on the rows that both have: differences that can be told, and that can't;
-and which of both a language model prefers, with how often the order in which they were shown decided.
+"""Paired comparison of two evaluations on their common rows: significant and inconclusive differences, and
+the preferences of a judge with its position effect.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The figures of one evaluation, each with its interval and n: on all rows, by slice, and row by row, the
-worst first.
+"""Results of one evaluation, each figure with its interval and n: overall, by slice, and row by row, worst
+first.
 
-What differs between slices is told after a correction for their number.
+Differences between slices are corrected for their number.
 """
 
 from __future__ import annotations

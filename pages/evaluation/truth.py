@@ -1,6 +1,5 @@
-"""Simulated truth: how far can figures be trusted? What does not hold first, then every topic's rates.
-
-The link carries what is searched for (`?text=…`).
+"""Simulation results of every statistic: failures first, then the rates of each topic. `?text=…` in the link
+filters them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Is anything running, and what came out? The screen of all runs."""
+"""The overview: running jobs and the results of all runs."""

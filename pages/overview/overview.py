@@ -1,6 +1,6 @@
-"""Overview: what is running, and what came out? Jobs under way, the machine, and every run with its result.
+"""The Overview page: running jobs, the machine, and every run with its result.
 
-Live while something is alive, still when nothing is. The store searches, filters and pages the runs.
+It refreshes while a job is active. Search, filter and paging of runs happen in the store.
 """
 
 from __future__ import annotations

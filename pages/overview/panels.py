@@ -1,4 +1,4 @@
-"""The parts of the overview: jobs under way, the machine, runs as a list, and what runs were warned of."""
+"""Panels of the overview: running jobs, the machine, the list of runs, and alerts of runs."""
 
 from __future__ import annotations
 

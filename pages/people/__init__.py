@@ -1,1 +1,1 @@
-"""Sign-in, the team, one's own account, and what everybody did."""
+"""Sign-in, team, personal account and activity."""

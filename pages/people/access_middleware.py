@@ -1,12 +1,13 @@
-"""The door of the screens: an ASGI middleware before pages, live connection, uploads, media and static
-files.
+"""Access control of the screens: an ASGI middleware in front of pages, live connection, uploads, media and
+static files.
 
-A request is let in that comes to a name of ours and brings a cookie. Where one person works alone the cookie
-is got by the printed address, which carries the secret; the secret is taken out of the address bar at once.
-The answer to that is a page that goes on by itself, not a redirect: a browser does not send a
-SameSite=Strict cookie along a redirect that began on another site, in a file or in a terminal in a browser.
-Where people sign in, the secret opens nothing and `pages.people.login` asks for a session. Which of both
-holds, the engine says; before it has, nobody gets in.
+A request is accepted if its Host is one of ours and it brings a valid cookie. In single-user mode the printed
+address carries a secret that is exchanged for the cookie; the secret is then removed from the address bar.
+That response is a page that navigates by itself rather than a redirect, because a browser does not send a
+SameSite=Strict cookie along a redirect that started on another site, in a file or in a terminal.
+
+In team mode the secret opens nothing and `pages.people.login` requires a session. The engine decides which
+mode applies; until it has answered, nobody gets in.
 """
 
 from __future__ import annotations

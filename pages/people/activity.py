@@ -1,7 +1,7 @@
-"""Activity: who did what, and when? Newest first, narrowed by person, kind of action, thing and days.
+"""The Activity page: who did what and when, newest first, filtered by person, action, subject and date.
 
-The link carries what is chosen (`?by=ID&kind=…&things=…&days=…&text=…&about=KIND:ID&mentions=me`), so that it
-can be sent to a colleague.
+The filters are kept in the link (`?by=ID&kind=…&things=…&days=…&text=…&about=KIND:ID&mentions=me`), so that
+it can be shared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What people did and said: lines of the activity with links to the things, whose a thing is, and comments
-on it.
+"""Activity and comments on a subject: entries with links, its author, and the comment form.
 
-A comment is shown as it was written, never as Markdown or HTML. What somebody types stays until the engine
-has it.
+Comments are shown as plain text, never as Markdown or HTML. A draft stays until the engine has saved it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Fields of a thing that two people may be changing at once.
+"""Fields that two people may be editing at the same time.
 
-A form remembers what a thing was when it was first drawn. Where somebody has changed it meanwhile, both are
-shown and the person chooses; what they typed stays until then.
+A form remembers the value it was first drawn with. If somebody has changed it since, both values are shown
+and the person chooses; their draft is kept until then.
 """
 
 from __future__ import annotations

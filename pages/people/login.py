@@ -1,9 +1,8 @@
-"""Where people sign in: who has no session gets a form, whoever has one goes on to the app. ASGI, behind
-the check of names.
+"""Sign-in, as ASGI behind the Host check: a request without a session gets the form, others pass to the app.
 
-Invariant: nothing of the app is reached without a session that the engine knows, but for the two routes of
-the provider's sign-in. While no engine answers, what it said last of a session stands for a while: nobody
-can be signed out meanwhile.
+Invariant: without a session known to the engine nothing of the app is reachable, except the two routes of
+single sign-on. While the engine is unreachable its last answer about a session remains valid for a while, and
+nobody can be signed out.
 """
 
 from __future__ import annotations

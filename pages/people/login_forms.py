@@ -1,6 +1,4 @@
-"""The pages outside of the app, as plain HTML without script: sign-in, invitation, sign-out, and why
-somebody is not let in.
-"""
+"""Pages outside the app, as plain HTML without scripts: sign-in, invitation, sign-out, and access denied."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The people of the team: a row each, with role, when they were seen, and what can be done about it; and a
-link that was made a moment ago, which can be read this once.
+"""Members of the team: one row each with role, last activity and actions, and a newly created link, which is
+shown only once.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The organisation's own sign-in by OpenID Connect, through the routes of Streamlit's `st.login`.
+"""Single sign-on by OpenID Connect, through the routes of Streamlit's `st.login`.
 
-Configured in the home folder (`oidc.toml`, mode 0600) or by the environment; docs/team.md shows how.
-Streamlit's routes do the protocol and end with a cookie that says who came: signed, readable, good for 30
-days. That cookie never reaches a browser. The door takes it out of the answer and exchanges it, once, for a
-session of ours, which the engine looks up at each request and which can be ended. Of the provider's tokens
-the one that names the person is kept, in memory alone: when they sign out, it tells the provider whose
-session to end there.
+Configured in the home folder (`oidc.toml`, mode 0600) or by environment variables; see docs/team.md.
+Streamlit's routes implement the protocol and end with a signed but readable cookie that is valid for 30 days.
+That cookie never reaches a browser: the middleware removes it from the response and exchanges it, once, for a
+session of ours, which the engine checks on each request and which can be revoked. Of the provider's tokens
+only the ID token is kept, in memory, because sign-out needs it to end the provider's session.
 """
 
 from __future__ import annotations

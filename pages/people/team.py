@@ -1,7 +1,5 @@
-"""Team: who works here, and what may each do? Members, invitations, and private networks that requests may
-go to.
-
-For admins; the engine refuses it to everybody else.
+"""The Team page for admins: members, invitations, and private networks that requests may reach. The engine
+refuses it to everybody else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""You: what others see of you, and what acts in your name? Name, password, sessions and API tokens."""
+"""The account page: name, password, sessions and API tokens."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The screen of rating rounds: people say which answers are better, and what that comes to."""
+"""Rating rounds: people compare or label answers, and the results."""

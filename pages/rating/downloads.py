@@ -1,5 +1,5 @@
-"""A round as one HTML file, and all its ratings as CSV or Parquet. Everything in the HTML is escaped, and
-it loads nothing.
+"""Downloads of a round: a self-contained HTML report and all ratings as CSV or Parquet. The report escapes
+all texts and loads no resources.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Rating on the screens: a page of the menu, rounds beside runs and data sets, and the routes by which the
-page in which people rate reaches the engine.
+"""Registration of rating on the screens: a menu page, rounds on the pages of runs and data sets, and the
+routes through which the rating desk reaches the engine.
 """
 
 from __future__ import annotations

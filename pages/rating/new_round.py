@@ -1,6 +1,4 @@
-"""Starting a round: whose answers, to which prompts (of a file, too), how people rate, and how raters are
-checked.
-"""
+"""The form that starts a round: models, prompts (also from a file), protocol, and rater checks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The models of a round, the strongest first; and cheap measures (metrics, a judge) held against the people
-of the round.
+"""Ranking of a round's models, and cheap measures (metrics, a judge) compared with the human ratings.
 
-A measure that agrees with people as often as they do with each other may stand for them.
+A measure that agrees with people as often as they agree with each other can replace them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Who rates a round: how the work is shared while it is open, and how consistent, fast and even-handed
-everybody is.
-"""
+"""Raters of a round: distribution of work while it is open, and the consistency, speed and bias of each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Rating rounds: which answer would people rather read?
+"""The Rating page.
 
-The link is `?round=ID`; `?view=rate` is the desk at which a person rates. Without a round: what one can rate,
-all rounds, and how to start one.
+The link is `?round=ID` for a round and `?view=rate` for the rating desk. Without a round it lists the rounds
+the person can rate, all rounds, and the form for a new one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a closed round came to: who is better, whether length explains it, how far people agree; of labels,
-marked pieces and written texts as well.
+"""Results of a closed round: which model is better, whether length explains it, and agreement between raters;
+also for labels, spans and written texts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""One round: how far it is, what it came to, who rated how, what was rated prompt by prompt, and what can
-be made of it.
-"""
+"""One round: progress, results, raters, individual ratings, and follow-up actions."""
 
 from __future__ import annotations
 

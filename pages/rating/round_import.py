@@ -1,5 +1,5 @@
-"""Bringing a round from elsewhere: what its file holds is shown, asked where it is not clear, and can be
-corrected before anything is imported.
+"""Import of a round from a file: detected contents, questions where they are ambiguous, and corrections
+before anything is stored.
 """
 
 from __future__ import annotations

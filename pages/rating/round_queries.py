@@ -1,5 +1,5 @@
-"""What the screen of rating rounds reads for those who may look, and what a round comes to, worked out once
-for what was said so far. What raters see comes from `pages.rating.rater` alone.
+"""Queries of the rating pages for people allowed to see results, and the results of a round, computed once
+per state of its ratings. Raters' queries are in `pages.rating.rater` alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The settings of a new round, as fields: its models, the protocol, what raters are told, and who rates how
-much.
-"""
+"""Settings of a new round as form fields: models, protocol, instructions, and workload."""
 
 from __future__ import annotations
 

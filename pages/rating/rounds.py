@@ -1,5 +1,5 @@
-"""All rounds and those that are being made, as a list and as lines on the pages of runs, comparisons and
-data sets.
+"""The list of rounds and of those being created, and their entries on the pages of runs, comparisons and data
+sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what people said to the next run: a data set of preferences or corrections, and a run on it."""
+"""Training on ratings: a data set of preferences or corrections, and a run on it."""
 
 from __future__ import annotations
 

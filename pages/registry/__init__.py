@@ -1,1 +1,1 @@
-"""Models: registered models, their versions, gates and aliases."""
+"""Model registry: models, versions, gates and aliases."""

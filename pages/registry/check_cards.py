@@ -1,4 +1,4 @@
-"""The checks of a gate as cards: what is asked, the answer, and the evaluations that it rests on."""
+"""Gate checks as cards: requirement, result, and the evaluations it is based on."""
 
 from __future__ import annotations
 

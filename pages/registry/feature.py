@@ -1,4 +1,4 @@
-"""The registry on the screens: a page of the menu, and what it has to do with runs and choices of models."""
+"""Registration of the model registry on the screens: a menu page, and links with runs and model selectors."""
 
 from __future__ import annotations
 

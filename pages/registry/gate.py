@@ -1,5 +1,5 @@
-"""Whether a version passes the gate of an alias, what is missing to tell, the promotion; and the gate as a
-form and as YAML.
+"""The gate of an alias: whether a version passes, missing evidence, promotion, and the gate as a form and as
+YAML.
 """
 
 from __future__ import annotations

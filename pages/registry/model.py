@@ -1,6 +1,4 @@
-"""The page of one model: what is in production, one version of it with the figure that it is known by, its
-card, and a tab for all else there is to know.
-"""
+"""The page of one model: the production version, one version with its main figure and card, and tabs."""
 
 from __future__ import annotations
 

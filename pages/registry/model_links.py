@@ -1,4 +1,4 @@
-"""The link of a model's page, and what it says of rows that the model could be improved on."""
+"""The link to a model's page, and the hint about rows with which the model could be improved."""
 
 from __future__ import annotations
 

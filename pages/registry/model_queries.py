@@ -1,4 +1,4 @@
-"""What the screen of models reads."""
+"""Queries of the model registry pages."""
 
 from __future__ import annotations
 

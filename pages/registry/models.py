@@ -1,7 +1,7 @@
-"""Models: which version is in production, and may the next one take its place?
+"""The Models page: production versions and candidates.
 
-The link is `?model=NAME`, with `&version=3` and `&tab=gate`. Without a model: all of them, and how to
-register one.
+The link is `?model=NAME`, with `&version=3` and `&tab=gate`. Without a model it lists all models and the
+registration form.
 """
 
 from __future__ import annotations

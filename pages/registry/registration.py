@@ -1,5 +1,5 @@
-"""How a run or a folder becomes a version of a model, as a form and as a run's dialog; and the versions that
-a run has become.
+"""Register a run or a folder as a model version, as a form and as a dialog of a run; and the versions made
+from a run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""All versions of a model, where its aliases stand and went, and where a version comes from and what became
-of it.
-"""
+"""All versions of a model, the history of its aliases, and the lineage of a version."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Runs: the page of one run with its tabs, live and afterwards."""
+"""Runs: the page of one run, live and finished."""

@@ -1,5 +1,5 @@
-"""What was measured at the checkpoints of a run, live while it trains: prose and questions that are
-forgotten, and the task's metric beside the loss.
+"""Checkpoint measurements of a run, live during training: forgetting of prose and questions, and the task
+metric.
 """
 
 from __future__ import annotations

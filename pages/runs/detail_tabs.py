@@ -1,7 +1,7 @@
-"""The tabs of a run's page that answer questions of detail: samples, log, config, facts, and the gain on
-each slice.
+"""Detail views of a run: samples, log, config, facts, and gain by slice.
 
-With several slices the intervals are widened (Bonferroni), so that looking at many makes no false finding.
+With several slices the intervals are widened (Bonferroni), so that looking at many does not produce a false
+finding.
 """
 
 from __future__ import annotations

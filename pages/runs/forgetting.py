@@ -1,5 +1,5 @@
-"""What did it forget, and what does it refuse? The tab of one run: how much, of what, and the questions
-behind it.
+"""The Forgetting tab of a run: how much it forgot, in which categories, the questions behind it, and
+refusals.
 """
 
 from __future__ import annotations

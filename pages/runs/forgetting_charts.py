@@ -1,6 +1,6 @@
-"""The charts of what a run forgot, and when, as pure functions: documents in, Plotly figures out.
+"""Forgetting charts as pure functions: documents in, Plotly figures out.
 
-A cell or point that can't be distinguished from noise looks like it: pale, and without a number.
+A cell or point that cannot be distinguished from noise is drawn pale and without a number.
 """
 
 from __future__ import annotations

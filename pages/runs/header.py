@@ -1,4 +1,4 @@
-"""The head of a run's page: who it is, what can be done with it, and what it wants its user to know."""
+"""The header of a run's page: identity, actions and notices."""
 
 from __future__ import annotations
 

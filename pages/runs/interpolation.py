@@ -1,8 +1,7 @@
-"""How much of the fine-tuning is worth keeping? The view of one run: what was scored on its way from the
-base, what is being scored, the slider, and keeping a share.
+"""The interpolation view of a run: models between its base (α 0) and its own weights (α 1), scored on gain
+and forgetting; the slider, and saving one of them.
 
-Models between a run's base (α 0) and its own (α 1) are scored on what they gain and what they forget. Nothing
-is trained. The chosen α is in the link.
+Nothing is trained. The selected α is kept in the link.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Every share of the way from a run's base to its model that was scored: as points, as a figure of gain
-against forgetting, and as a table with intervals and n. What is drawn is pure.
+"""Scored interpolations of a run: as points, as a plot of gain against forgetting, and as a table with
+intervals and n. The figures are pure functions.
 """
 
 from __future__ import annotations

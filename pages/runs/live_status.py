@@ -1,5 +1,5 @@
-"""What moves on a run's page: progress and curves while it is alive, its place in the queue, or why it
-failed.
+"""Live parts of a run's page: progress and curves while it is active, its place in the queue, or the reason
+for its failure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What a run can be made to write of its training rows: how many come out word for word, which, and what
-duplicates did.
-"""
+"""Memorisation of a run: training rows it reproduces word for word, and the effect of duplicates."""
 
 from __future__ import annotations
 

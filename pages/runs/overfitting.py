@@ -1,8 +1,7 @@
-"""Does it overfit, does it memorise? One run: its stage, both losses and their gap, membership; and the
-charts of it.
+"""The Overfitting tab of a run: stage, train and validation loss with their gap, and membership inference.
 
-Both losses are of the same mode (no dropout), so that the ribbon between them is the gap and nothing else.
-The charts are pure.
+Both losses are measured in evaluation mode (no dropout), so the band between them is the generalisation gap
+alone. The charts are pure functions.
 """
 
 from __future__ import annotations

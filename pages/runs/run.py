@@ -1,8 +1,7 @@
-"""Run: did it learn, and how sure is that? One run from the queue to its verdict, or a search where the
-link names none.
+"""The page of one run, from the queue to its verdict, or a search if the link names none.
 
-Live parts are fragments that refresh only while the run is alive; when its status changes, the page is
-drawn once more. The link is `?run=ID` (or a name) and, of another view than the first, `&tab=NAME`.
+Live parts are fragments that refresh only while the run is active; when its status changes the page is drawn
+once more. The link is `?run=ID` (or a name) with `&tab=NAME` for a view other than the first.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What every screen uses and no screen owns: session, reads, charts, figures, wording."""
+"""Shared parts of all screens: session, queries, charts, figures and wording."""

@@ -1,7 +1,7 @@
-"""The mark and the wordmark of Tunebench, drawn as SVG for light and for dark.
+"""The logo and wordmark of Tunebench as SVG for light and dark.
 
-The mark is the sentence of the whole app: a validation loss that falls below the dashed level of the
-base model, with the best step marked. The letters are outlines, because an image can't use web fonts.
+The logo summarises the app: a validation loss that falls below the dashed level of the base model, with the
+best step marked. Letters are outlines because an image cannot use web fonts.
 """
 
 from __future__ import annotations

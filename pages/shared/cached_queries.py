@@ -1,6 +1,6 @@
-"""What the screens read, each answer kept for a moment so that reruns and sessions share it.
+"""Store queries of the screens, cached briefly so that reruns and sessions share them.
 
-Arguments are hashable, so that an answer can also be remembered for the time when the engine is away.
+Arguments are hashable, so that a result can also be kept for the time when the engine is unreachable.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Charts as pure functions: tables in, Plotly figures out, no Streamlit and no engine; and the parts that
-charts are made of.
+"""Charts as pure functions (tables in, Plotly figures out; no Streamlit, no engine), and the parts they are
+made of.
 
-Training and validation have the same two colours everywhere, and a run keeps the colour that its number
-picks. Backgrounds are transparent and every ink is a mid-tone, so that a figure is right in light and in
-dark. A value that is not finite is marked where it happened.
+Train and validation have the same two colours everywhere, and a run keeps the colour of its number.
+Backgrounds are transparent and all inks are mid-tones, so that a figure works in light and dark. Non-finite
+values are marked where they occurred.
 """
 
 from __future__ import annotations

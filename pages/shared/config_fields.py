@@ -1,8 +1,8 @@
-"""The fields of a run as widgets, drawn from `TrainConfig` itself so that form, YAML and engine agree; and
-their values as they are typed, and back.
+"""Widgets for the fields of a run, generated from `TrainConfig` so that form, YAML and engine agree, and
+conversion of their values.
 
-Each field lives in the session under `launch.FIELD`; text fields keep what was typed, also when it is no
-number, so that the error can stand at the field. An empty field is left to the automatic default.
+Each field is kept in the session under `launch.FIELD`. Text fields keep the typed text even if it is not a
+number, so that the error can be shown at the field. An empty field means the automatic default.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Numbers, amounts and states as every screen writes them: digits that the interval supports, units, sizes,
-times, shares.
+"""Formatting of numbers and states: digits supported by the interval, units, sizes, times and shares.
 
-Pure functions, no Streamlit; sentences of verdicts come ready-made from the engine.
+Pure functions without Streamlit. Verdict sentences come from the engine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The client of the engine that acts for whoever a request of the browser comes from. No Streamlit: for
-routes too.
+"""The engine client that acts for the person behind a browser request. No Streamlit, so that routes can use
+it.
 
-The screens bring a secret of their own to the engine, and the session of the person with it. Where people
-sign in, the engine refuses what comes without a session, so that nothing here can act for anybody else.
+The screens authenticate to the engine with their own secret and pass on the person's session. In team mode
+the engine refuses requests without a session, so nothing here can act for anybody else.
 """
 
 from __future__ import annotations

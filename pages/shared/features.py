@@ -1,6 +1,6 @@
-"""What a feature adds to the screens of others: tabs, parts of a page, entries of the menu, routes.
+"""What a feature adds to other screens: tabs, page parts, menu entries and routes.
 
-What draws is imported when it is drawn first: a page costs no more for features that it doesn't show.
+Drawing code is imported when it is first needed, so a page costs no more for features it does not show.
 """
 
 from __future__ import annotations

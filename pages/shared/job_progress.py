@@ -1,5 +1,6 @@
-"""How far a job is: what it does now, a bar and the time left; with a way to stop it where a person waits for
-it, and why it has no result."""
+"""Progress of a job: current step, progress bar and remaining time, with a cancel button where a person waits
+for it, and the reason if it has no result.
+"""
 
 from __future__ import annotations
 

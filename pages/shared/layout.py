@@ -1,8 +1,6 @@
-"""What holds on every screen: the frame beside the theme file, tabs of which the open one is in the link
-(`?tab=NAME`), and long lists, of which a page is read at a time.
+"""Layout shared by all screens: the frame, tabs kept in the link (`?tab=NAME`), and paged lists.
 
-The link is what counts: a click writes it; who opens it, goes back or is led here finds the tab open, and
-that tab alone does its work.
+The link is the source of truth: a click writes it, and only the tab it names does its work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages of the app: those of the core, and where in the menu those of the features stand."""
+"""The menu: pages of the core, and the places of those that features add."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Small pictures of numbers as HTML: meters, progress bars, and cards of facts; right in light and in dark.
+"""Small graphics as HTML: meters, progress bars and fact cards, for light and dark.
 
-Colours are mixed from the text's own colour; everything that comes from data is escaped.
+Colours are mixed from the text colour. All data is escaped.
 """
 
 from __future__ import annotations

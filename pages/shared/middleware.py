@@ -1,8 +1,8 @@
-"""What stands around Streamlit's own server: headers that say what a browser may do with each answer,
-redirects of old addresses, and a limit of open tabs.
+"""ASGI middleware around Streamlit's server: security headers, redirects of old addresses, and a limit on
+open tabs.
 
-Invariant: every answer of the screens has its headers, also one to a fault; and one tab too many is refused
-before anything is opened for it.
+Invariant: every response has its headers, error responses included, and a connection above the limit is
+refused before anything is allocated for it.
 """
 
 from __future__ import annotations

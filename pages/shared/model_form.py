@@ -1,8 +1,8 @@
-"""A form drawn from a config model: labels, help, defaults, bounds and choices are those of its fields, and
-what the model refuses stands at the field.
+"""A form generated from a config model: labels, help, defaults, bounds and choices come from its fields, and
+validation errors are shown at the field.
 
-What is typed is kept in the session under a prefix. A part of a form that is more than a field (a table, an
-upload) is drawn by its page, which hands the value over with `put`.
+Typed values are kept in the session under a prefix. A part that is more than a field (a table, an upload) is
+drawn by its page, which passes the value with `put`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The colours of charts: right on white and on dark, and apart for people who see colours differently."""
+"""Chart colours for white and dark backgrounds, distinguishable with colour vision deficiency."""
 
 from __future__ import annotations
 

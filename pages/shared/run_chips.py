@@ -1,5 +1,5 @@
-"""What stands for a run everywhere: its chip (colour and name), the badge of its status, its verdict with
-what to try next; and a run that is launched from another with some fields changed.
+"""Compact display of a run: its chip (colour and name), status badge, verdict with suggestions, and launching
+a run derived from it.
 
 Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
 """

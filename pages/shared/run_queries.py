@@ -1,7 +1,7 @@
-"""What the screens of single runs read: curves, log, samples, alerts.
+"""Queries of single runs: curves, log, samples and alerts.
 
-A live curve asks for its new points alone: what came before is kept in the session, as long as count and
-sum still agree with the store's summary (a resume voids points, and then the curve is asked for anew).
+A live curve requests only its new points. Earlier points are kept in the session as long as count and sum
+agree with the store's summary; a resume voids points, and the curve is then requested again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The numbers that a finished run comes down to, from base to tuned, each with its interval: of answers, of
-classes and of preferences.
-"""
+"""Main results of a finished run, base and tuned with intervals: for answers, classes and preferences."""
 
 from __future__ import annotations
 

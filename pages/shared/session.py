@@ -1,8 +1,8 @@
-"""What every screen needs of the engine: a client for who looks, answers kept a moment, errors as messages.
+"""Access to the engine for every screen: a client for the current person, cached answers, errors as messages.
 
 Invariant: no exception of `store.core.errors` ever reaches Streamlit. A screen reads and acts inside
-`guarded()`; what goes wrong becomes a message where it happened, and the rest of the page is drawn. With the
-engine away, reads answer with what they last knew.
+`guarded()`; an error becomes a message where it happened, and the rest of the page is drawn. While the engine
+is unreachable, queries return their last results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How rows and texts are drawn: a conversation, one row token by token as the model sees it, two texts with
-the words marked in which they differ, and texts that begin alike.
+"""Display of texts: a conversation, one row token by token, a diff of two texts, and texts with a common
+beginning.
 
-Everything that comes from data is escaped; what is left off is said.
+All data is escaped, and omissions are stated.
 """
 
 from __future__ import annotations

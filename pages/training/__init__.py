@@ -1,1 +1,1 @@
-"""Launch: the form of a run, its preview and advice."""
+"""The launch page: form, preview and method advice."""

@@ -1,8 +1,7 @@
-"""The parts of the form that launches a run: what is trained, on what, from where on, for which task, how;
-and the form as YAML.
+"""Parts of the launch form: task, data, base model, method and settings, and the form as YAML.
 
-Session state is the one source: `config_fields` holds each field, and what a link asks for is filled into
-them once.
+Session state is the single source of values: `config_fields` holds each field, and values of a link are
+filled in once.
 """
 
 from __future__ import annotations

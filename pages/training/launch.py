@@ -1,7 +1,7 @@
-"""Launch: what will be trained, what will it cost, and does it see what I mean it to see?
+"""The Launch page.
 
-A form that can be sent unchanged. The price and one real row are asked of the engine for each config;
-what is wrong stands at its field, and the button says why it can't be pressed.
+The form can be submitted unchanged. Cost and one rendered row are requested from the engine for each config;
+errors are shown at their fields, and the button says why it is disabled.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which method? What each would need on this model, data and machine, at which price, what runs measured,
-and what to take.
+"""Advice on the training method: requirements of each on this model, data and machine, estimated cost,
+results of earlier runs, and a recommendation.
 
-The answer takes seconds (a step of every method is rehearsed), so it is asked only while the panel is open,
-after the rest of the page.
+The answer takes seconds (a step of every method is rehearsed), so it is requested only while the panel is
+open and after the rest of the page.
 """
 
 from __future__ import annotations

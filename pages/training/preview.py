@@ -1,9 +1,8 @@
-"""What a run will do and cost, asked of the engine once per config and kept; and how the screen says it.
+"""Preview of a run, requested once per config and cached, and its display.
 
-The question leaves name and notes out, so that typing them asks nothing. The last answer lives in the
-session: its resolved values are the automatic defaults in the form, its problems stand at their fields.
-
-What a preview says of classes: how many rows each has, and the label of the row that is shown.
+Name and notes are not part of the request, so typing them triggers none. The last answer is kept in the
+session: its resolved values are the automatic defaults of the form, and its problems are shown at their
+fields. Also here: class counts, and the label of the row that is shown.
 """
 
 from __future__ import annotations

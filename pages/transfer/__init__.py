@@ -1,1 +1,1 @@
-"""Transfer: what training on one data set does to others."""
+"""Transfer: the effect of training on one data set on others."""

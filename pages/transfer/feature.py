@@ -1,4 +1,4 @@
-"""Transfer on the screens: a tab of the comparison."""
+"""Registration of transfer on the screens: a tab of the comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matrix of transfer: which runs and data sets are in it, what is read for it, and its HTML table."""
+"""The transfer matrix: its runs and data sets, its queries, and its HTML table."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Every run on every data set: what is asked, the sentence, the matrix, and beside it what might have
-predicted it, rows that were left out, and sequences of runs.
+"""The Transfer tab: options, summary sentence, matrix, predictors of transfer, excluded rows, and sequences
+of runs.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The tab that cleans a data set: the recipe, its preview and what it changed."""
+"""The Clean tab of a data set: the recipe, its preview and its effect."""

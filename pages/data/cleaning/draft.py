@@ -1,5 +1,5 @@
-"""The recipe that is being written for one data set: a list of step documents in the session; and rows that
-are changed by hand, each change a step of it.
+"""The draft recipe of a data set: a list of step documents in the session, including one step per manual edit
+of a row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What would become of the rows by the recipe, step by step and on real rows; and the new version that is
-made by it.
-"""
+"""Preview of a recipe, step by step and on real rows, and the creation of the new version."""
 
 from __future__ import annotations
 

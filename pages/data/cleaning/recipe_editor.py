@@ -1,5 +1,5 @@
-"""The recipe being written: its steps in order, each to move, change or take out, and the options of a step
-as a form drawn from the fields of the step's own model.
+"""Editor of a draft recipe: steps can be moved, changed and removed; the options of a step are a form
+generated from the step's model.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The tab "Clean": findings with the rows they mean on the left, the recipe on the right, saved recipes,
-and what the recipe would do above.
+"""Layout of the Clean tab: the preview on top, findings with their rows on the left, the recipe and saved
+recipes on the right.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The tab that shows the rows of a data set: filters, the table, one row, and summaries of columns."""
+"""The Rows tab of a data set: filters, table, single rows, and column summaries."""

@@ -1,6 +1,4 @@
-"""Small histograms over the table: all rows in grey, those of the filter on top; a click on a bar filters
-by it.
-"""
+"""Small histograms above the table: all rows in grey, filtered rows on top. Clicking a bar filters by it."""
 
 from __future__ import annotations
 

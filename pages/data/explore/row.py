@@ -1,6 +1,4 @@
-"""One row opened: the conversation, what was measured of it, its duplicates side by side, and rows that
-mean nearly the same.
-"""
+"""Details of one row: the conversation, its signals, its duplicates side by side, and similar rows."""
 
 from __future__ import annotations
 

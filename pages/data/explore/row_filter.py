@@ -1,5 +1,5 @@
-"""The filter of a data set's page: one for the table, the map and the cleaning, kept in the session; and
-the bar that shows and changes it.
+"""The row filter of a data set, kept in the session and shared by table, map and cleaning, and the bar that
+shows and edits it.
 """
 
 from __future__ import annotations

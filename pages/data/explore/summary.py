@@ -1,5 +1,5 @@
-"""The tab "Summary": which figures of the data set lie outside their healthy band, what is in the data, and
-what was not measured.
+"""The Summary tab: figures of the data set outside their recommended range, its contents, and what has not
+been measured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The rows of a data set: searched, filtered, sorted, a page at a time, or asked for in SQL.
+"""The table of rows: search, filter, sort, paging, and SQL.
 
-Rows come a page at a time from the store, so that a million rows are as quick to open as ten.
+Rows are read one page at a time from the store, so a million rows open as fast as ten.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The tab that maps a data set by meaning: the map, its groups, and how diverse the rows are."""
+"""The Map tab: rows arranged by meaning, their clusters, and diversity."""

@@ -1,5 +1,5 @@
-"""Beside the map: how diverse a data set is, which labels look wrong, and which answers are hard for the
-base model.
+"""Panels beside the map: diversity, labels that are probably wrong, and answers that are hard for the base
+model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The map: which kinds of rows are there, where do labels and flags lie, and which rows are alike?
+"""The map of a data set: clusters of rows, and where labels and flags lie.
 
-A point is a row; what is marked with a box or a lasso, or found by a word, can be looked at, dropped or
-kept, and stays marked while the colours change. The chart is left alone while rows are marked on it: drawn
-anew, it would lose the browser's own selection.
+Each point is a row. Rows selected with a box, a lasso or a search can be inspected, dropped or kept, and stay
+selected when the colouring changes. The chart is not redrawn during a selection, because a redraw would
+discard the browser's selection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The map of a data set as a pure figure: a point a row, coloured by a column, what is marked outlined.
+"""The map as a pure figure: one point per row, coloured by a column, selected rows outlined.
 
-Text of rows is escaped, for Plotly reads a little HTML. Places have no unit and no axes: that points lie near
-each other is all that a map of this kind says.
+Texts are escaped because Plotly interprets some HTML. The axes have no unit and are hidden: only proximity is
+meaningful in such a projection.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The points that the map draws, and what is marked on it: boxes and lassos in the map's own coordinates.
+"""Points of the map and the current selection, as boxes and lassos in map coordinates.
 
-The marks are kept, not the points: they hold for rows that are not drawn, and outlive a change of colours.
+The shapes are stored rather than the points, so that a selection also covers rows that are not drawn and
+survives a change of colouring.
 """
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
-"""What a rater sees: the rounds that they can rate, and the desk. It comes by commands, as that person, and
-tells of no model; nothing here reads what people share, which holds who wrote which answer.
+"""The rater's view: rounds open to them, and the rating desk.
+
+It is read through commands as that person and never names a model. Nothing here uses the shared queries,
+which reveal who wrote which answer.
 """

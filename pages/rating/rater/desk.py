@@ -1,7 +1,7 @@
-"""What a person can rate: a card for each round, and the component in which people rate, declared once.
+"""The rounds that a person can rate, one card each, and the component in which they rate, declared once.
 
-Everything between a key and the next pair happens in the browser and by `pages.rating.rater.routes`; the
-page's script does not run for it. The files in `script/` are its topics; texts are rendered by
+Everything between a key press and the next pair happens in the browser and in `pages.rating.rater.routes`;
+the page's script does not run. The files in `script/` are its parts; texts are rendered by
 `pages.shared.rendered`.
 """
 

@@ -1,9 +1,9 @@
-"""The routes by which the page in which people rate reaches the engine: JSON in, the engine's answer out.
+"""Routes through which the rating desk reaches the engine, as JSON.
 
-A rating doesn't go through a rerun of the page, which would take longer than a person needs for the next
-one. The routes decide nothing: they hand a document to the engine's command and its answer, or its refusal
-with its status, back. They lie behind the screens' door, which refuses other sites by their origin; bodies
-that are not declared as JSON are refused too, so that no form of another page could send one.
+A rating does not go through a rerun of the page, which would take longer than a person needs for the next
+one. The routes decide nothing: they pass a document to the engine's command and return its answer, or its
+refusal with the status. They are behind the access middleware, which refuses other sites by Origin; bodies
+not declared as JSON are refused as well, so that no form of another site can send one.
 """
 
 from __future__ import annotations

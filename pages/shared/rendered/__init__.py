@@ -1,1 +1,1 @@
-"""Texts that nobody vouches for, as elements in a browser: Markdown, code, tables, right-to-left."""
+"""Rendering of untrusted texts as browser elements: Markdown, code, tables, right-to-left text."""

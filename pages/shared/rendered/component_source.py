@@ -1,8 +1,8 @@
-"""The source of a component that shows prompts and answers: its own files behind those that render texts.
+"""The source of a component that shows prompts and answers: its own files after those that render texts.
 
-Streamlit takes a component's JavaScript as one text, and its style as another. The files are topics, joined
-into one module in which each sees what the others define; no two may define the same name. What they show of
-prompts and answers they build as text nodes, never as HTML.
+Streamlit takes a component's JavaScript and its style as one text each. The files are joined into one module
+in which each sees the definitions of the others; no two may define the same name. Prompts and answers are
+rendered as text nodes, never as HTML.
 """
 
 from __future__ import annotations
