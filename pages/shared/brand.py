@@ -50,12 +50,12 @@ LETTERS = (
 
 
 def render_mark(dark: bool = False) -> str:
-    """The square mark, 36 pixels wide."""
+    """The square logo, 36 pixels wide."""
     return f'<svg viewBox="0 0 36 36" width="36" height="36">{_render_mark_shapes(dark)}</svg>'
 
 
 def render_wordmark(dark: bool = False) -> str:
-    """The mark with the name beside it, 165 by 36 pixels."""
+    """The logo followed by the name, 165 by 36 pixels."""
     ink = PAPER if dark else INK
     return (
         f'<svg viewBox="0 0 165 36" width="165" height="36" role="img" aria-label="Tunebench">'

@@ -39,7 +39,7 @@ def list_runs(
 
 @cached(LIVE, most=64)
 def list_run_choices(search: str, statuses: tuple[str, ...], limit: int) -> list[RunChoice]:
-    """To choose from, newest first."""
+    """Runs for a selector, newest first."""
     return run_queries.list_run_choices(get_client(), search=search, statuses=statuses, limit=limit)
 
 
@@ -86,7 +86,7 @@ def read_job(job_id: str) -> Job:
 
 @cached(LIVE, most=4)
 def list_warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
-    """How many runs were warned of something, and those warned last."""
+    """The number of runs with alerts, and those with the newest alerts."""
     return alert_queries.count_alerted_runs(get_client()), alert_queries.alerts_by_run(
         get_client(), limit=limit
     )
@@ -130,24 +130,26 @@ def list_skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedR
 
 @cached(60, most=64)
 def find_skipped_row(dataset_id: str, line: int) -> SkippedRow | None:
-    """The row that was skipped at this line of the source file; None where there is none."""
+    """The row that was skipped at this line of the source file, or None."""
     rows = dataset_queries.skipped(get_client(), read_dataset(dataset_id), limit=1, from_line=line)
     return rows[0] if rows and rows[0].line == line else None
 
 
 @st.cache_data(ttl=20, max_entries=64, show_spinner=False)
 def inspect_source(body: str) -> Inspection:
-    """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""
+    """Result of the sync job `inspect`; cached briefly, because the file may be corrected and inspected
+    again.
+    """
     return get_client().ask("inspect", json.loads(body), Inspection)
 
 
 @cached(MINUTE, most=64)
 def read_preview(body: str) -> Preview:
-    """What `preview` answers to a question as JSON."""
+    """Result of the sync job `preview` for a question given as JSON."""
     return get_client().ask("preview", json.loads(body), Preview)
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
 def query_engine(name: str, body: str, _answer: type[Document]) -> Document:
-    """What a short-lived worker answers to the question `body` (JSON, so that equal questions are one)."""
+    """Result of a sync job for `body` (JSON text, so that equal questions share a cache entry)."""
     return get_client().ask(name, json.loads(body), _answer)

@@ -54,7 +54,7 @@ def smooth(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
 
 
 def add_level(figure: go.Figure, level: float, text: str) -> None:
-    """The base model's level: the same dashed grey line on every chart."""
+    """Add the base model's level: the same dashed grey line on every chart."""
     figure.add_hline(
         y=level,
         line={"dash": "dash", "color": BASE, "width": 1.6},
@@ -64,7 +64,7 @@ def add_level(figure: go.Figure, level: float, text: str) -> None:
 
 
 def build_empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
-    """Title, axes, legend and margins; nothing is drawn yet."""
+    """A figure with title, axes, legend and margins, and no traces."""
     axis: JsonObject = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     x_name, y_name = ({"text": text, "standoff": 12} for text in (x_title, y_title))
     layout = {
@@ -91,14 +91,16 @@ def build_empty_figure(title: str, y_title: str, height: int, x_title: str = "Op
 
 
 def set_whole_step_ticks(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
-    """No half steps on the axis of a run that has made few."""
+    """Use integer ticks on the axis of a run with few steps."""
     last = max((int(get_steps(table).max()) for table in tables if table.num_rows), default=0)
     if last <= 10:
         figure.update_xaxes(dtick=1)
 
 
 def add_training(figure: go.Figure, train: pa.Table) -> None:
-    """Raw points faint and their moving average bold, once there are too many to read."""
+    """Add the training loss: raw points faint and their moving average bold, if there are too many points to
+    read.
+    """
     add_band(figure, train, TRAIN)
     steps, values = get_steps(train), get_values(train, "mean" if is_bucketed(train) else "value")
     if len(values) < SMOOTHED_FROM:
@@ -110,7 +112,7 @@ def add_training(figure: go.Figure, train: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class ChartLine:
-    """How a line is drawn. markers: its points too, where there are few; legend: with its name there."""
+    """Style of a line. markers: draw its points too if there are few; legend: list it in the legend."""
 
     name: str
     color: str
@@ -122,14 +124,17 @@ class ChartLine:
 
 
 def choose_scatter_type(count: int) -> type[go.Scatter | go.Scattergl]:
-    """By WebGL where so many points would make a page slow. Not for fewer: a browser without a graphics card,
-    or with too many pages open, refuses WebGL, and the whole chart with it."""
+    """Choose WebGL for many points, where SVG would slow down the page.
+
+    SVG is used for fewer points, because a browser without a graphics card, or with too many pages open,
+    refuses WebGL and with it the whole chart.
+    """
     trace: type[go.Scatter | go.Scattergl] = go.Scattergl if count > MAX_SVG_POINTS else go.Scatter
     return trace
 
 
 def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -> None:
-    """One line."""
+    """Add one line."""
     figure.add_trace(
         choose_scatter_type(len(x))(
             x=x,
@@ -147,7 +152,7 @@ def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -
 
 
 def add_band(figure: go.Figure, table: pa.Table, color: str) -> None:
-    """From the smallest to the largest value of each bucket, where buckets hold more than a point."""
+    """Add a band from the minimum to the maximum of each bucket, if buckets hold more than one point."""
     if not is_bucketed(table):
         return
     steps, low, high = get_steps(table), get_values(table, "min"), get_values(table, "max")
@@ -168,7 +173,7 @@ def add_band(figure: go.Figure, table: pa.Table, color: str) -> None:
 
 
 def add_nonfinite(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
-    """A red cross at the top for every bucket with values that are not finite."""
+    """Add a red cross at the top for every bucket with non-finite values."""
     marks: dict[int, int] = {}
     for table in tables:
         for step, bad in zip(table["step"].to_pylist(), table["nonfinite"].to_pylist(), strict=True):
@@ -192,8 +197,9 @@ def add_nonfinite(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
 
 
 def add_best(figure: go.Figure, step: int, loss: float, level: float | None = None) -> None:
-    """A ring around the best validation, with its loss, on the side of it that is away from the base model's
-    level, whose name stands on its line."""
+    """Add a ring around the best validation, with its loss on the side away from the base model's level,
+    whose label is on its line.
+    """
     figure.add_trace(
         go.Scatter(
             x=[step],
@@ -211,8 +217,9 @@ def add_best(figure: go.Figure, step: int, loss: float, level: float | None = No
 
 
 def add_onset(figure: go.Figure, shape: Overfitting | None, steps: Iterable[int]) -> None:
-    """A shade over the steps since which it overfits, as far as that was measured, or since which training
-    diverged, up to the last of `steps`; nothing where the course went neither way."""
+    """Shade the steps since the onset of overfitting or divergence, up to the last of `steps`. Nothing is
+    drawn if there is neither.
+    """
     if not shape or shape.since_step is None:
         return
     since, last = shape.since_step, shape.last_step
@@ -227,7 +234,7 @@ def add_onset(figure: go.Figure, shape: Overfitting | None, steps: Iterable[int]
 
 
 def is_bucketed(table: pa.Table) -> bool:
-    """Whether some row stands for more than one point."""
+    """Whether any row represents more than one point."""
     return any(count > 1 for count in table["count"].to_pylist())
 
 
@@ -244,14 +251,14 @@ def get_values(table: pa.Table, column: str) -> np.ndarray:
 
 
 def shorten_name(name: str, length: int = 28) -> str:
-    """A name as Plotly may show it: its markup is text, and it is cut in the middle, never at its end."""
+    """A name for Plotly: its markup is escaped, and a long name is shortened in the middle."""
     if len(name) > length:
         name = f"{name[: length // 2]}…{name[-(length // 2 - 1) :]}"
     return html.escape(name, quote=False)
 
 
 class BoundedPoint(NamedTuple):
-    """A value at a step, or at another place, with both ends of its interval over `n` rows."""
+    """A value at a step or another position, with both ends of its interval over `n` rows."""
 
     x: float
     value: float
@@ -264,14 +271,14 @@ class BoundedPoint(NamedTuple):
 def build_bounded_point(
     x: float, value: float | None, low: float | None, high: float | None, n: int
 ) -> BoundedPoint | None:
-    """None where the value or an end of its interval is not known."""
+    """The point, or None if the value or an end of its interval is missing."""
     if value is None or low is None or high is None:
         return None
     return BoundedPoint(x, value, low, high, n)
 
 
 def error_bars(points: Sequence[BoundedPoint], color: str, thickness: float = 2) -> JsonObject:
-    """The intervals as Plotly draws them."""
+    """The intervals as error bars of Plotly."""
     return {
         "type": "data",
         "symmetric": False,
@@ -300,7 +307,7 @@ NAMES_WITH_ROOM = 5  # names that fit below a chart of the usual height
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's curve on a chart of several. `x` replaces the step axis where it is given."""
+    """One run's curve on a chart of several. `x` replaces the step axis if given."""
 
     name: str
     number: int
@@ -310,8 +317,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class LossMarks:
-    """What is marked on a chart of losses: the base model's level by its name, the best step, and by
-    the `overfitting` part of a verdict the steps since which the course went wrong."""
+    """Marks on a loss chart: the base model's level, the best step, and the onset of overfitting or
+    divergence from the `overfitting` part of a verdict.
+    """
 
     base_level: float | None = None
     base_name: str = "Base model"
@@ -329,7 +337,7 @@ def plot_losses(
     *,
     axis: str = "",
 ) -> go.Figure:
-    """Training and validation loss on one chart, with its marks."""
+    """Training and validation loss on one chart, with marks."""
     loss = find_quantity("eval/loss")
     figure = build_empty_figure("Training and validation loss", axis or loss.axis, height=380)
     add_training(figure, train)
@@ -347,7 +355,7 @@ def plot_losses(
 
 
 def plot_line(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Figure:
-    """One metric of one run, its buckets' extremes as a faint band."""
+    """One metric of one run, with the extremes of each bucket as a faint band."""
     what = find_quantity(name)
     figure = build_empty_figure(what.title, what.axis, height=240)
     figure.update_layout(showlegend=False, margin={"t": 40})
@@ -371,7 +379,7 @@ def plot_runs(
     base_level: float | None = None,
     x_title: str = "Optimiser step",
 ) -> go.Figure:
-    """The same metric of several runs, each in its own colour; one base level where all share it."""
+    """The same metric of several runs, one colour each, with the base level if all share it."""
     figure = build_empty_figure(what.title, what.axis, height=COMPARISON_HEIGHT, x_title=x_title)
     for curve in curves:
         column = "mean" if is_bucketed(curve.table) else "value"
@@ -398,7 +406,7 @@ def plot_runs(
 
 @dataclass(frozen=True)
 class IntervalRow:
-    """One row of an interval chart: a value, and its interval where there is one."""
+    """One row of an interval chart: a value and, if there is one, its interval."""
 
     name: str
     value: float
@@ -414,7 +422,7 @@ def plot_intervals(
     height: int | None = None,
     level: float = 0,
 ) -> go.Figure:
-    """Estimates with their intervals against 0, or another level, one under another, the first at the top."""
+    """Estimates with intervals against 0 or another level, one below another, the first at the top."""
     figure = build_empty_figure("", "", height or 70 + 34 * len(estimates), x_title=axis)
     names = [shorten_name(row.name) for row in estimates]
     # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.

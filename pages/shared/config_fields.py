@@ -26,12 +26,12 @@ from store.training.train_config import TrainConfig
 
 
 def get_default(field: str) -> Any:
-    """The value of the field when nothing is said; None for one that is worked out from others."""
+    """The default of a field; None if it is derived from other fields."""
     return model_fields.get_default(TrainConfig.model_fields[field])
 
 
 def list_choices(field: str) -> tuple[str, ...]:
-    """The values of a field that has a few; empty for every other."""
+    """The values of a field with a fixed set of values; empty for other fields."""
     return model_fields.read_kind(TrainConfig.model_fields[field].annotation).choices
 
 
@@ -48,7 +48,7 @@ def format_value(value: Any) -> str:
 
 
 def parse_value(field: str, text: str) -> Any:
-    """What a text field says: a number where it is one, else the text, for validation to judge."""
+    """Parse a text field: a number if it is one, else the text, which validation then judges."""
     text = text.strip()
     if field == "target_modules" and text not in ("all-linear", "keys-values-mlp"):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -63,7 +63,7 @@ def parse_value(field: str, text: str) -> Any:
 
 
 def validate_config(document: Mapping[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
-    """The config, or None, and what is wrong by field: every bad field, not the first alone."""
+    """The config or None, and the errors by field (all of them, not only the first)."""
     config, problems = validate_fields(TrainConfig, document)
     return config, {field: str(problem) for field, problem in problems.items()}
 
@@ -73,7 +73,7 @@ PREFIX = "launch."
 
 @dataclass(frozen=True)
 class FieldGroup:
-    """Fields that are drawn together, in this order."""
+    """Fields drawn together, in this order."""
 
     title: str
     icon: str
@@ -171,29 +171,31 @@ EMPTY_PLACEHOLDERS = {  # what an empty field means
 
 
 def get_method_fields(method: str) -> FieldGroup:
-    """The fields that this method alone, or it among others, reads."""
+    """The fields read only by this method or by it among others."""
     return FieldGroup(METHODS[method].title, ":material/extension:", METHODS[method].fields)
 
 
 def build_widget_key(field: str) -> str:
-    """Where the field's widget keeps its value in the session."""
+    """The session key of the field's widget."""
     return PREFIX + field
 
 
 def fill_widgets(document: Mapping[str, Any]) -> None:
-    """Set every widget from a config document; call it before the widgets are drawn, or in a callback."""
+    """Set every widget from a config document. Call it before the widgets are drawn, or in a callback."""
     set_fields({field: document.get(field, get_default(field)) for field in TrainConfig.model_fields})
 
 
 def set_fields(changes: Mapping[str, Any]) -> None:
-    """Set some fields, the others stay; None empties one. As `fill`, call it before the widgets are drawn."""
+    """Set some fields and keep the others; None clears a field. As `fill_widgets`, call it before the widgets
+    are drawn.
+    """
     for field, value in changes.items():
         keeps_type = list_choices(field) or isinstance(get_default(field), bool) or field in DATASET_FIELDS
         st.session_state[build_widget_key(field)] = value if keeps_type else format_value(value)
 
 
 def read_document() -> ConfigDocument:
-    """The config as the widgets say it, unchecked; without fields left empty or not read."""
+    """The config as entered, not validated, without empty and irrelevant fields."""
     values: ConfigDocument = {}
     method = METHODS.get(st.session_state.get(build_widget_key("method"), ""))
     for field in TrainConfig.model_fields:
@@ -220,8 +222,10 @@ def draw_group(
     notes: dict[str, list[tuple[str, str]]],
     config: TrainConfig | None = None,
 ) -> None:
-    """The group's fields in columns, then its switches; `notes` is field -> [(level, message)], drawn under
-    the field. What can't be combined with the rest of `config` is greyed out, with the reason as its help.
+    """Draw the group's fields in columns, then its switches.
+
+    `notes` is field -> [(level, message)], drawn under the field. Values that cannot be combined with the
+    rest of `config` are disabled, with the reason as help.
     """
     st.markdown(f"{group.icon} **{group.title}**")
     switches = [field for field in group.fields if isinstance(get_default(field), bool)]
@@ -247,15 +251,16 @@ def draw_group(
 
 
 def _check_value(config: TrainConfig | None, field: str, value: Any) -> str:
-    """Why the field can't have this value, unless it has it already."""
+    """The reason why the field cannot have this value, unless it has it already."""
     if config is None or getattr(config, field) == value:
         return ""
     return explain_refused_change(config, field, value)
 
 
 def draw_field(field: str, resolved: Mapping[str, Any], config: TrainConfig | None = None) -> None:
-    """A choice or a text field, labelled with the field's Hugging Face name. Of a choice, what can't be
-    combined is left out, and the help says why."""
+    """Draw a select box or text field, labelled with the field's Hugging Face name. Choices that cannot be
+    combined are left out, and the help says why.
+    """
     help_text = TrainConfig.model_fields[field].description
     if list_choices(field):
         refused = {value: _check_value(config, field, value) for value in list_choices(field)}
@@ -294,7 +299,9 @@ def draw_field(field: str, resolved: Mapping[str, Any], config: TrainConfig | No
 
 
 def _draw_datasets(field: str, help_text: str | None) -> None:
-    """A choice of several data sets; one that isn't there any more stays, so that it can be taken out."""
+    """Draw a multiselect of data sets. A data set that no longer exists stays listed, so that it can be
+    removed.
+    """
     chosen = st.session_state.get(build_widget_key(field)) or []
     names = [row.name for row in cached_queries.list_datasets()]
     st.multiselect(
@@ -308,6 +315,6 @@ def _draw_datasets(field: str, help_text: str | None) -> None:
 
 
 def draw_notes(field: str, notes: dict[str, list[tuple[str, str]]]) -> None:
-    """The problems of one field, directly under it."""
+    """Draw the problems of one field directly below it."""
     for level, message in notes.get(field, ()):
         st.markdown(format_note(level, message))

@@ -30,7 +30,7 @@ def format_count(number: float) -> str:
 
 
 def format_gib_range(low: float, high: float) -> str:
-    """Two sizes in GiB as one: "1.7 to 2.1 GiB", or one where both say the same."""
+    """Format two sizes in GiB as one: "1.7 to 2.1 GiB", or a single size if both round to the same."""
     first, last = format_gib(low), format_gib(high)
     if first == last:
         return first
@@ -71,7 +71,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_duration_range(low: float, high: float) -> str:
-    """Two lengths of time as one: "4 to 6 min", or "about 4 min" where both say the same."""
+    """Format two durations as one: "4 to 6 min", or "about 4 min" if both round to the same."""
     first, last = format_duration(low), format_duration(high)
     if first == last:
         return f"about {first}"
@@ -94,7 +94,7 @@ def format_ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def format_share(part: float, whole: float) -> str:
-    """A share in per cent with the digits it needs; "0%" of nothing."""
+    """Format a share in per cent with the digits it needs; "0%" of nothing."""
     return percent(part / whole) if whole else "0%"
 
 
@@ -103,7 +103,7 @@ def _format_three_digits(value: float) -> str:
 
 
 def list_time_notes(time: TimeEstimate) -> list[str]:
-    """What an estimated time holds for."""
+    """The conditions under which an estimated time holds."""
     notes = []
     if time.busy:
         notes.append(f"while other work takes {time.others:.0%} of the processors")
@@ -125,7 +125,7 @@ Color = Literal["red", "orange", "blue", "green", "gray"]
 
 @dataclass(frozen=True)
 class Status:
-    """How a status is named and shown: a colour of the theme and a Material symbol."""
+    """Name, theme colour and Material symbol of a status."""
 
     title: str
     color: Color
@@ -173,7 +173,7 @@ STAGES: dict[str, Status] = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a metric measures: title of its chart, and axis with unit."""
+    """The quantity that a metric measures: chart title, and axis title with unit."""
 
     title: str
     axis: str
@@ -211,7 +211,7 @@ QUANTITIES: dict[str, Quantity] = {
 
 
 def find_quantity(name: str) -> Quantity:
-    """What is known of a metric; an unknown one goes by its name."""
+    """The quantity of a metric; an unknown metric is titled by its name."""
     if name.startswith("probe/data/"):
         dataset, _, what = name.removeprefix("probe/data/").rpartition("/")
         title = f"Loss on {dataset}" if what == "loss" else f"Rows of {dataset} right"
@@ -220,12 +220,12 @@ def find_quantity(name: str) -> Quantity:
 
 
 def format_number(value: float | None, places: int = 3) -> str:
-    """A figure, or a dash where there is none yet."""
+    """Format a figure, or a dash if there is none."""
     return "–" if value is None else formatting.format_number(value, places)
 
 
 def format_compact(value: float | None) -> str:
-    """A figure of unknown size with four significant digits: "0.0002", "1,536", "2.1e-07"."""
+    """Format a figure of unknown magnitude with four significant digits: "0.0002", "1,536", "2.1e-07"."""
     if value is None or not math.isfinite(value):
         return format_number(value)
     if 0 < abs(value) < 1e15 and value == int(value):
@@ -234,12 +234,14 @@ def format_compact(value: float | None) -> str:
 
 
 def format_detectable(value: float | None, scale: float = 1) -> str:
-    """The smallest difference that could be seen, with two digits: it rests on a guess of the noise."""
+    """Format the smallest detectable difference, with two digits because it is based on an estimate of the
+    noise.
+    """
     return "–" if value is None else format_compact(float(f"{scale * value:.2g}"))
 
 
 class Interval(Protocol):
-    """A value between two ends, with why it has none: an estimate, a figure or a difference."""
+    """A value with its interval, or the reason why it has none: an estimate, a figure or a difference."""
 
     @property
     def value(self) -> float | None: ...
@@ -252,15 +254,16 @@ class Interval(Protocol):
 
 
 def describe_missing_intervals(figures: Iterable[tuple[str, Interval]]) -> str:
-    """Why figures, each with its name, have no interval, below a table whose cells have no room for it."""
+    """Explain why figures have no interval, below a table whose cells have no room for it."""
     return " ".join(f"{name} has no interval: {figure.why}." for name, figure in figures if figure.why)
 
 
 def format_estimate(
     interval: Interval | None, *, scale: float = 1, sign: bool = True, reason: bool = True
 ) -> str:
-    """ "+0.83 (0.78 to 0.88)", times `scale` (100 for per cent). reason: with why there is no interval, where
-    there is none."""
+    """Format as "+0.83 (0.78 to 0.88)", multiplied by `scale` (100 for per cent). reason: append why there is
+    no interval.
+    """
     if interval is None or interval.value is None:
         return "–"
     low, high, write = interval.low, interval.high, format_signed if sign else format_number
@@ -273,7 +276,7 @@ def format_estimate(
 
 
 def scale_bounds(interval: Interval, scale: float = 1) -> tuple[float | None, float | None]:
-    """Both ends of an interval, times `scale`; of one that lacks an end neither."""
+    """Both ends of an interval multiplied by `scale`; (None, None) if one is missing."""
     low, high = interval.low, interval.high
     return (None, None) if low is None or high is None else (scale * low, scale * high)
 
@@ -284,36 +287,36 @@ def format_p_value(p: float) -> str:
 
 
 def format_signed(value: float, places: int) -> str:
-    """With its sign, also where that is a plus: a change."""
+    """Format a change with its sign, also if positive."""
     text = formatting.format_number(value, places)
     return text if value <= 0 or not text.strip("0.,") else f"+{text}"
 
 
 def get_loss_axis(config: Mapping[str, Any]) -> str:
-    """Title and unit of a run's losses on an axis."""
+    """Title and unit of the axis of a run's losses."""
     axes = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
     return axes.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
 def get_reference_name(config: Mapping[str, Any]) -> str:
-    """What a run is held against."""
+    """The name of the baseline that a run is compared with."""
     return "the most frequent class" if config.get("task") == "classification" else "the base model"
 
 
 def get_arrow(better: Better) -> str:
-    """The way that is better: "↓", "↑" or nothing."""
+    """The better direction: "↓", "↑" or ""."""
     return {"lower": "↓", "higher": "↑", "": ""}[better]
 
 
 def format_transition(before: float | None, after: float | None, places: int = 3) -> str:
-    """ "1.85 → 1.02"; "13.10 → 12.48", as one of 10 or more would make it too long for a card."""
+    """Format as "1.85 → 1.02" or "13.10 → 12.48"; fewer digits from 10 on, to fit a card."""
     if max(abs(value) for value in (before, after, 0.0) if value is not None and math.isfinite(value)) >= 10:
         places = min(places, 2)
     return f"{format_number(before, places)} → {format_number(after, places)}"
 
 
 def format_elapsed(started: datetime | None, ended: datetime | None) -> str:
-    """How long the attempt ran, or a dash."""
+    """Duration of the attempt, or a dash."""
     if not started or not ended:
         return "–"
     return format_duration((ended - started).total_seconds())

@@ -28,13 +28,13 @@ def build_acting_client(cookies: Mapping[str, str]) -> Client:
 
 
 def extract_session(cookies: Mapping[str, str]) -> str:
-    """The secret of the person's session; empty where there is none."""
+    """The secret of the person's session, or ""."""
     return cookies.get(get_session_cookie(str(Home().path)), "")
 
 
 @lru_cache(maxsize=8)
 def get_screens_client(home: str) -> Client:
-    """The client of the screens themselves; one a home folder and process."""
+    """The screens' own client, one per home folder and process."""
     return Client(Home(home), secret=Home(home).screens_token)
 
 
@@ -45,5 +45,7 @@ def get_session_cookie(home: str) -> str:
 
 
 def build_session_name(secret: str) -> str:
-    """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
+    """A cookie name that is specific to the home folder: cookies ignore ports, and two folders may be open at
+    once.
+    """
     return f"tunebench-session-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"

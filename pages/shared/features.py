@@ -33,8 +33,9 @@ _Part = TypeVar("_Part")
 
 
 class Screen(NamedTuple):
-    """A page, and what it asks of the engine: who may ask for one of these may open it. about: as
-    `st.Page` takes it."""
+    """A page and the queries it needs; who has the right to one of them may open it. about: as `st.Page`
+    takes it.
+    """
 
     path: str
     needs: tuple[tuple[Surface, str], ...]
@@ -42,18 +43,18 @@ class Screen(NamedTuple):
 
     @property
     def roles(self) -> list[Role]:
-        """Who may open it, by the one table of rights."""
+        """The roles that may open it, by the table of rights."""
         needed = {TABLES[surface][name] for surface, name in self.needs}
         return [role for role, rights in RIGHTS.items() if needed & rights]
 
     @property
     def address(self) -> str:
-        """As links name it; empty of the page that a visit begins with."""
+        """Its path in links; empty for the start page."""
         return str(self.about.get("url_path", ""))
 
 
 class FeatureScreen(NamedTuple):
-    """Where in the menu a page stands: behind the one with the address `after`."""
+    """A page and its place in the menu: after the page with the path `after`."""
 
     section: MenuSection
     after: str
@@ -61,10 +62,13 @@ class FeatureScreen(NamedTuple):
 
 
 class FeatureTab(NamedTuple):
-    """Where on a bar a tab stands: behind the one that the link calls `after`. name: as the link calls it.
-    It draws a run by its id, a version by client, model and version, and the comparison by itself.
-    group: the tab of the page that it is a view of (of a run's page: `GROUPS` of `pages/runs/run.py`); a tab
-    of its own where empty, or where the page has no such tab."""
+    """A tab and its place on a tab bar: after the tab whose link name is `after`. name: its own name in
+    links.
+
+    It draws a run by id, a version by client, model and version, and the comparison without arguments. group:
+    the tab of the page of which it is a view (for a run's page: `GROUPS` of `pages/runs/run.py`); empty for a
+    tab of its own, or if the page has no such tab.
+    """
 
     place: TabPlace
     after: str
@@ -74,9 +78,11 @@ class FeatureTab(NamedTuple):
 
 
 class NewRows(NamedTuple):
-    """Rows that models could be trained on further. label: of the link there, with {} for a model's name.
-    models: whose answers they are, as they are named; run_ids: the same of runs. query: where the rows come
-    from, as the link says it."""
+    """Rows on which models could be trained further.
+
+    label: of the link, with {} for a model's name. models: names of the models that produced the answers;
+    run_ids: the same for runs. query: the source of the rows as link parameters.
+    """
 
     label: str
     models: Sequence[str]
@@ -86,13 +92,13 @@ class NewRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Deferred:
-    """A function that is imported when it is called first."""
+    """A function that is imported on its first call."""
 
     module: str
     name: str
 
     def resolve(self) -> Callable[..., Any]:
-        """The function itself. Raises ImportError and AttributeError where there is none."""
+        """The function itself. Raises ImportError and AttributeError if it does not exist."""
         function: Callable[..., Any] = getattr(importlib.import_module(self.module), self.name)
         return function
 
@@ -141,24 +147,25 @@ class PagesFeature:
 
 
 def load_page_features() -> Mapping[str, PagesFeature]:
-    """What the features add to the screens, by their names."""
+    """The screen parts of all features, by feature name."""
     features: Mapping[str, PagesFeature] = load_features("pages")
     return features
 
 
 def list_parts(choose: Callable[[PagesFeature], _Part | None]) -> list[_Part]:
-    """What is chosen of each feature that has it, in their order."""
+    """The parts selected by `choose` of every feature that has one, in the order of features."""
     return [part for feature in load_page_features().values() if (part := choose(feature)) is not None]
 
 
 def list_model_names() -> list[str]:
-    """Models of features that are offered where one is chosen, as they may be named."""
+    """Names of the models that features offer in model selectors."""
     return [name for list_own in list_parts(lambda feature: feature.list_model_names) for name in list_own()]
 
 
 def place_behind(parts: Mapping[str, _Part], added: Iterable[tuple[str, str, _Part]]) -> dict[str, _Part]:
-    """The parts with others (name, the one before it, part), each where it belongs; at the end where the one
-    before it is not there."""
+    """Insert (name, predecessor, part) items after their predecessors, or at the end if the predecessor is
+    missing.
+    """
     names, placed, waiting = list(parts), dict(parts), list(added)
     while waiting:
         coming = {name for name, _, _ in waiting}
@@ -170,7 +177,7 @@ def place_behind(parts: Mapping[str, _Part], added: Iterable[tuple[str, str, _Pa
 
 
 def add_feature_tabs(place: TabPlace, tabs: Mapping[str, Tab]) -> dict[str, Tab]:
-    """The tabs and views of a bar with those of the features."""
+    """Tabs and views of a tab bar, including those of the features."""
     added = [tab for feature in load_page_features().values() for tab in feature.tabs if tab.place == place]
     grouped = ((each.name, each.after, each.tab._replace(group=each.group)) for each in added)
     return place_behind(tabs, grouped)

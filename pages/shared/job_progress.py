@@ -32,13 +32,13 @@ MARKS = {
 
 
 def compute_fraction(job: JobProgress) -> float | None:
-    """Share of the present phase that is done, or None where it has not said."""
+    """The completed share of the current phase, or None if it is unknown."""
     total = job.progress_total
     return min(1.0, (job.progress_done or 0) / total) if total else None
 
 
 def describe_activity(job: Job | Run) -> str:
-    """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
+    """Describe the current activity of a job: "Training, 120 of 300 steps, 4 min left"."""
     if job.status == "queued":
         waits = len(job.after_jobs or [])
         return "Waiting for the model or data set to be ready" if waits else "Waiting in the queue"
@@ -54,14 +54,16 @@ def describe_activity(job: Job | Run) -> str:
 
 
 def render_progress(job: Job) -> str:
-    """Bar and words of a job that waits or works."""
+    """HTML of the progress bar and description of a queued or running job."""
     bar = "" if job.status == "queued" else meters.render_bar(compute_fraction(job))
     return f"{meters.STYLE}{bar}<div class='tb-label'>{html.escape(describe_activity(job))}</div>"
 
 
 @live("1s")
 def show_live(job_id: str, what: str, title: str = "") -> None:
-    """The job while it lives; the page is drawn anew when it ends. `what`: "import", "cleaning", "export"."""
+    """Draw a job while it is active; the page is redrawn when it ends. `what`: "import", "cleaning",
+    "export".
+    """
     with show_errors():
         watch_engine()
         job = cached_queries.read_job(job_id)
@@ -77,7 +79,7 @@ def show_live(job_id: str, what: str, title: str = "") -> None:
 
 
 def show_failure(job: Job, what: str) -> None:
-    """Why there is no result, and that nothing was stored."""
+    """Explain why there is no result, and that nothing was stored."""
     if job.status == "cancelled":
         st.info(f"The {what} was cancelled. Nothing was stored.", icon=":material/info:")
         return
@@ -88,7 +90,7 @@ def show_failure(job: Job, what: str) -> None:
 
 
 def show_progress(job: Job) -> None:
-    """Bar and words of a job that waits or works."""
+    """Draw the progress bar and description of a queued or running job."""
     st.html(render_progress(job))
 
 
@@ -100,8 +102,9 @@ def show_active_jobs(
     show: Callable[[Job], None] = show_progress,
     most: int = 20,
 ) -> None:
-    """Jobs that wait or work, each with a way to stop it; the page is drawn anew once they are others than
-    those `drawn` along with it. `what`: "round", "evaluation". show: how far one is."""
+    """Draw queued and running jobs, each with a cancel button; the page is redrawn once they differ from
+    those `drawn` with it. `what`: "round", "evaluation". show: draws one job's progress.
+    """
     with show_errors():
         watch_engine()
         jobs = [job for job in alive() if job.status in ALIVE]
@@ -121,7 +124,7 @@ def show_active_jobs(
 
 
 def show_failed_jobs(jobs: Sequence[Job], what: str, most: int) -> None:
-    """The newest of those that have no result, listed from old to new: why, and what can be done."""
+    """Explain the newest failed jobs (given oldest first) and the next step."""
     for job in jobs[::-1][:most]:
         with st.container(border=True, gap="xsmall"):
             st.markdown(f"{MARKS.get(job.status, MARKS['failed'])} **{escape_markdown(job.title)}**")
@@ -144,7 +147,7 @@ def _draw_retry(job: Job, what: str) -> None:
 
 
 def explain_failure(job: Job) -> str:
-    """Why a job has no result, and the next step."""
+    """The reason why a job has no result, and the next step."""
     error = job.error
     if error and error["message"]:
         return f"{error['message']} {error.get('fix') or ''}".strip()

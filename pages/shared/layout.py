@@ -26,16 +26,16 @@ CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
 
 
 def apply_frame_style() -> None:
-    """Draw nothing, and say how a few of Streamlit's own parts look.
+    """Inject CSS that changes a few of Streamlit's own elements.
 
-    Streamlit writes a chosen tab, pill or segment in the primary colour, which must also be dark enough for
-    the white text of a primary button: in dark mode no colour does both. So what is chosen is written in the
-    theme's colour of links. On a phone tabs take as many lines as they need, without their icons.
+    Streamlit writes a selected tab, pill or segment in the primary colour, which must also be dark enough for
+    the white text of a primary button; in dark mode no colour does both. Selected items are therefore written
+    in the theme's link colour. On a phone tabs wrap into several lines, without icons.
 
-    What stands below a number takes a second line where it has to, for an interval cut short is none.
+    Text below a number may wrap, because an interval cut short is worthless.
 
-    A chart's inks are mid-tones, right for lines on white and on dark; for small text no mid-tone is strong
-    enough on both, so that text in them is written in the theme's ink of that hue.
+    Chart inks are mid-tones that work for lines in light and dark. No mid-tone has enough contrast for small
+    text in both, so text in these colours is written in the theme's shade of that hue.
     """
     theme = "dark" if st.context.theme.type == "dark" else "light"
     color = st.get_option(f"theme.{theme}.linkColor")
@@ -56,10 +56,10 @@ def apply_frame_style() -> None:
 
 
 def sync_address(page: StreamlitPage) -> None:
-    """Have the browser's address say what this run of the page was asked by.
+    """Make the browser's address match the query of this page run.
 
-    A link to the page that is open already (`st.page_link`) runs it with the link's query and leaves the
-    address as it was, so that the next click anywhere would run it without: what was opened was gone again.
+    A link to the page that is already open (`st.page_link`) runs it with the link's query but leaves the
+    address unchanged, so the next interaction would run it without the query and close what was opened.
     """
     asked = page.url_path, {name: st.query_params.get_all(name) for name in st.query_params}
     before = st.session_state.get(RUN_QUERY)
@@ -69,7 +69,7 @@ def sync_address(page: StreamlitPage) -> None:
 
 
 def build_chart_text_rules(theme: str) -> str:
-    """The rules for text on charts; `theme`: light or dark."""
+    """CSS rules for text on charts; `theme`: light or dark."""
     rules = []
     for ink, hue in CHART_TEXTS.items():
         red, green, blue = (int(ink[place : place + 2], 16) for place in (1, 3, 5))
@@ -80,8 +80,7 @@ def build_chart_text_rules(theme: str) -> str:
 
 
 def show_people(person: Person, pages: list[StreamlitPage]) -> None:
-    """Below the navigation: the pages about people, who is signed in, and the way out where somebody has to
-    sign in."""
+    """Below the navigation: account pages, the signed-in person, and sign-out in team mode."""
     with st.sidebar, st.container(gap="xxsmall"):
         for page in pages:
             st.page_link(page)
@@ -94,7 +93,9 @@ def show_people(person: Person, pages: list[StreamlitPage]) -> None:
 
 
 def show_forbidden(role: Role, title: str, roles: Sequence[Role]) -> None:
-    """In place of a page that is not for this role, which a link may still lead to: whose it is."""
+    """Shown in place of a page that the person's role may not open, for example after following a link: who
+    may.
+    """
     *first, last = (f"{other}s" for other in roles)
     who = f"{', '.join(first)} and {last}" if first else last
     st.title(title, anchor=False)
@@ -105,7 +106,7 @@ def show_forbidden(role: Role, title: str, roles: Sequence[Role]) -> None:
 
 
 def show_signed_out(error: TunebenchError) -> None:
-    """In place of every page: for somebody who is not signed in any more, or whom no engine has named."""
+    """Shown in place of every page if the session has ended or the engine does not know the person."""
     if isinstance(error, SignedOutError):
         st.title("You are signed out", anchor=False)
         st.html(f'<p>{escape(error.message)}</p><p><a href="/sign-in" target="_self">Sign in</a></p>')
@@ -135,8 +136,9 @@ REVEAL_SCRIPT = """
 
 
 class Tab(NamedTuple):
-    """A tab, or one of the views of a tab, and what draws it. group: the tab that it is a view of, by its
-    name; empty for a tab of its own."""
+    """A tab or one view of a tab, and the function that draws it. group: name of the tab of which it is a
+    view; empty for a tab of its own.
+    """
 
     title: str
     draw: Callable[..., None]
@@ -144,19 +146,19 @@ class Tab(NamedTuple):
 
 
 class TabGroup(NamedTuple):
-    """What stands on the bar: one view, or several to choose from."""
+    """One tab on the bar, with one view or several to choose from."""
 
     title: str
     views: dict[str, Tab]
 
 
 def get_linked_tab() -> str:
-    """The tab or view that the link names; empty where it names none."""
+    """The tab or view named in the link, or ""."""
     return st.query_params.get(LINK, "")
 
 
 def group_tabs(tabs: Mapping[str, Tab], titles: Mapping[str, str]) -> dict[str, TabGroup]:
-    """The tabs of the bar by their names, each where its first view stands. titles: those of the groups."""
+    """Tabs of the bar by name, at the position of their first views. titles: of the groups."""
     groups: dict[str, TabGroup] = {}
     for name, tab in tabs.items():
         group = groups.setdefault(tab.group or name, TabGroup(titles.get(tab.group, tab.title), {}))
@@ -172,11 +174,12 @@ def draw_tab_bar(
     subject: Mapping[str, str] | None = None,
     titles: Mapping[str, str] | None = None,
 ) -> tuple[Tab, DeltaGenerator]:
-    """The bar of tabs, by their names in the link; the open one and its place. The first is open where the
-    link names none of them. `low`: the bar is low on the page, so that whoever is led to a tab must see it.
-    `subject`: what the link says of other tabs too, where a page was opened that knew it by itself.
-    `titles`: of groups of tabs, each of which is one tab with a control for its views. The link names the
-    view; by the name of a group it opens the group's first."""
+    """Draw the tab bar; return the open tab and its container. The first tab is open if the link names none.
+
+    `low`: the bar is far down the page, so a link to a tab scrolls to it. `subject`: link parameters to keep
+    on other tabs, if the page was opened without them. `titles`: of groups of tabs, each shown as one tab
+    with a control for its views. The link names the view; the name of a group opens its first view.
+    """
     groups = group_tabs(tabs, titles or {})
     firsts = {name: next(iter(group.views)) for name, group in groups.items()}
     opened = _choose_tab(list(tabs), firsts, key)
@@ -201,7 +204,7 @@ def draw_tab_bar(
 
 
 def _draw_views(group: TabGroup, opened: str, key: str, clicked: tuple[str, Mapping[str, str]]) -> None:
-    """The control that chooses one of a tab's views."""
+    """Draw the control that selects a view of a tab."""
     by_title = {view.title: name for name, view in group.views.items()}
     st.session_state[key] = group.views[opened].title
     st.segmented_control(
@@ -216,15 +219,17 @@ def _draw_views(group: TabGroup, opened: str, key: str, clicked: tuple[str, Mapp
 
 
 def _reveal(bar: str) -> None:
-    """Scroll the page to the bar that a selector finds."""
+    """Scroll the page to the bar that matches a selector."""
     style = f"<style>{bar} {{scroll-margin-top: 4.5rem}}</style>"
     st.html(f'{style}<script data-bar="{bar}">{REVEAL_SCRIPT}</script>', unsafe_allow_javascript=True)
 
 
 def _choose_tab(names: list[str], groups: Mapping[str, str], key: str) -> str:
-    """The open tab. A link may name one of another page: a button that leads there by `st.switch_page` leaves
-    in the history the address of this page with the link of that one. Back then finds what was open. groups:
-    the first view of each."""
+    """The open tab. groups: the first view of each group.
+
+    A link may name a tab of another page: a button that navigates with `st.switch_page` leaves this page's
+    address with the other page's query in the history. Going back then opens the previous tab.
+    """
     asked, last = get_linked_tab() or names[0], f"{key}-last"
     if asked not in names:
         asked = groups.get(asked, asked)
@@ -234,7 +239,7 @@ def _choose_tab(names: list[str], groups: Mapping[str, str], key: str) -> str:
 
 
 def _update_link(names: dict[str, str], key: str, first: str, subject: Mapping[str, str]) -> None:
-    """Callback: the tab or view that was clicked into the link; the first one needs no word there."""
+    """Callback: write the selected tab or view to the link; the first one is omitted."""
     chosen = names[st.session_state[key]]
     link = {name: value for name, value in subject.items() if name not in st.query_params}
     if chosen == first:
@@ -249,8 +254,10 @@ Row = TypeVar("Row")
 
 
 def read_page(key: str, size: int, read: Callable[[int], tuple[int, list[Row]]]) -> tuple[int, list[Row]]:
-    """How many there are of all, and the rows of the page that was chosen; the first page where a filter has
-    left fewer. read: all and rows from an offset on. key: of the `st.pagination` below."""
+    """The total number and the rows of the selected page; the first page if a filter has left fewer.
+
+    read: returns total and rows from an offset. key: of the `st.pagination` below.
+    """
     number = int(st.session_state.get(key) or 1)
     total, rows = read(size * (number - 1))
     if not rows and total:
@@ -260,8 +267,9 @@ def read_page(key: str, size: int, read: Callable[[int], tuple[int, list[Row]]])
 
 
 def draw_link(page: str, name: str, query_params: dict[str, str], summary: str, badge: str) -> None:
-    """A line of a list: the name as a link, a summary below, how it stands at the right. Of these summary
-    and badge are Markdown."""
+    """Draw a list entry: the name as a link, a summary below, a badge at the right. Summary and badge are
+    Markdown.
+    """
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         with st.container(gap=None, width="stretch"):
             st.page_link(page, label=f"**{escape_markdown(name)}**", query_params=query_params)

@@ -126,7 +126,7 @@ ASIDE: Sequence[Screen] = [
 
 
 def build_menu() -> dict[str, list[Screen]]:
-    """The sections that have pages, with those of the features."""
+    """Menu sections that have pages, including those of features."""
     added = [each for feature in load_page_features().values() for each in feature.screens]
     menu: dict[str, list[Screen]] = {}
     for section, screens in MENU.items():
@@ -138,5 +138,5 @@ def build_menu() -> dict[str, list[Screen]]:
 
 
 def list_screens() -> list[Screen]:
-    """All pages of the app, with those that are linked below the menu."""
+    """All pages of the app, including those linked below the menu."""
     return [screen for screens in (*build_menu().values(), ASIDE) for screen in screens]

@@ -36,7 +36,7 @@ STYLE = """
 
 
 def render_bar(fraction: float | None, color: str = TEAL) -> str:
-    """A bar filled to `fraction` (0 to 1); striped where nobody knows how far it is."""
+    """A bar filled to `fraction` (0 to 1); striped if the progress is unknown."""
     if fraction is None:
         return "<div class='tb-bar'><div class='working'></div></div>"
     width = 100 * min(1.0, max(0.0, fraction))
@@ -44,8 +44,9 @@ def render_bar(fraction: float | None, color: str = TEAL) -> str:
 
 
 def render_range(label: str, value: str, low: float, high: float, whole: float, note: str = "") -> str:
-    """A labelled amount of something limited with its interval: full up to `low`, hatched up to `high`, of
-    `whole`; amber from 80% of it, red where it may be more."""
+    """A labelled share of a limited amount with its interval: solid up to `low`, hatched up to `high`, of
+    `whole`. Amber from 80%, red if it may exceed the limit.
+    """
     scale = 100 / max(whole, high, 1e-9)
     color = RED if high > whole else AMBER if high > 0.8 * whole else TEAL
     edge = f"<i style='left:{whole * scale:.1f}%'></i>" if high > whole else ""
@@ -57,13 +58,13 @@ def render_range(label: str, value: str, low: float, high: float, whole: float, 
 
 
 def render_meter(label: str, value: str, fraction: float, note: str = "", warn: bool = True) -> str:
-    """A labelled amount of something limited; amber from 80%, red from 95%, where being full is bad."""
+    """A labelled share of a limited amount; amber from 80%, red from 95% if a full bar is bad."""
     color = (RED if fraction >= 0.95 else AMBER if fraction >= 0.8 else TEAL) if warn else TEAL
     return _render_figure(label, value, render_bar(fraction, color), note)
 
 
 def render_fact(label: str, value: str, note: str = "", more: str = "") -> str:
-    """A labelled figure with what it rests on under it, and `more` of that as the note's tooltip."""
+    """A labelled figure with its basis below, and `more` as the note's tooltip."""
     return _render_figure(label, value, "", note, more)
 
 
@@ -77,7 +78,7 @@ def _render_figure(label: str, value: str, picture: str, note: str, more: str = 
 
 
 def render_grid(parts: Iterable[str], width: float = 9.5) -> str:
-    """Meters and facts side by side, as many a line as fit, each at least `width` rem wide."""
+    """Meters and facts side by side, each at least `width` rem wide."""
     return f"{STYLE}<div class='tb-grid' style='--tb-width:{width}rem'>{''.join(parts)}</div>"
 
 
@@ -87,5 +88,5 @@ def render_facts(rows: Sequence[tuple[str, str, str]]) -> str:
 
 
 def render_heading(rows: Sequence[tuple[str, str, str]]) -> str:
-    """The same at the top of a page: on a phone three to a line and without notes, for the page is below."""
+    """As `render_facts`, at the top of a page: on a phone three per line and without notes."""
     return render_facts(rows).replace("class='tb-grid'", "class='tb-grid tb-head'", 1)

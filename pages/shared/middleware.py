@@ -52,12 +52,12 @@ LOGIN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", 
 
 
 def build_page_policy() -> str:
-    """What a page of Streamlit needs, and no more.
+    """The Content-Security-Policy of a Streamlit page, as narrow as possible.
 
-    Scripts: its bundle; `blob:`, from which it imports the scripts of components; two inline ones, by their
-    hashes; WebAssembly, in which graphs are laid out. Styles: `st.html` and parts of Streamlit bring theirs
-    with them, as elements and attributes, and a few small fonts in them. Images: its own, those that charts
-    draw, and those that are written out. `connect-src 'self'` is the live connection too.
+    Scripts: its bundle; `blob:`, from which it imports component scripts; two inline scripts, by hash;
+    WebAssembly, for graph layout. Styles: `st.html` and parts of Streamlit use inline elements and
+    attributes, and embed a few small fonts. Images: its own, those drawn by charts, and data URLs.
+    `connect-src 'self'` includes the live connection.
     """
     scripts = [*_find_inline_scripts(Path(get_static_dir(), "index.html").read_text("utf-8")), REVEAL_SCRIPT]
     return "; ".join(
@@ -84,8 +84,9 @@ def _hash_source(script: str) -> str:
 
 
 class ScreensApp(st.App):
-    """Streamlit's app, whose every answer bears these headers. They are set around the whole of it, since
-    what it answers to a fault passes by its middleware."""
+    """Streamlit's app with security headers on every response. They are set around the whole app, because its
+    error responses bypass its own middleware.
+    """
 
     def __init__(self, script_path: str | Path, **options: Any) -> None:
         super().__init__(script_path, **options)
@@ -99,7 +100,7 @@ class ScreensApp(st.App):
 
 
 def wrap_send_with_headers(send: Send, policy: str) -> Send:
-    """Sends an answer with the headers that it lacks; `policy` is that of a page."""
+    """A `send` that adds missing headers to a response; `policy` is the page policy."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -121,7 +122,7 @@ def wrap_send_with_headers(send: Send, policy: str) -> Send:
 
 
 class RedirectTarget(NamedTuple):
-    """Where it is shown now: page and tab, and parameters that have another name there."""
+    """The present page and tab, and renamed parameters."""
 
     page: str
     tab: str
@@ -136,7 +137,7 @@ REDIRECT_TARGETS = {
 
 
 class Redirects:
-    """Answers the old addresses with the new ones; all else goes on to the app."""
+    """Redirects old addresses to the present ones; other requests pass to the app."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -175,12 +176,12 @@ RESERVED_DESCRIPTORS = 256  # files, requests under way, the engine's connection
 
 
 def compute_max_sessions(descriptors: int) -> int:
-    """How many sessions a process may have that may have so many descriptors."""
+    """The number of sessions that a process may have, given its limit of file descriptors."""
     return max(1, min(MAX_SESSIONS, (descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_SESSION))
 
 
 class SessionLimit:
-    """An ASGI middleware behind the door: `limit` live connections, and an answer for one more."""
+    """ASGI middleware behind access control that accepts `limit` live connections and refuses further ones."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit, self._open = app, limit, 0
@@ -211,15 +212,17 @@ class SessionLimit:
 
 
 def is_connection_request(path: str) -> bool:
-    """Whether a page asks this before it opens its live connection; what it is refused with it shows."""
+    """Whether a page sends this request before it opens its live connection; a refusal of it is shown to the
+    user.
+    """
     return path.endswith(PRE_CONNECT_PATHS) and path != HEALTH_PATH
 
 
 def expire_disconnected_sessions() -> None:
-    """Have a session whose tab is gone end when its time is over.
+    """End the sessions of closed tabs when their time is over.
 
-    Streamlit keeps it for two minutes, for a connection that comes back, and looks for those whose time is
-    over when the next one is kept: without that the last 128 stay, with their descriptors and their uploads.
+    Streamlit keeps a session for two minutes in case the connection returns, and looks for expired ones only
+    when another is kept. Without this the last 128 stay, with their descriptors and uploads.
     """
     save = MemorySessionStorage.save
 
@@ -231,6 +234,6 @@ def expire_disconnected_sessions() -> None:
 
 
 def end_expired_sessions(storage: MemorySessionStorage) -> None:
-    """End the sessions whose time is over."""
+    """End expired sessions."""
     for _, session_info in storage._cache.expire():  # type: ignore[attr-defined]
         session_info.session.shutdown()

@@ -35,13 +35,14 @@ LONG_TEXT = 1_000  # characters; a field that may have as many is drawn as an ar
 
 
 class ModelForm(Generic[Model]):
-    """The fields of one model, drawn in any order and place; `parse` makes the model of what was drawn."""
+    """A form for the fields of one model, drawn in any order and place; `parse` validates the values."""
 
     def __init__(
         self, model: type[Model], prefix: str, present: BaseModel | Mapping[str, Any] | None = None
     ) -> None:
-        """present: the values that fields begin with, else their defaults. Other values under the same
-        prefix are not seen by fields that were drawn already."""
+        """present: initial values; the default is used for missing ones. Fields already drawn under the same
+        prefix keep their values.
+        """
         self.model = model
         self.prefix = prefix
         self.values: dict[str, Any] = {}  # of the fields that were drawn or put, as they are now
@@ -49,7 +50,7 @@ class ModelForm(Generic[Model]):
         self._places: dict[str, DeltaGenerator] = {}  # under each field, for what is wrong with it
 
     def draw(self, *fields: str, columns: int = 0) -> None:
-        """The fields one after the other, or side by side in rows of so many columns."""
+        """Draw the fields one below another, or in rows of `columns`."""
         for start in range(0, len(fields), columns or 1):
             row = fields[start : start + (columns or 1)]
             for place, field in zip(st.columns(columns) if columns else [st.container()], row, strict=False):
@@ -66,9 +67,9 @@ class ModelForm(Generic[Model]):
         disabled: bool = False,
         width: int | None = None,
     ) -> Any:
-        """One field, and its value now. choices: value -> title, where the model doesn't know them; label:
-        where the screen has other words for it than the model; key: of the widget, where it isn't the
-        prefix and the field's name."""
+        """Draw one field and return its value. choices: value -> title, if the model does not define them;
+        label: replaces the model's title; key: of the widget, if not the prefix and the field's name.
+        """
         described = self.model.model_fields[field]
         widget = Widget(
             label=label or format_title(field, described),
@@ -90,11 +91,11 @@ class ModelForm(Generic[Model]):
         return self.values[field]
 
     def put(self, **values: Any) -> None:
-        """Values of fields that the page draws itself, or that nobody is asked for."""
+        """Set values of fields that the page draws itself or does not ask for."""
         self.values |= values
 
     def parse(self, **more: Any) -> Model | None:
-        """The model of what was drawn and put; None where it is refused, with each reason at its field."""
+        """The validated model, or None if it is invalid, with each error shown at its field."""
         model, problems = validate_fields(self.model, {**self.values, **more})
         for field, problem in problems.items():
             if field in self._places:
@@ -105,7 +106,7 @@ class ModelForm(Generic[Model]):
 
 
 class Widget:
-    """One field as Streamlit draws it."""
+    """One field as a Streamlit widget."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class Widget:
         self.value, self.options = value, options
 
     def draw(self) -> Any:
-        """By its type. Raises TypeError for a type that no widget asks for."""
+        """Draw it by type. Raises TypeError for a type without a widget."""
         if self.kind.type not in SCALARS:
             raise TypeError(f"no widget asks for {self.kind.type}: draw {self.label} beside the form")
         if self.kind.repeated:
@@ -134,7 +135,7 @@ class Widget:
         return self._draw_text()
 
     def draw_choice(self, choices: Mapping[str, str]) -> Any:
-        """One of a few values, or several of them."""
+        """Draw a select box or a multiselect."""
 
         def name(value: str) -> str:
             return choices.get(value, value)
@@ -156,7 +157,7 @@ class Widget:
         return chosen if chosen is not None or self.kind.nullable else ""
 
     def _draw_number(self) -> int | float | None:
-        """In the unit of the form, between bounds that hold the present value too."""
+        """Draw a number input in the form's unit, with bounds that include the present value."""
         whole = self.kind.type is int and self.display.scale == 1
         present = None if self.value is None else round(self.display.scale * self.value, 10)
         ends = (
@@ -223,21 +224,21 @@ class Widget:
 
 
 def build_choices(kind: FieldKind, display: FieldDisplay) -> Mapping[str, str] | None:
-    """The values of a field that has a few, with their titles; None for every other."""
+    """Values and titles of a field with a fixed set of values; None for other fields."""
     if not kind.choices:
         return None
     return {value: display.choices.get(value, value) for value in kind.choices}
 
 
 def split_texts(typed: str, separator: str) -> list[str]:
-    """The texts that were typed as one, each once."""
+    """Split a text into its distinct entries."""
     return list(dict.fromkeys(text.strip() for text in typed.split(separator) if text.strip()))
 
 
 def validate_fields(
     model: type[Model], document: Mapping[str, Any]
 ) -> tuple[Model | None, dict[str, ConfigError]]:
-    """The config, or None, and what is wrong by field: every bad field, not the first alone."""
+    """The config or None, and the errors by field (all of them, not only the first)."""
     problems: dict[str, ConfigError] = {}
     rest = dict(document)
     while True:

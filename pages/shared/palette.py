@@ -20,10 +20,10 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def get_run_color(number: int) -> str:
-    """The colour of the run with this number, for good; neighbours in number never share one."""
+    """The permanent colour of the run with this number; consecutive numbers never share one."""
     return RUNS[(number - 1) % len(RUNS)]
 
 
 def get_run_dash(number: int) -> str:
-    """Runs whose colours are equal differ by their dashes, up to 32 runs on one chart."""
+    """The dash style of a run, which distinguishes runs of equal colour for up to 32 runs on one chart."""
     return DASHES[(number - 1) // len(RUNS) % len(DASHES)]

@@ -31,7 +31,7 @@ HIDDEN_FIELDS = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data
 
 
 def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> ConfigDocument:
-    """The config of a run with `change`, that run as its parent, data sets under their present names."""
+    """The config of a run with `change` applied, the run as its parent, and data sets by their present names."""
     run = cached_queries.read_run(run_id)
     document = {k: v for k, v in run.config.items() if v is not None}
     names = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
@@ -44,7 +44,7 @@ def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> ConfigDocumen
 
 
 def build_clone_name(name: str, change: Mapping[str, Any]) -> str:
-    """The parent's name and what is changed, as far as there is room."""
+    """The parent's name and the changes, as far as they fit."""
     if change.get("init_from"):
         return f"{name[:110]} continued"
     if not change:
@@ -54,7 +54,7 @@ def build_clone_name(name: str, change: Mapping[str, Any]) -> str:
 
 
 def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
-    """Which run this one changes, and in what; a click makes it a run of its own."""
+    """Draw the parent run and the changes, with a button that detaches the new run from it."""
     parent = str(st.session_state.get(fields.build_widget_key("parent")) or "")
     if not parent:
         return
@@ -83,7 +83,7 @@ def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two configs: "learning_rate 0.001 → 0.00033"."""
+    """Describe the differences of two configs: "learning_rate 0.001 → 0.00033"."""
     previous = {name: before.get(name, get_default(name)) for name in now if name not in HIDDEN_FIELDS}
     return ", ".join(
         f"{name} {_format_setting(was)} → {_format_setting(now[name])}"
@@ -99,7 +99,7 @@ def _format_setting(value: Any) -> str:
 
 
 def draw_advice(piece: AdviceItem, run_id: str, key: str) -> None:
-    """One piece with its buttons; `key` tells them apart."""
+    """Draw one piece of advice with its buttons; `key` keeps them distinct."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/lightbulb: {escape_markdown(piece.text)}", width="stretch")
         if piece.kind == "interpolation":
@@ -145,7 +145,7 @@ def _draw_interpolation_link(run_id: str, key: str) -> None:
 
 
 def describe_advice(change: Mapping[str, SettingValue | None]) -> str:
-    """Fields with their new values: "learning_rate 0.00007, replay_share 0.05"."""
+    """Describe the advised values: "learning_rate 0.00007, replay_share 0.05"."""
     words = {True: "on", False: "off"}
     return ", ".join(
         f"{name} {words[value] if isinstance(value, bool) else format_value(value)}"
@@ -155,7 +155,7 @@ def describe_advice(change: Mapping[str, SettingValue | None]) -> str:
 
 
 class NamedRun(Protocol):
-    """What a chip shows of a run without its status."""
+    """The fields of a run that its chip shows, without the status."""
 
     run_id: str
     number: int
@@ -187,14 +187,14 @@ def format_run_dot(number: int) -> str:
 
 
 def draw_chip_link(run: NamedRun, tab: str = "") -> None:
-    """The run's chip as a link to its page, or to a tab of it."""
+    """Draw the run's chip as a link to its page or to a tab of it."""
     label = f"{format_run_dot(run.number)} {escape_markdown(run.name)}"
     link = {"run": run.run_id} | ({LINK: tab} if tab else {})
     st.page_link("pages/runs/run.py", label=label, query_params=link)
 
 
 def draw_verdict_card(verdict: Verdict, run_id: str) -> None:
-    """What came of a run: a sentence, the evidence under it, and what to do next."""
+    """Draw the verdict of a run: a sentence, its evidence, and suggestions."""
     state = display.VERDICTS[verdict.state]
     edge = f"{{border-left: 5px solid {STATE_INK[state.color]}; border-radius: 8px}}"
     with st.container(border=True, key="verdict"):
@@ -216,7 +216,7 @@ def draw_verdict_card(verdict: Verdict, run_id: str) -> None:
 
 
 def draw_forgetting(forgetting: Forgetting | None) -> None:
-    """What the gain cost, under it."""
+    """Draw the cost of the gain below it."""
     if forgetting:
         state = display.FORGETTING[forgetting.state]
         st.markdown(f":{state.color}[{state.icon}] **{escape_markdown(forgetting.headline)}**")

@@ -39,32 +39,32 @@ LIVE_CURVES_KEY = "live-curves"
 
 
 def read_current_run(run_id: str) -> Run:
-    """The run as it is now, its verdict with every part. Raises NotFoundError."""
+    """The present state of a run, with its full verdict. Raises NotFoundError."""
     return read_current_runs((run_id,))[run_id]
 
 
 def find_run(name: str) -> Run:
-    """The run with this id or name, as it is now. Raises NotFoundError."""
+    """The present state of the run with this id or name. Raises NotFoundError."""
     return read_current_run(cached_queries.read_run(name).run_id)
 
 
 def read_current_runs(run_ids: tuple[str, ...]) -> dict[str, Run]:
-    """The runs as they are now, in the order asked for. Raises NotFoundError."""
+    """The present state of runs, in the given order. Raises NotFoundError."""
     return cached_queries.read_runs_by_id(run_ids)
 
 
 def list_newest_runs(search: str, statuses: tuple[str, ...], limit: int) -> list[Run]:
-    """Runs that match, newest first."""
+    """Matching runs, newest first."""
     return cached_queries.list_runs(search, statuses, limit, 0)
 
 
 def find_dataset(dataset_id: str) -> Dataset:
-    """The data set. Raises NotFoundError."""
+    """A data set by id or name. Raises NotFoundError."""
     return cached_queries.read_dataset(dataset_id)
 
 
 def list_all_datasets() -> list[Dataset]:
-    """All of them."""
+    """All data sets."""
     return cached_queries.list_datasets()
 
 
@@ -87,7 +87,7 @@ def list_predictions(run_id: str) -> list[Prediction]:
 
 @cached(cached_queries.LIVE, most=4)
 def list_interpolated_runs() -> list[str]:
-    """Runs with scored shares of the way from their base, those first that were scored last."""
+    """Runs with scored interpolations, most recently scored first."""
     return run_outcomes.mixed_runs(get_client())
 
 
@@ -105,9 +105,11 @@ def list_probe_requests(run_id: str) -> list[RefusalRow]:
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
 def read_metric_curve(run_id: str, kind: CurveKind, count: int, moment: int) -> list[MetricPoint]:
-    """The task's metric at each validation with its interval; `count` of them there are. The kind "answers"
-    is of those that were generated. Empty before the first is kept. moment: another one, another answer, as
-    rows are written some time after their numbers."""
+    """The task metric at each of `count` validations with its interval; empty before the first.
+
+    The kind "answers" is measured on generated answers. moment: part of the cache key, because rows are
+    written some time after their numbers.
+    """
     try:
         if kind == "answers":
             validations = scored_rows.answer_sums(get_client(), run_id)
@@ -122,11 +124,11 @@ def read_metric_curve(run_id: str, kind: CurveKind, count: int, moment: int) -> 
 def read_forgetting_curve(
     run_id: str, measured: int, ended: bool
 ) -> tuple[int, list[ForgettingCurve], CategoryMatrix | None]:
-    """What was forgotten when: how many checkpoints there are, and
-    `forgetting_tradeoff.read_forgetting_curve` and
-    `matrix` of
-    some of them; nothing without a base model to hold them against. `measured` points there are, and whether
-    the run `ended`: another state of it, another answer."""
+    """Forgetting by checkpoint: the number of checkpoints, and `forgetting_tradeoff.read_forgetting_curve`
+    and `matrix` of some of them; empty without a base model.
+
+    `measured` points and whether the run has `ended` are part of the cache key.
+    """
     steps, at, base = scored_rows.probe_curve(get_client(), run_id)
     if base is None or not at:
         return steps, [], None
@@ -168,12 +170,12 @@ def read_shared_classes(first: str, second: str, split: str) -> pa.Table:
 
 @cached(600, most=512)
 def read_curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
-    """The whole curve; `count` and `total` of its summary say which state of it this is."""
+    """The whole curve; `count` and `total` of its summary identify its state in the cache."""
     return metric_points.curve(get_client(), run_id, name, buckets=BUCKETS)
 
 
 def read_live_curve(run_id: str, name: str) -> pa.Table:
-    """The curve of a run that may still go on: what the session has, and the points after it."""
+    """The curve of an active run: the points kept in the session, and those after them."""
     summary = read_metric_summaries(run_id).get(name)
     if summary is None:
         return metric_points.curve(get_client(), run_id, name, buckets=BUCKETS)
@@ -190,7 +192,7 @@ def read_live_curve(run_id: str, name: str) -> pa.Table:
 
 
 def is_consistent(table: pa.Table, summary: MetricSummary) -> bool:
-    """The points that the table stands for are those of the summary, or those and later ones."""
+    """Whether the table's points are those of the summary, possibly followed by later ones."""
     count = pc.sum(table["count"]).as_py() or 0
     if count != summary.count:
         return bool(count > summary.count)

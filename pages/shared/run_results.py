@@ -34,8 +34,9 @@ class Bounds:
 
 @dataclass(frozen=True)
 class NumberChange:
-    """One number from base to tuned, with so many decimal places. delta: what is said of the change; sign: 1
-    surely better, -1 surely worse, 0 can't be told; rises: it is better where it rises."""
+    """One number, base and tuned, with its decimal places. delta: text of the change; sign: 1 significantly
+    better, -1 significantly worse, 0 inconclusive; rises: higher is better.
+    """
 
     label: str
     before: float | None
@@ -47,7 +48,7 @@ class NumberChange:
 
 
 def draw_key_numbers(verdict: Verdict) -> None:
-    """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
+    """Draw loss, perplexity and token accuracy on held-out rows, overfitting, and forgetting."""
     base, tuned, gain = verdict.base, verdict.tuned, verdict.gain
     accuracy = verdict.accuracy_gain
     before, after = (None if m.token_accuracy is None else 100 * m.token_accuracy for m in (base, tuned))
@@ -69,9 +70,9 @@ def draw_key_numbers(verdict: Verdict) -> None:
 
 
 def describe_basis(verdict: Verdict) -> str:
-    """The rows and tokens that the numbers rest on, and their intervals where there are any.
+    """The rows and tokens behind the numbers, and the level of their intervals.
 
-    Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
+    Without a gain it is unknown which split was used; the rows are then called held-out rows.
     """
     tuned, gain = verdict.tuned, verdict.gain
     noun, sees = "held-out row", ""
@@ -90,19 +91,23 @@ def describe_basis(verdict: Verdict) -> str:
 
 
 def describe_widened_intervals(gain: Gain | None) -> str:
-    """That the intervals are those of the best of several steps; runs from before don't say."""
+    """A note that intervals are corrected for choosing the best of several steps; runs of older versions have
+    none.
+    """
     steps = (gain.chosen_of if gain else None) or 0
     return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
 
 
 def get_prose_result(verdict: Verdict) -> TextForgetting | None:
-    """What became of the loss on plain prose, where it was measured."""
+    """The result of the loss on prose, if it was measured."""
     texts = verdict.forgetting.texts if verdict.forgetting else ()
     return next((text for text in texts if text.probe == "prose" and text.change), None)
 
 
 def draw_question_gain(parts: GainParts | None) -> None:
-    """What of the gain is from the question, with its interval; nothing where that was not measured."""
+    """Draw the part of the gain that depends on the question, with its interval; nothing if it was not
+    measured.
+    """
     if not parts:
         return
     own = parts.question
@@ -122,7 +127,7 @@ def draw_question_gain(parts: GainParts | None) -> None:
 
 
 def draw_forgetting(text: TextForgetting) -> None:
-    """The loss on plain prose, in the colour of whether its rise matters."""
+    """Draw the loss on prose, coloured by whether its rise is material."""
     status = display.FORGETTING[text.state]
     ink: Ink = "gray" if status.color == "blue" else status.color
     value = display.format_transition(text.before, text.after, 3)
@@ -139,8 +144,7 @@ def draw_forgetting(text: TextForgetting) -> None:
 
 
 def draw_membership(evidence: Membership | None) -> None:
-    """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
-    that wasn't tested."""
+    """Draw membership inference, from placebo to tuned model; nothing if it was not tested."""
     if not evidence or not evidence.best:
         return
     score = evidence.scores[evidence.best]
@@ -173,7 +177,7 @@ def draw_overfitting(shape: Overfitting) -> None:
 
 
 def _draw_perplexity(before: float | None, after: float | None, gain: Gain | None) -> None:
-    """With as many digits as fit, however unlikely the base model found the rows."""
+    """Draw the perplexity with as many digits as fit, also for a very large value of the base model."""
     sides = ["–" if value is None else _format_any_size(value) for value in (before, after)]
     _draw_metric("Perplexity", " → ".join(sides), format_perplexity_ratio(gain), get_sign(gain), rises=False)
 
@@ -187,13 +191,13 @@ def _format_any_size(value: float) -> str:
 
 
 def build_loss_change(verdict: Verdict, label: str = "Held-out loss") -> NumberChange:
-    """The loss that judges a run, base and tuned."""
+    """The main loss of a run, base and tuned."""
     base, tuned, gain = verdict.base, verdict.tuned, verdict.gain
     return NumberChange(label, base.loss, tuned.loss, 3, format_loss_delta(gain), get_sign(gain))
 
 
 def draw_change(change: NumberChange) -> None:
-    """A card of the number."""
+    """Draw a card of the number."""
     value = display.format_transition(change.before, change.after, change.places)
     _draw_metric(change.label, value, change.delta, change.sign, rises=change.rises)
 
@@ -212,20 +216,20 @@ def _draw_metric(label: str, value: str, delta: str | None, sign: int, *, rises:
 
 
 def get_sign(interval: Bounds | Estimate | None) -> int:
-    """1 surely better, -1 surely worse, 0 can't be told."""
+    """1 significantly better, -1 significantly worse, 0 inconclusive."""
     if not interval or interval.low is None or interval.high is None:
         return 0
     return 1 if interval.low > 0 else -1 if interval.high < 0 else 0
 
 
 def subtract_level(interval: Estimate, level: float) -> Bounds:
-    """The ends against a level that is not 0."""
+    """The interval relative to a level other than 0."""
     low, high = interval.low, interval.high
     return Bounds(None if low is None else low - level, None if high is None else high - level)
 
 
 def format_loss_delta(gain: Gain | None) -> str | None:
-    """The change of the loss, which is minus the gain."""
+    """Format the change of the loss, which is minus the gain."""
     if not gain:
         return None
     low, high = gain.low, gain.high
@@ -234,7 +238,7 @@ def format_loss_delta(gain: Gain | None) -> str | None:
 
 
 def format_perplexity_ratio(gain: Gain | None) -> str | None:
-    """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
+    """Format the perplexity ratio of a gain in nats, exp(-gain); a tiny ratio is written as a divisor."""
     if not gain or gain.low is None or gain.high is None:
         return None
     gains = (gain.high, gain.value, gain.low)
@@ -249,7 +253,7 @@ def format_perplexity_ratio(gain: Gain | None) -> str | None:
 
 
 def draw_class_numbers(verdict: Verdict, classification: Classification) -> None:
-    """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
+    """Draw accuracy, macro F1 and loss against the majority class, and overfitting."""
     base, tuned = verdict.base, verdict.tuned
     points = display.format_estimate(verdict.accuracy_gain, scale=100).removesuffix(")") + " points)"
     macro = classification.models.tuned.f1_macro
@@ -276,7 +280,7 @@ def draw_class_numbers(verdict: Verdict, classification: Classification) -> None
 
 
 def draw_models(classification: Classification) -> None:
-    """A line a model: the tuned one and those that it is held against."""
+    """Draw one line per model: the tuned model and its baselines."""
     models = classification.models
     rows = [_build_model_row("Tuned", models.tuned)]
     if models.prompted is not None:
@@ -308,7 +312,7 @@ def format_percent(interval: Estimate | None) -> str:
 
 
 def choose_gain_to_draw(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
-    """The gain that a verdict's card draws, and what its axis says."""
+    """The gain drawn on the verdict card, and its axis title."""
     gain, accuracy = verdict.gain, verdict.accuracy_gain
     if not gain:
         return None, ""
@@ -326,7 +330,7 @@ def choose_gain_to_draw(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
 
 
 def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> None:
-    """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
+    """Draw reward accuracy, loss, the likelihood of both answers, and overfitting."""
     accuracy = preference.reward_accuracy
     forgot = get_prose_result(verdict)
     with st.grid(5 + bool(forgot) + bool(verdict.parts), min_column_width=165):
@@ -349,13 +353,13 @@ def _draw_figure(label: str, value: str, note: str, sign: int) -> None:
 
 
 def _draw_likelihood(label: str, change: Estimate, *, good: int) -> None:
-    """The change of the answers' mean log-probability."""
+    """Draw the change of the answers' mean log-probability."""
     value, _, bounds = display.format_estimate(change).partition(" (")
     _draw_figure(label, value, bounds.removesuffix(")"), good * get_sign(change))
 
 
 def describe_class_basis(verdict: Verdict) -> str:
-    """The pairs that the numbers rest on, and what the intervals are."""
+    """The rows or pairs behind the numbers, and the level of their intervals."""
     tuned, gain = verdict.tuned, verdict.gain
     split = gain.split if gain else "held-out"
     sees = ", seen only by the verdict" if split == "test" else ""

@@ -40,14 +40,15 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
 
 def get_client() -> Client:
-    """The client of the home folder that the environment names, for whoever this run of a page is for."""
+    """The client of the home folder in the environment, acting for the person of this page run."""
     return build_acting_client(st.context.cookies)
 
 
 def get_current_person() -> Person:
-    """Who this run of a page is for, asked about once a second. While the engine is away, who it was.
+    """The person of this page run, refreshed about once a second; the last known one while the engine is
+    unreachable.
 
-    Raises SignedOutError where the session has ended, EngineUnavailable where nobody ever said whose it is.
+    Raises SignedOutError if the session has ended, EngineUnavailable if the person was never known.
     """
     session, who = extract_session(st.context.cookies), _get_session()
     person: Person | None = None
@@ -74,7 +75,7 @@ def _get_session() -> tuple[str, str]:
 
 
 def _forget_person() -> bool:
-    """Whether it was known who they are; they are asked for again."""
+    """Drop the cached person and return whether there was one."""
     try:
         _get_person_memory().take(_get_session())
     except KeyError:
@@ -83,12 +84,12 @@ def _forget_person() -> bool:
 
 
 def has_right(right: Right) -> bool:
-    """Whether the person has a right: what they may not do is not offered, and refused by the engine."""
+    """Whether the person has a right. Actions without it are not offered, and the engine refuses them."""
     return right in RIGHTS[get_current_person().role]
 
 
 def require_member(what: str) -> bool:
-    """Whether the person may work; where not, a sentence says that members can do this."""
+    """Whether the person may work; if not, a note says that members can do this."""
     if has_right("work"):
         return True
     role = get_current_person().role
@@ -100,7 +101,7 @@ def require_member(what: str) -> bool:
 
 
 def is_machine_owner() -> bool:
-    """Whether the person is the owner of the engine's machine, who alone names paths of it."""
+    """Whether the person owns the engine's machine; only the owner can use its file paths."""
     return is_owner(get_current_person())
 
 
@@ -110,7 +111,7 @@ def _get_person_memory() -> LastAnswers[tuple[float, Person]]:
 
 
 class LastAnswers(Generic[A]):
-    """The last answer to each question, the oldest dropped first; safe for several sessions."""
+    """A thread-safe LRU cache of last answers."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -125,12 +126,12 @@ class LastAnswers(Generic[A]):
                 self._answers.popitem(last=False)
 
     def get(self, question: Hashable) -> A:
-        """The answer; KeyError where the question was never answered."""
+        """The answer. Raises KeyError if there is none."""
         with self._lock:
             return self._answers[question]
 
     def take(self, question: Hashable) -> A:
-        """The answer, which is forgotten by that; KeyError where there is none."""
+        """Remove and return the answer. Raises KeyError if there is none."""
         with self._lock:
             return self._answers.pop(question)
 
@@ -141,8 +142,9 @@ def _get_memory() -> LastAnswers[Any]:
 
 
 def fallback_to_last(function: Callable[P, R]) -> Callable[P, R]:
-    """A read that answers with what it last knew while the engine is away. Known by its module and qualified
-    name: two modules may each have a read of one name, whose answers have nothing in common."""
+    """Decorate a query so that it returns its last result while the engine is unreachable. Results are kept
+    by module and qualified name, since two modules may each have a query of one name.
+    """
 
     @functools.wraps(function)
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -165,8 +167,8 @@ def fallback_to_last(function: Callable[P, R]) -> Callable[P, R]:
 def cached(
     seconds: float, *, most: int, spinner: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A read whose answer is kept for so many seconds, for all who look, and for as long as the engine is
-    away. most: answers to different questions at once. spinner: what is said while a long one is worked out.
+    """Decorate a query: results are cached for so many seconds, shared by all sessions, and kept while the
+    engine is unreachable. most: number of cached results. spinner: text shown during a long query.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -177,7 +179,7 @@ def cached(
 
 
 def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]]:
-    """A part of a page that is drawn anew by itself, `every` so often; None: when it is clicked in alone."""
+    """A fragment that reruns `every` so often; None: only when it is interacted with."""
 
     def decorate(draw: Callable[P, object]) -> Callable[P, None]:
         @functools.wraps(draw)
@@ -202,22 +204,23 @@ def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]
 
 
 def redraw() -> None:
-    """In a live part: have the whole page drawn anew. Drawn along with the page it goes on, and the page is
-    drawn anew once it is through: cut off before, it would forget the click that it is drawn for."""
+    """Rerun the whole page from a fragment. If the fragment is part of a full run, the rerun waits until that
+    run is complete; otherwise the page would lose the click that caused it.
+    """
     if _IS_LIVE_RERUN.get():
         st.rerun()
     st.session_state[REDRAW] = True
 
 
 def redraw_if_asked() -> None:
-    """At the end of a page: draw it anew where a live part of it has asked for that."""
+    """Rerun the page, at its end, if a fragment has requested it."""
     if st.session_state.pop(REDRAW, False):
         st.rerun()
 
 
 @contextmanager
 def show_errors() -> Iterator[None]:
-    """Whatever error of ours the block raises is shown in its place; the page goes on after the block."""
+    """Show any error of ours raised in the block in its place; the page continues after the block."""
     try:
         yield
     except EngineUnavailable:
@@ -233,28 +236,29 @@ def show_errors() -> Iterator[None]:
 
 @live("2s")
 def _draw_unavailable(since: float) -> None:
-    """In place of what the engine did not answer: it may have failed one request alone, with no banner to
-    bring the page back. Not at once, as the same request may fail again."""
+    """Draw a placeholder for a part the engine did not deliver. It may have failed one request only, without
+    a banner that would refresh the page; the retry is delayed, because the same request may fail again.
+    """
     if time.monotonic() - since > RETRY_SECONDS and get_engine_error() is None:
         redraw()
     st.caption(":material/cloud_off: This part needs the engine.")
 
 
 def show_error(error: TunebenchError) -> None:
-    """The error as a message: what happened, then what to do."""
+    """Show an error: what happened, then what to do."""
     fix = f"  \n{escape_markdown(error.fix)}" if error.fix else ""
     st.error(f"{escape_markdown(error.message)}{fix}", icon=":material/error:")
 
 
 def escape_markdown(text: str) -> str:
-    """`text` such that Markdown shows it as it is: data never turns into formatting."""
+    """Escape `text` so that Markdown shows it literally."""
     return _MARKDOWN.sub(r"\\\1", text)
 
 
 def send_command(command: str, body: BaseModel | Mapping[str, object], done: str = "") -> JsonObject | None:
-    """Send a command; on success the caches are emptied and `done` is said, else the error is shown.
+    """Send a command. On success clear the caches and show `done`; otherwise show the error.
 
-    Of a model the fields that were set are sent. Returns the engine's answer, or None where it refused.
+    Only fields that were set are sent. Returns the engine's answer, or None if it refused.
     """
     try:
         if isinstance(body, BaseModel):
@@ -270,7 +274,7 @@ def send_command(command: str, body: BaseModel | Mapping[str, object], done: str
 
 
 def draw_engine_banner() -> None:
-    """Above every page while no engine answers; it goes by itself when one does."""
+    """Draw a banner above every page while the engine is unreachable; it disappears when the engine answers."""
     away = get_engine_error()
     st.session_state["engine-away"] = away is not None
     if away is not None:
@@ -278,7 +282,7 @@ def draw_engine_banner() -> None:
 
 
 def watch_engine() -> None:
-    """In a live fragment: redraw the whole page when the engine went away or came back, for the banner."""
+    """In a fragment: rerun the page when the engine becomes unreachable or returns, to update the banner."""
     if (get_engine_error() is not None) != st.session_state.get("engine-away", False):
         redraw()
 
@@ -301,7 +305,7 @@ def _draw_offline() -> None:
 
 
 def get_engine_error() -> TunebenchError | None:
-    """Why the engine does not answer, or None where it does."""
+    """The reason why the engine does not answer, or None if it does."""
     try:
         _check_health(str(Home().path))
     except TunebenchError as error:

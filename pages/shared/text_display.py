@@ -34,10 +34,10 @@ MAX_SHOWN = 100_000  # of one that somebody wants to see whole: a page has sever
 
 
 def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> None:
-    """Draw one row of {messages | text, label, rejected, choices, answer_index}; content is shown as it is,
-    never as Markdown.
+    """Draw a row of {messages | text, label, rejected, choices, answer_index} as plain text, never as
+    Markdown.
 
-    `limit`: characters of a turn that are shown.
+    `limit`: maximum characters shown per turn.
     """
     messages = row.get("messages")
     if not messages:
@@ -62,15 +62,16 @@ def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> 
 
 
 def _show_choices(choices: list[str], right: int | None, limit: int) -> None:
-    """The choices as the prompt lists them, the right one marked."""
+    """Draw the choices as listed in the prompt, the correct one marked."""
     for place, (letter, choice) in enumerate(letter_choices(choices)):
         line = f"{letter}. {escape_markdown(shorten(choice, limit))}"
         st.markdown(f"**{line}** :green-badge[:material/check: right]" if place == right else line)
 
 
 def show_text(text: str, limit: int = TURN_CHARACTERS, nothing: str = "") -> None:
-    """Draw a text as it is, never as Markdown; of a long one its beginning, and below it a way to the rest,
-    which counts what is hidden. nothing: in the place of an empty one."""
+    """Draw a text literally, never as Markdown. A long one is cut, with a control that shows the rest and
+    counts the hidden characters. nothing: shown for an empty text.
+    """
     st.text(f"{text[:limit]} …" if len(text) > limit else text or nothing)
     if len(text) > limit:
         with st.expander(f"Show all: {len(text) - limit:,} more characters"):
@@ -78,14 +79,14 @@ def show_text(text: str, limit: int = TURN_CHARACTERS, nothing: str = "") -> Non
 
 
 def shorten(text: str, limit: int = TURN_CHARACTERS) -> str:
-    """`text`, or its beginning and how many characters are left off."""
+    """`text`, or its beginning and the number of characters omitted."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]} … ({len(text) - limit:,} more characters)"
 
 
 def shorten_middle(text: str, limit: int) -> str:
-    """`text`, or its two ends: names often differ in their last letters."""
+    """`text`, or its two ends, because names often differ in their last letters."""
     if len(text) <= limit:
         return text
     end = limit // 3
@@ -121,8 +122,9 @@ _STYLE = """
 def render_tokens(
     tokens: Sequence[RowToken], truncated: bool = False, *, legend: bool = True, away: bool = False
 ) -> str:
-    """HTML of `tokens`, with a legend of what is trained. away: the training makes them
-    less likely, as they are of a rejected answer."""
+    """HTML of `tokens` with a legend of the trained ones. away: training makes them less likely, as those of
+    a rejected answer.
+    """
     drawn = tokens[:SHOWN_TOKENS]
     boxes = "".join(_render_token(token, away) for token in drawn)
     trained = sum(1 for token in tokens if token["trained"])
@@ -131,7 +133,7 @@ def render_tokens(
 
 
 def render_row(row: RenderedRow) -> str:
-    """HTML of a row; of a pair both answers, the `rejected` one last."""
+    """HTML of a row; for a pair both answers, the `rejected` one last."""
     whole = render_tokens(row["tokens"], row["truncated"], legend="label" not in row)
     if not (pair := row.get("rejected")):
         return whole
@@ -153,12 +155,12 @@ def _render_token(token: RowToken, away: bool) -> str:
 
 
 def is_special(text: str) -> bool:
-    """Whether a token is one of the model's own marks, such as <|im_end|>."""
+    """Whether a token is a special token, such as <|im_end|>."""
     return len(text) > 2 and text[0] in "<[" and text[-1] in ">]" and not text.isspace() and " " not in text
 
 
 def show_whitespace(text: str) -> str:
-    """`text` escaped, with spaces, tabs and line ends drawn as faint signs."""
+    """`text` escaped, with spaces, tabs and line ends as faint symbols."""
     signs = {" ": "<i>·</i>", "\n": "<i>↵</i>", "\t": "<i>⇥</i>", "\r": "<i>␍</i>"}
     if text == "":
         return "<i>∅</i>"
@@ -214,7 +216,7 @@ Part = tuple[str, str]
 
 
 def split_row(row: RowContents | None) -> list[Part]:
-    """A row as (what it is, its text), turn by turn."""
+    """A row as (role, text), turn by turn."""
     if row is None:
         return []
     messages = row.get("messages") or []
@@ -229,7 +231,7 @@ def split_row(row: RowContents | None) -> list[Part]:
 def render_pair(
     before: RowContents | None, after: RowContents | None, titles: tuple[str, str] = ("Before", "After")
 ) -> str:
-    """Both rows beside each other (below each other on a phone); a row that is None is left out."""
+    """Two rows side by side (one below the other on a phone); None is omitted."""
     sides: tuple[list[str], list[str]] = ([], [])
     alone = before is None or after is None
     for old, new in zip_longest(split_row(before), split_row(after)):
@@ -247,12 +249,12 @@ def render_pair(
 
 
 def mark_difference(first: str, other: str) -> str:
-    """`other` alone, with the words marked that `first` does not have at that place."""
+    """`other` with the words marked that `first` lacks at that position."""
     return f"{STYLE}<div class='tb-side' dir='auto'>{mark_differences(first, other)[1]}</div>"
 
 
 def mark_differences(before: str, after: str, *, mark: bool = True) -> tuple[str, str]:
-    """Both texts as HTML with what only one of them has marked (<del>, <ins>)."""
+    """Both texts as HTML, with words that only one of them has in <del> or <ins>."""
     old, old_rest = _split_pieces(before)
     new, new_rest = _split_pieces(after)
     if not mark:
@@ -274,20 +276,20 @@ def mark_differences(before: str, after: str, *, mark: bool = True) -> tuple[str
 
 
 def _split_pieces(text: str) -> tuple[list[str], int]:
-    """Words, marks and gaps, and how many of them are not compared."""
+    """Words, punctuation and gaps, and the number of pieces beyond the comparison limit."""
     pieces = _PIECES.findall(text)
     return pieces[:MAX_DIFF_PIECES], max(0, len(pieces) - MAX_DIFF_PIECES)
 
 
 def _fold_unchanged(pieces: list[str], start: bool, end: bool) -> str:
-    """Unchanged text; what lies away from a change is folded. `start`, `end`: a change is on that side."""
+    """Unchanged text, folded away from changes. `start`, `end`: there is a change on that side."""
     if not start and not end:
         return _shorten_pieces(pieces, CONTEXT * 4, 0)
     return _shorten_pieces(pieces, CONTEXT * 2 if start else 0, CONTEXT * 2 if end else 0)
 
 
 def _shorten_pieces(pieces: list[str], first: int, last: int) -> str:
-    """The first and the last pieces, and how many words are folded between them."""
+    """The first and last pieces, and the number of words folded between them."""
     if len(pieces) <= first + last + CONTEXT:
         return html.escape("".join(pieces))
     hidden = pieces[first : len(pieces) - last]
@@ -309,8 +311,9 @@ Cell = dict[str, Any]
 
 
 def find_common_start(texts: Sequence[str]) -> str:
-    """The longest beginning, to the end of a word, that all of these texts share, else more than half of
-    them; "" where it is short, or the texts are one text."""
+    """The longest beginning, up to the end of a word, shared by all of these texts or else by more than half
+    of them; "" if it is short or all texts are equal.
+    """
     ordered = sorted(set(texts))  # in this order, texts between two that begin alike begin so too
     if len(ordered) < 2:
         return ""
@@ -330,8 +333,9 @@ def _find_shared_start(first: str, other: str) -> str:
 
 
 def trim_common_start(cells: Sequence[Cell], titles: Mapping[str, str]) -> tuple[list[Cell], str]:
-    """The cells with "…" in place of what most of a column's texts begin with, cut to what a table shows; and
-    what was left out, in words. `titles`: the columns of text."""
+    """Cells with "…" in place of the common beginning of their column, cut to table width, and a note of what
+    was omitted. `titles`: the text columns.
+    """
     shortened, sentences = [dict(cell) for cell in cells], []
     for name, title in titles.items():
         start = find_common_start([str(cell[name]) for cell in cells if cell.get(name)])

@@ -15,11 +15,11 @@ RENDERER = ("elements", "markdown", "growing")
 
 
 def build_component_script(folder: Path, names: Iterable[str]) -> str:
-    """The JavaScript: the renderer, then the files `names` of `folder`, in that order."""
+    """The JavaScript: the renderer, then the files `names` of `folder` in that order."""
     paths = [FOLDER / f"{name}.js" for name in RENDERER] + [folder / f"{name}.js" for name in names]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def build_component_style(path: Path) -> str:
-    """The style of texts, then that of the component, which may change it."""
+    """The style of texts, then that of the component, which may override it."""
     return "\n".join(part.read_text(encoding="utf-8") for part in (FOLDER / "texts.css", path))
