@@ -76,7 +76,7 @@ def of_runs(work: Work, camera: Camera) -> None:
     camera.go(f"/run?run={run_ids[OVERFITTED]}&tab=overfitting")
     camera.take("overfitting", charts(page), top=bar)
     camera.go(f"/run?run={run_ids[STRONG]}&tab=forgetting")
-    camera.take("forgetting", camera.text("What was forgotten when"), top=bar)
+    camera.take("forgetting", camera.text("Forgetting by checkpoint"), top=bar)
     camera.go(f"/run?run={run_ids[STRONG]}&tab=between")
     camera.take("between", charts(page), top=bar)
     chosen = ",".join(run_ids[name] for name in (STRONG, GENTLE, FULL))
@@ -96,15 +96,15 @@ def of_people(app: App, browser: Browser, only: list[str], run: str) -> None:
     team = Team(app, browser, only)
     admin = team.window(ADMIN, "admin")
     round = team.started(admin, run)
-    if round["state"] == "open":
+    if round.state == "open":
         for name in RATERS:
             say(f"{name} rates")
-            team.rate(team.window(name, "rater"), name, round["round_id"])
-    address = f"/rating?round={round['round_id']}"
-    if round["state"] == "open":
+            team.rate(team.window(name, "rater"), name, round.round_id)
+    address = f"/rating?round={round.round_id}"
+    if round.state == "open":
         admin.go(address)
         admin.button("Close").click()
-        admin.button("Open again").wait_for(timeout=SHORT * 1000)
+        admin.button("Reopen").wait_for(timeout=SHORT * 1000)
     admin.go(address)
     admin.take("round", charts(admin.page), admin.text("Inter-rater agreement"))
     team.talked(admin, run)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from engine.data.conversion.dataset_writer import COMPRESSION, COMPRESSION_LEVELS
 from engine.data.measurement_job import compute_column_figures
 from store.core.home import Home
+from store.core.row_schemas import ProfileResult
 from store.data import datasets
 from store.data.schemas import NewDataset
 from store.data.signals import GROUPS
@@ -59,14 +60,14 @@ def make(home: Home, count: int, mapped: bool = False) -> None:
             path.parent.mkdir(exist_ok=True)
             table = pa.table({"row_id": np.arange(count), **columns})
             pq.write_table(table, path)
-            shared = {"options": {}, "row_count": count, "reused_count": 0, "seconds": 0.0}
-            datasets.record_signals(
-                tx,
-                FINGERPRINT,
-                group,
-                shared | {"figures": compute_column_figures(table, GROUPS[group].signals)},
-                utc_now(),
-            )
+            measured: ProfileResult = {
+                "options": {},
+                "row_count": count,
+                "reused_count": 0,
+                "seconds": 0.0,
+                "figures": {**compute_column_figures(table, GROUPS[group].signals)},
+            }
+            datasets.record_signals(tx, FINGERPRINT, group, measured, utc_now())
     database.close()
 
 
@@ -151,7 +152,16 @@ def _dataset(count: int) -> NewDataset:
         skipped_count=0,
         duplicate_count=0,
         source_bytes=0,
-        stats={"label_count": 0, "labels": {}, "turns": {"min": 2, "median": 2, "p95": 2, "max": 2}},
+        stats={
+            "label_count": 0,
+            "labels": {},
+            "turns": {"min": 2, "median": 2, "p95": 2, "max": 2},
+            "skipped_reasons": {},
+            "notices": [],
+            "characters": {"min": 2, "median": 200, "p95": 600, "max": 4_000},
+            "encoding": "utf-8",
+            "reader": "JSON Lines",
+        },
         **Split(split_seed=0, validation_size=0.1, test_size=0.1).fields(),
         created_at=utc_now(),
         created_by=None,

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Never
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from bench.screens.clicks import SETTLED
 from tests.e2e.started_app import App
 
 FOLDER = Path(__file__).parent.parent / "pictures"
-SIZE = {"width": 1440, "height": 900}
+SIZE: ViewportSize = {"width": 1440, "height": 900}
 HEADER = "4.5rem"  # of the window: it lies over what is scrolled under it
 MAX_BYTES = 200 * 1024
 QUIET_MS = 700  # a page that says nothing new for so long is taken

@@ -58,7 +58,7 @@ class Shipping:
     def model_id(self) -> str:
         """Of the registered model; empty where there is none yet."""
         try:
-            return model_versions.get_model(self._app.client, MODEL)["model_id"]
+            return model_versions.get_model(self._app.client, MODEL).model_id
         except NotFoundError:
             return ""
 
@@ -72,7 +72,7 @@ class Shipping:
 
     def exported(self) -> None:
         """The first version in two forms, each read back and held against the model."""
-        made = {row["form"] for row in exports.of_version(self._app.client, self.model_id(), 1)}
+        made = {row.form for row in exports.of_version(self._app.client, self.model_id(), 1)}
         rows = ("--max-rows", str(PARITY_ROWS), "--no-wait", "--json")
         for form in FORMS:
             if form not in made:
@@ -95,7 +95,7 @@ class Shipping:
 
     def endpoint(self) -> EndpointStatus:
         """That of the model."""
-        seen = [seen for seen in list_endpoints(self._app.client) if seen["name"] == MODEL]
+        seen = [seen for seen in list_endpoints(self._app.client) if seen.name == MODEL]
         return seen[0] if seen else missing(MODEL)
 
     def served(self) -> None:
@@ -107,8 +107,8 @@ class Shipping:
     def asked(self) -> None:
         """Questions by three keys and many people; of most somebody says later what is right."""
         endpoint = self.endpoint()
-        state = endpoint["state"] or missing(MODEL)
-        done = {key["name"] for key in endpoint["keys"] if key["used_at"]}
+        state = endpoint.state or missing(MODEL)
+        done = {key.name for key in endpoint.keys if key.used_at}
         if not done & {*CALLERS}:
             self._watched()
         texts = documentation(LATER)
@@ -118,10 +118,10 @@ class Shipping:
             if name in done:
                 continue
             say(f"{name} asks {count} times")
-            body = {"endpoint": endpoint["endpoint_id"], "name": name}
+            body = {"endpoint": endpoint.endpoint_id, "name": name}
             key = self._app.client.command("make_key", body)["key"]
             with httpx.Client(
-                base_url=state["address"],
+                base_url=state.address,
                 headers={"Authorization": f"Bearer {key}"},
                 timeout=SHORT,
                 trust_env=False,
@@ -153,7 +153,7 @@ class Shipping:
 
     def warned(self) -> None:
         """Until the monitor has looked at all requests and says that something has changed."""
-        own = self.endpoint()["endpoint_id"]
+        own = self.endpoint().endpoint_id
         wait_until(lambda: monitor_alerts.open_alerts(self._app.client, own), SHORT, "an alert")
         self._work.finished(SHORT, "what the monitor measures")
 
@@ -167,7 +167,7 @@ class Shipping:
             missing("version that was trained on what came back")
 
     def _improvement_state(self) -> str:
-        return improvements.of_model(self._app.client, self.model_id())[0]["state"]
+        return improvements.of_model(self._app.client, self.model_id())[0].state
 
 
 def photograph_shipping(camera: Camera, run_id: str) -> None:
@@ -182,6 +182,6 @@ def photograph_shipping(camera: Camera, run_id: str) -> None:
     camera.take("monitor", charts(camera.page))
     camera.go(f"/models?model={MODEL}&tab=improve")
     chain = camera.page.locator(".st-key-improvement")
-    camera.take("improve", camera.text("The gate of production"), top=chain)
+    camera.take("improve", camera.text("The gate of "), top=chain)
     camera.go(f"/run?run={run_id}&tab=bias")
     camera.take("bias", charts(camera.page), top=camera.page.get_by_role("tablist"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from playwright.sync_api import Browser
@@ -84,7 +85,7 @@ class Team:
 
     def round(self, run: str) -> RoundSummary | None:
         """The round in which a run was held against its base; None where there is none yet."""
-        rated = rounds.of_run(self._app.client, runs.get_run(self._app.client, run)["run_id"])
+        rated = rounds.of_run(self._app.client, runs.get_run(self._app.client, run).run_id)
         return rated[0] if rated else None
 
     def started(self, camera: Camera, run: str) -> RoundSummary:
@@ -124,7 +125,8 @@ class Team:
         taken = False
         while bodies.count():
             reference = page.locator(".reference").first.text_content() or ""
-            pair = Pair(*bodies.all_inner_texts(), reference)
+            first, second = bodies.all_inner_texts()
+            pair = Pair(first, second, reference)
             before = self._rated(name, round_id)
             long = min(len(pair.first.split()), len(pair.second.split())) >= SHOWN_WORDS
             if name == SHOWN_RATER and before > 1 and long and not taken:
@@ -132,19 +134,22 @@ class Team:
                 taken = True
             page.wait_for_timeout(READING_MS)
             press(page, RATERS[name](pair))
-            wait_until(lambda before=before: self._rated(name, round_id) > before, SHORT, "a rating")
+            wait_until(partial(self._has_rated, name, round_id, before + 1), SHORT, "a rating")
             camera.still()
+
+    def _has_rated(self, name: str, round_id: str, count: int) -> bool:
+        return self._rated(name, round_id) >= count
 
     def _rated(self, name: str, round_id: str) -> int:
         """How many ratings of a person are stored."""
         tasks = ratings.dealt(self._app.client, round_id)
-        return sum(task["person_name"] == name and task["answer"] is not None for task in tasks)
+        return sum(task.person_name == name and task.answer is not None for task in tasks)
 
     def talked(self, camera: Camera, run: str) -> None:
         """A question to a run and its base, on the playground."""
-        asked = [line for line in conversations.conversations(self._app.client) if line["title"] == QUESTION]
+        asked = [line for line in conversations.conversations(self._app.client) if line.title == QUESTION]
         if asked:
-            camera.go(f"/playground?conversation={asked[0]['conversation_id']}")
+            camera.go(f"/playground?conversation={asked[0].conversation_id}")
         else:
             say("Talking to a run and its base")
             box = camera.go("/playground").get_by_label("What do you say?")

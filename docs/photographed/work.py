@@ -43,7 +43,7 @@ class Work:
     def dataset(self, name: str) -> str | None:
         """The id of a data set, None where there is none of that name."""
         imported = datasets.list_datasets(self._app.client)
-        return next((row["dataset_id"] for row in imported if row["name"] == name), None)
+        return next((row.dataset_id for row in imported if row.name == name), None)
 
     def runs(self) -> dict[str, str]:
         """name -> id of the runs."""
@@ -60,13 +60,13 @@ class Work:
         self._camera.page.goto("about:blank")
         wait_until(lambda: not job_queue.with_status(self._app.client, ALIVE), seconds, what)
         if failed := job_queue.with_status(self._app.client, ("failed", "lost")):
-            raise SystemExit(f"{failed[0]['title']}: {failed[0]['error']}")
+            raise SystemExit(f"{failed[0].title}: {failed[0].error}")
 
     def resumed(self) -> None:
         """Runs that an earlier start of this script left, from their last checkpoint."""
         for job in job_queue.with_status(self._app.client, RESUMABLE):
-            say(f"Resuming {job['title']}")
-            self._app.client.command("resume", {"job": job["job_id"]})
+            say(f"Resuming {job.title}")
+            self._app.client.command("resume", {"job": job.job_id})
 
     def imported(self) -> str:
         """The file, through the form."""
@@ -79,8 +79,8 @@ class Work:
         name = page.locator('input[aria-label="Name"]')
         name.fill(DATA)
         name.press("Enter")
-        recognised = camera.text("Recognised as")
-        camera.take("import", page.get_by_text(INSTRUCTION), top=recognised)
+        detected = camera.text("Detected ")
+        camera.take("import", page.get_by_text(INSTRUCTION), top=detected)
         if self.dataset(DATA) is None:
             say("Importing the file")
             camera.button("Import").last.click()
@@ -145,7 +145,7 @@ class Work:
 
         def learns() -> bool:
             run = runs.get_run(self._app.client, run_id)
-            return run["status"] not in ALIVE or (run["best_step"] or 0) >= 15
+            return run.status not in ALIVE or (run.best_step or 0) >= 15
 
         wait_until(learns, LONG, "half of a training")
         if self._app.status(run_id) == "training":

@@ -1,4 +1,4 @@
-"""The import form: source, detected format with corrections, and the options to set before any row is stored."""
+"""The import form: source, detected format with corrections, and the options set before rows are stored."""
 
 from __future__ import annotations
 

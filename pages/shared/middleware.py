@@ -181,7 +181,7 @@ def compute_max_sessions(descriptors: int) -> int:
 
 
 class SessionLimit:
-    """ASGI middleware behind access control that accepts `limit` live connections and refuses further ones."""
+    """ASGI middleware behind access control that accepts at most `limit` live connections."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit, self._open = app, limit, 0

@@ -31,7 +31,7 @@ HIDDEN_FIELDS = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data
 
 
 def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> ConfigDocument:
-    """The config of a run with `change` applied, the run as its parent, and data sets by their present names."""
+    """The config of a run with `change` applied, the run as its parent, and present names of data sets."""
     run = cached_queries.read_run(run_id)
     document = {k: v for k, v in run.config.items() if v is not None}
     names = {row.dataset_id: row.name for row in cached_queries.list_datasets()}

@@ -274,7 +274,7 @@ def send_command(command: str, body: BaseModel | Mapping[str, object], done: str
 
 
 def draw_engine_banner() -> None:
-    """Draw a banner above every page while the engine is unreachable; it disappears when the engine answers."""
+    """Draw a banner above every page for as long as the engine is unreachable."""
     away = get_engine_error()
     st.session_state["engine-away"] = away is not None
     if away is not None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -110,7 +111,7 @@ class App:
         page.goto(find_screens_address(Home(self.home), path))
         page.wait_for_url(lambda url: "secret=" not in url)
 
-    def cli(self, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None) -> dict:
+    def cli(self, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None) -> Any:
         """A command's JSON document; the exit code must be `code`."""
         done = subprocess.run(
             [sys.executable, "-m", "tunebench.cli", *arguments],

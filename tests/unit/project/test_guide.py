@@ -66,6 +66,26 @@ def test_a_name_that_no_screen_has_is_found() -> None:
     assert "Fly" not in screen_texts()
 
 
+def test_what_the_picture_scripts_wait_for_is_on_the_screens() -> None:
+    """The scripts run for three quarters of an hour, so a renamed button must not stop them half way."""
+    sources = [
+        path.read_text("utf-8")
+        for folder in ("pages", "engine", "store")
+        for path in sorted((ROOT / folder).rglob("*.[pj][ys]"))
+    ]
+    awaited = [
+        argument.value
+        for path in (ROOT / "docs" / "pictures.py", *(ROOT / "docs" / "photographed").glob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("text", "button", "tab", "get_by_text", "get_by_label")
+        for argument in call.args[:1]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
+    assert len(awaited) > 20
+    assert [text for text in awaited if not any(text in source for source in sources)] == []
+
+
 def test_links_within_the_guide_lead_somewhere() -> None:
     text = GUIDE.read_text("utf-8")
     anchors = {
