@@ -73,12 +73,16 @@ def alpha_holds(kind: str, items: int, raters: int, level: Level) -> Draw:
     return happens
 
 
+@cache
+def _true_kappa(kind: str, of: int) -> float | None:
+    return cohen_kappa(*_answers(np.random.default_rng(0), kind, ENDLESS, 2))[of].value
+
+
 def kappa_holds(kind: str, items: int, *, of: int = 0) -> Draw:
     """Cohen's kappa, or (`of` 1) the share that agrees."""
-    truth = cohen_kappa(*_answers(np.random.default_rng(0), kind, ENDLESS, 2))[of].value
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(cohen_kappa(*_answers(rng, kind, items, 2))[of], truth)
+        return holds(cohen_kappa(*_answers(rng, kind, items, 2))[of], _true_kappa(kind, of))
 
     return happens
 
@@ -91,11 +95,13 @@ def measure_holds(items: int, raters: int, *, of: int) -> Draw:
         item, rater = np.tile(np.arange(size), people), np.repeat(np.arange(people), size)
         return np.tile(answers[0], people), answers[1:].ravel(), RatingClusters(item, rater)
 
-    first, second, _ = drawn(np.random.default_rng(0), ENDLESS, 1)
-    truth = cohen_kappa(first, second)[of].value
+    @cache
+    def truth() -> float | None:
+        first, second, _ = drawn(np.random.default_rng(0), ENDLESS, 1)
+        return cohen_kappa(first, second)[of].value
 
     def happens(rng: np.random.Generator) -> bool | None:
-        return holds(cohen_kappa(*drawn(rng, items, raters))[of], truth)
+        return holds(cohen_kappa(*drawn(rng, items, raters))[of], truth())
 
     return happens
 

@@ -45,7 +45,8 @@ def _draw(rng: np.random.Generator, items: int, raters: int, points: tuple[int, 
 
 @cache
 def _truth(raters: int, points: tuple[int, ...], of: str) -> tuple[float, float]:
-    """The mean of the first model, and how far the second is below."""
+    """The mean of the first model, and how far the second is below. Takes a second, so that it is computed
+    when a rate is drawn and not when this module is imported."""
     scores = _draw(np.random.default_rng(0), ENDLESS // raters, raters, points)
     scores = scores.overall(OVERALL) if of == OVERALL else scores
     own = [
@@ -56,9 +57,9 @@ def _truth(raters: int, points: tuple[int, ...], of: str) -> tuple[float, float]
 
 def score_holds(items: int, raters: int, points: tuple[int, ...], of: str, *, apart: bool) -> Draw:
     """The mean by one criterion, or over all, or how far two models are apart; of these raters."""
-    mean, difference = _truth(raters, points, of)
 
     def happens(rng: np.random.Generator) -> bool | None:
+        mean, difference = _truth(raters, points, of)
         scores = _draw(rng, items, raters, points)
         scores = scores.overall(OVERALL) if of == OVERALL else scores
         if apart:
@@ -71,9 +72,9 @@ def score_holds(items: int, raters: int, points: tuple[int, ...], of: str, *, ap
 def all_hold(items: int, raters: int, points: tuple[int, ...]) -> Draw:
     """The differences by all criteria together, corrected for their number."""
     draws = {f"c{place}": (count,) for place, count in enumerate(points)}
-    truths = {name: _truth(raters, own, "c0")[1] for name, own in draws.items()}
 
     def happens(rng: np.random.Generator) -> bool | None:
+        truths = {name: _truth(raters, own, "c0")[1] for name, own in draws.items()}
         differences = compute_criterion_differences(_draw(rng, items, raters, points), "s0", "s1")
         given = [holds(differences[name], truth) for name, truth in truths.items()]
         return None if None in given else all(given)
