@@ -71,7 +71,8 @@ def test_what_the_picture_scripts_wait_for_is_on_the_screens() -> None:
     sources = [
         path.read_text("utf-8")
         for folder in ("pages", "engine", "store")
-        for path in sorted((ROOT / folder).rglob("*.[pj][ys]"))
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".py", ".js")
     ]
     awaited = [
         argument.value
