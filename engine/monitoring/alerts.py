@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from engine.monitoring.changes import measure_change
 from engine.monitoring.drift import compute_log_threshold
-from engine.monitoring.endpoint_status import PACE_ADVICE, describe_pace_alarm, find_change_time
+from engine.monitoring.endpoint_status import compute_slowdown, find_change_time
+from engine.monitoring.status_text import PACE_ADVICE, describe_pace_alarm
 from engine.monitoring.text import ADVICE, describe_alarm
 from store.core.address_policy import AddressPolicy
 from store.core.errors import ConfigError
@@ -94,7 +96,12 @@ def raise_drift_alerts(
         since = state.alarm_at if lowest_at is None else lowest_at
         changed = traffic.read_values_between(tx, endpoint_id, state.name, (first, place))
         reason = describe_alarm(
-            state, limit, settings.alpha, len(settings.watched), changed, format_category_name
+            state,
+            limit,
+            settings.alpha,
+            len(settings.watched),
+            measure_change(state, changed),
+            format_category_name,
         )
         warned = AlertDetails("drift", state.name, reason, ADVICE[state.name], since, (first, place))
         raise_alert(tx, endpoint_id, warned, at)
@@ -111,7 +118,7 @@ def raise_pace_alerts(
         since = find_change_time(test)
         first = test.since.place
         kind: AlertKind = "latency" if test.name == "slower" else "errors"
-        reason = describe_pace_alarm(test, settings.alpha)
+        reason = describe_pace_alarm(test, since, compute_slowdown(test), settings.alpha)
         places = (place if first is None else first, place)
         raise_alert(
             tx,
@@ -170,13 +177,15 @@ def check_url(url: str, policy: AddressPolicy) -> None:
         port = -1
     if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
         raise ConfigError(
-            f"{url!r} is no address of a webhook.",
-            fix="Give an address that begins with https://.",
+            f"{url!r} is not a valid webhook URL.",
+            fix="Enter a URL that starts with https://.",
             field="url",
         )
     if parts.username or parts.password:
         raise ConfigError(
-            "The address holds a user's name or password.", fix="Use the secret to sign instead.", field="url"
+            "The URL contains a username or password.",
+            fix="Remove it; messages are signed with the secret.",
+            field="url",
         )
     policy.check(url, "url")
 
@@ -189,7 +198,7 @@ def send_message(url: str, secret: str, body: str, at: float, policy: AddressPol
     )
     thread.start()
     thread.join(TOTAL_SECONDS)
-    return outcome[0] if outcome else DeliveryResult(None, f"No answer within {TOTAL_SECONDS:.0f} s.")
+    return outcome[0] if outcome else DeliveryResult(None, f"No response within {TOTAL_SECONDS:.0f} s.")
 
 
 def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> DeliveryResult:
@@ -209,8 +218,8 @@ def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) ->
         return DeliveryResult(None, str(error) or type(error).__name__)
     if 200 <= status < 300:
         return DeliveryResult(status, "")
-    moved = " It leads elsewhere, which is not followed." if 300 <= status < 400 else ""
-    return DeliveryResult(status, f"It answered {status}.{moved}")
+    moved = " Redirects are not followed." if 300 <= status < 400 else ""
+    return DeliveryResult(status, f"The server returned status {status}.{moved}")
 
 
 # Messages to the webhook, in a thread of their own: an address that hangs holds up no queue and no log.
@@ -252,7 +261,7 @@ class WebhookSender:
     def _deliver(self, delivery: WebhookDelivery, at: float) -> None:
         webhook = monitor_alerts.webhook(self.database)
         if webhook is None:
-            outcome = DeliveryResult(None, "There is no webhook any more.")
+            outcome = DeliveryResult(None, "The webhook was removed.")
         else:
             policy = settings.get_address_policy(self.database, self.home)
             secret = monitor_alerts.get_webhook_secret(self.database)

@@ -67,7 +67,7 @@ class VersionBases:
     def score(self, key: str, conversations: Sequence[list[Message]]) -> ScoredAnswers:
         """Raises ModelError for a base that can't be loaded, Cancelled and OutOfMemory on the way."""
         began = time.perf_counter()
-        self._job.progress(0, len(conversations), "answers", "Loading the base model")
+        self._job.progress(0, len(conversations), "responses", "Loading the base model")
         source, config = self._bases[key]
         _check_room(source)
         subject = evaluated_model.load_untrained(self._job, config, source)
@@ -76,7 +76,7 @@ class VersionBases:
         longest = int(rows.lengths.max(initial=1))
         part = training_rows.truncate_rows(rows, min(longest, subject.positions or longest))
         device = torch.device(self._job.device)
-        tell = RowProgressReporter(self._job, len(part.rows), "answers", "Asking the base model")
+        tell = RowProgressReporter(self._job, len(part.rows), "responses", "Scoring responses")
 
         def on_batch(done: int) -> None:
             hardware.guard_memory(subject.config, device)
@@ -104,8 +104,8 @@ def _check_room(source: str) -> None:
     free, _ = hardware.measure_available_gib(torch.device("cpu"))
     if needed > free:
         raise ModelError(
-            f"The weights of the base take {needed:.1f} GiB of memory, and {free:.1f} are free.",
-            fix="End other programs.",
+            f"The base model needs {needed:.1f} GiB of memory; {free:.1f} GiB are free.",
+            fix="Free memory by closing other programs.",
         )
 
 

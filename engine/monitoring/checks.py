@@ -20,13 +20,23 @@ from engine.monitoring.comparisons import (
     compare_paired_callers,
     compute_next_look,
 )
-from engine.monitoring.text import CANDIDATE_ADVICE, describe_worse
+from engine.monitoring.text import (
+    BIAS_ADVICE,
+    CANDIDATE_ADVICE,
+    ERROR_ADVICE,
+    LATENCY_ADVICE,
+    SCHEDULE_ADVICE,
+    THUMBS_ADVICE,
+    describe_error_rate,
+    describe_low_thumbs,
+    describe_slow_share,
+    describe_worse,
+)
 from engine.server.features import CommandContext, load_engine_features
 from engine.serving.endpoint_folders import EndpointFolder
 from store.core.errors import TunebenchError
 from store.core.features import check_same_names
 from store.core.figure_schemas import Estimate
-from store.core.formatting import format_interval, format_percent_at_limit, percent, plural
 from store.core.home import Home
 from store.core.job_kinds import ALIVE
 from store.core.monitoring_schemas import (
@@ -88,17 +98,8 @@ def _check_errors(db: Queryable, endpoint_id: str, limit: float, now: datetime) 
     least = _find_lower_bound(seen.errors, seen.requests, limit)
     if least is None:
         return None
-    return AlertDetails(
-        "errors",
-        "errors",
-        f"{seen.errors:,} of {plural(seen.requests, 'request')} failed within 15 minutes"
-        f" ({percent(seen.errors / seen.requests)}, surely above"
-        f" {format_percent_at_limit(least, limit)}). The limit is"
-        f" {percent(limit)}.",
-        "Look at the errors below and at the log of the endpoint. A fallback, or the version before, answers"
-        " meanwhile.",
-        job_queue.to_epoch(window.start),
-    )
+    reason = describe_error_rate(seen.errors, seen.requests, least, limit)
+    return AlertDetails("errors", "errors", reason, ERROR_ADVICE, job_queue.to_epoch(window.start))
 
 
 def _check_latency(db: Queryable, endpoint_id: str, limit: float, now: datetime) -> AlertDetails | None:
@@ -108,17 +109,8 @@ def _check_latency(db: Queryable, endpoint_id: str, limit: float, now: datetime)
     least = _find_lower_bound(slow, answered, SLOW)
     if least is None:
         return None
-    return AlertDetails(
-        "latency",
-        "latency",
-        f"{slow:,} of {plural(answered, 'answer')} within 15 minutes took longer than {limit:g} s"
-        f" ({percent(slow / answered)}, surely above {format_percent_at_limit(least, SLOW)})."
-        f" At most {percent(SLOW)} may.",
-        "Look at the slowest below: are they longer than others, or did all of them wait? Fewer tokens at"
-        " most, a"
-        " smaller form of the model, or more workers help.",
-        job_queue.to_epoch(window.start),
-    )
+    reason = describe_slow_share(slow, answered, limit, least, SLOW)
+    return AlertDetails("latency", "latency", reason, LATENCY_ADVICE, job_queue.to_epoch(window.start))
 
 
 def _find_lower_bound(count: int, n: int, limit: float) -> float | None:
@@ -144,18 +136,9 @@ def _check_thumbs(db: Queryable, endpoint_id: str, limit: float, now: datetime) 
         share = anytime_share(row.up, row.thumbs)
         if share.low is None or share.high is None or share.high >= limit:
             return None
-        bounds = f"{format_interval(100 * share.low, 100 * share.high)}%"
-        reason = (
-            f"{row.up:,} of {plural(row.thumbs, 'thumb')} on {live} are up ({bounds}, an interval"
-            f" that holds"
-            f" however often one looks). At least {percent(limit)} should be."
-        )
-        advice = (
-            "Read the answers below that people didn't like. Correct some: they can become training rows."
-        )
-        return AlertDetails(
-            "quality", THUMBS, reason, advice, job_queue.to_epoch(start) if seen else job_queue.to_epoch(now)
-        )
+        reason = describe_low_thumbs(row.version, row.up, row.thumbs, share, limit)
+        since = job_queue.to_epoch(start if seen else now)
+        return AlertDetails("quality", THUMBS, reason, THUMBS_ADVICE, since)
     return None
 
 
@@ -353,7 +336,7 @@ class MonitorSchedules:
                 tx, endpoint_id, self.evaluations.queue(tx, evaluate), job_queue.to_utc(at)
             )
 
-        return self._queued(endpoint_id, "golden", "The evaluation", queue, at)
+        return self._queued(endpoint_id, "golden", "The scheduled evaluation", queue, at)
 
     def ask_for_bias(self, endpoint_id: str, at: float) -> bool:
         """The bias check, where it is due; and an alert where the last one found something worse."""
@@ -371,7 +354,7 @@ class MonitorSchedules:
             job_id = queue_check(self.context, tx, check)
             monitors.add_scheduled_check(tx, endpoint_id, job_id, job_queue.to_utc(at))
 
-        return self._queued(endpoint_id, BIAS_START, "The bias check", queue, at)
+        return self._queued(endpoint_id, BIAS_START, "The scheduled bias check", queue, at)
 
     def _settings(self, endpoint_id: str) -> MonitorSettings:
         return monitors.get_settings(monitors.find(self.database, endpoint_id))
@@ -384,8 +367,8 @@ class MonitorSchedules:
                 queue(tx)
         except TunebenchError as error:
             warned = AlertDetails(
-                "quality", subject, f"{what} on a schedule can't be started. {error.message}",
-                error.fix or "Change the schedule in the settings below.", at,
+                "quality", subject, f"{what} could not start. {error.message}",
+                error.fix or SCHEDULE_ADVICE, at,
             )  # fmt: skip
             with self.database.transaction() as tx:
                 raise_alert(tx, endpoint_id, warned, at)
@@ -402,9 +385,8 @@ class MonitorSchedules:
             return
         warned = AlertDetails(
             "quality", BIAS,
-            f"A scheduled bias check of {newest.model} against {newest.against}: {newest.sentence}",
-            "Look at the check on the page Evaluations, at the pairs that changed most. The version before"
-            " answers meanwhile, if it is promoted back.",
+            f"Scheduled bias check of {newest.model} against {newest.against}: {newest.sentence}",
+            BIAS_ADVICE,
             job_queue.to_epoch(newest.finished_at),
         )  # fmt: skip
         with self.database.transaction() as tx:

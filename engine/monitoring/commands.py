@@ -103,8 +103,8 @@ class MonitorCommands:
             alert = monitor_alerts.get(tx, body.alert)
             if alert.acknowledged_at is not None:
                 raise StateError(
-                    f"{alert.acknowledged_by_name} has acknowledged it already.",
-                    fix="Load the page again.",
+                    f"{alert.acknowledged_by_name} has already acknowledged this alert.",
+                    fix="Reload the page.",
                 )
             is_test = alert.kind == "drift" or alert.subject in PACES
             outcome = body.outcome if is_test else None
@@ -127,7 +127,7 @@ class MonitorCommands:
             past = logged_requests.judgings(tx, endpoint.endpoint_id)
             if any(job.status in ALIVE for job in past):
                 raise StateError(
-                    f"A judge is being asked about {endpoint.name}.", fix="Wait until it has answered."
+                    f"A judge is already running for {endpoint.name}.", fix="Wait until it finishes."
                 )
             end = job_queue.to_utc(at)
             window = JudgingWindow(endpoint.endpoint_id, end - timedelta(hours=body.hours), end)
@@ -148,8 +148,8 @@ class MonitorCommands:
             check_url(body.url, settings.get_address_policy(self.database, self.home))
             if len(body.secret) < MIN_SECRET:
                 raise ConfigError(
-                    f"secret has {len(body.secret)} characters.",
-                    fix=f"Give at least {MIN_SECRET}, which the other side has too.",
+                    f"secret has {len(body.secret)} characters; at least {MIN_SECRET} are required.",
+                    fix="Use a longer secret, and the same one on the receiving server.",
                     field="secret",
                 )
         with self.database.transaction() as tx:
@@ -161,7 +161,7 @@ class MonitorCommands:
         at = self.clock()
         with self.database.transaction() as tx:
             if monitor_alerts.webhook(tx) is None:
-                raise StateError("There is no webhook.", fix="Set one first.")
+                raise StateError("No webhook is set.", fix="Set a webhook first.")
             message = json.dumps({"event": "trial", "sent_at": f"{job_queue.to_utc(at).isoformat()}Z"})
             monitor_alerts.queue_messages(
                 tx, job_queue.create_id("message", at), None, message, job_queue.to_utc(at)
@@ -208,4 +208,4 @@ def _find_alert_subject(db: Queryable, body: AlertAcknowledgement, _: Person) ->
 
 
 def _find_webhook_subject(*_: object) -> ActivitySubject:
-    return ActivitySubject("setting", "webhook", "the webhook of alerts")
+    return ActivitySubject("setting", "webhook", "the alert webhook")

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from scipy import special
 
 from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval, subtract_estimates, wilson_interval
+from store.core.monitoring_schemas import ArmComparison
 
 # Two versions side by side: is the one better or worse than the other, however often one looks?
 #
@@ -87,7 +89,7 @@ def compare_callers(first: Callers, second: Callers, look: int, alpha: float) ->
     """Callers of two versions, each dealt to one of them by chance. `look`: the number of this one."""
     spent, n, m = compute_look_alpha(look, alpha), sum(first.values()), sum(second.values())
     if not n or not m:
-        nothing = Interval(math.nan, None, None, n + m, why="nothing is known of answers of one of them")
+        nothing = Interval(math.nan, None, None, n + m, why="no usable responses of one of the versions")
         return InterimLook(_mean(first), _mean(second), n, m, nothing, 1.0, spent, attainable=False)
     places = sorted({*first, *second})
     values = np.array(places, float) / GRID
@@ -104,7 +106,9 @@ def compare_paired_callers(differences: Callers, look: int, alpha: float) -> Int
     parts of GRID, the second less the first)."""
     spent, n = compute_look_alpha(look, alpha), sum(differences.values())
     if not n:
-        nothing = Interval(math.nan, None, None, 0, why="no request has answers of both and a label")
+        nothing = Interval(
+            math.nan, None, None, 0, why="no request has a label and responses of both versions"
+        )
         return InterimLook(math.nan, math.nan, 0, 0, nothing, 1.0, spent, attainable=False)
     values, counts = np.array([*differences], float) / GRID, np.array([*differences.values()], np.int64)
     p = _p_value(lambda random, draws: _flip_signs(values, counts, random, draws), spent, n)
@@ -123,6 +127,23 @@ def compare_paired_callers(differences: Callers, look: int, alpha: float) -> Int
         spent,
         attainable=2 * 0.5**moved <= spent,
     )
+
+
+OutcomeStatus = Literal["better", "worse", "lapsed", "no_data", "few_callers", "inconclusive"]
+
+
+def is_conclusive(look: ArmComparison) -> bool:
+    """Whether the last look is significant."""
+    return look.p <= look.alpha
+
+
+def classify_outcome(look: ArmComparison) -> OutcomeStatus:
+    """The result so far. lapsed: an earlier look was significant, the last one is not."""
+    if look.sure:
+        return look.sure.verdict if is_conclusive(look) else "lapsed"
+    if look.difference.low is None:
+        return "no_data"
+    return "few_callers" if look.few or not look.look else "inconclusive"
 
 
 def _align_interval(change: Interval, sure: bool) -> Interval:

@@ -47,31 +47,30 @@ class WatchedSignal:
 WATCHED_SIGNALS: dict[WatchedName, WatchedSignal] = {
     watched.name: watched
     for watched in (
-        WatchedSignal("input_length", "Length of inputs", "the length of inputs", "input", "length",
-            "characters"),
-        WatchedSignal("input_language", "Language of inputs", "the languages of inputs", "input", "category"),
+        WatchedSignal("input_length", "Prompt length", "prompt length", "input", "length", "characters"),
+        WatchedSignal("input_language", "Prompt language", "prompt languages", "input", "category"),
         WatchedSignal(
-            "input_distance", "Distance of inputs", "how far inputs are from those of the reference", "input",
-            "distance", "cosine distance to the nearest of the reference",
+            "input_distance", "Prompt distance", "prompt distance", "input",
+            "distance", "cosine distance to the nearest reference prompts",
         ),
-        WatchedSignal("input_topic", "Topics of inputs", "the topics of inputs", "input", "category"),
+        WatchedSignal("input_topic", "Prompt topics", "prompt topics", "input", "category"),
         WatchedSignal(
-            "output_length", "Length of answers", "the length of answers", "output", "length", "characters"
+            "output_length", "Response length", "response length", "output", "length", "characters"
         ),
-        WatchedSignal("output_refusal", "Refusals", "how often it refuses", "output", "share",
-            "share of answers"),
+        WatchedSignal("output_refusal", "Refusal rate", "the refusal rate", "output", "share",
+            "share of responses"),
         WatchedSignal(
-            "output_repetition", "Repetition in answers", "how much answers repeat themselves", "output",
-            "share", "share of word triples that came before",
+            "output_repetition", "Response repetition", "repetition in responses", "output",
+            "share", "share of repeated word trigrams",
         ),
-        WatchedSignal("output_label", "Labels", "which labels it gives", "output", "category"),
+        WatchedSignal("output_label", "Predicted labels", "predicted labels", "output", "category"),
         WatchedSignal(
-            "confidence", "Confidence", "how sure it is of its answers", "confidence", "logprob",
-            "mean log-probability of a token, nats; of a label its logarithm",
+            "confidence", "Confidence", "model confidence", "confidence", "logprob",
+            "mean log-probability of a token, or log-probability of a label, nats",
         ),
         WatchedSignal(
-            "output_perplexity", "Perplexity under the base", "how likely answers are to the base model",
-            "output", "perplexity", "perplexity of an answer",
+            "output_perplexity", "Base-model perplexity", "the perplexity of responses under the base model",
+            "output", "perplexity", "perplexity of a response",
         ),
     )
 }  # fmt: skip

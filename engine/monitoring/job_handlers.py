@@ -48,8 +48,8 @@ from store.serving.config import EndpointSettings, RouteChoice
 # A log knows versions by name alone: NAME@3, a run, a model of the home folder, a folder or a file, a model
 # at another address. Whether the files are still there is for the worker to see, which reads them.
 
-REMOTE = "another server answered, whose base is not known"
-GGUF = "a GGUF file answered, whose base is not known"
+REMOTE = "served by another server, base model unknown"
+GGUF = "GGUF file, base model unknown"
 
 
 def find_served_bases(db: Queryable, home: Home, endpoint_id: str, asked: Sequence[str]) -> ServedBases:
@@ -92,7 +92,7 @@ def _find_base(db: Queryable, home: Home, version: str, routes: Sequence[RouteCh
         run = _find_run(db, name)
         if run is not None and version in (run.run_id, run.name):
             return {"model": "", "run": run.run_id, "why": ""}
-    return _build_unknown_base(f"nothing here tells which model {version} was")
+    return _build_unknown_base(f"model of version {version} not found")
 
 
 def _find_run(db: Queryable, name: str) -> Run | None:

@@ -37,11 +37,11 @@ def run(job: WorkerJob) -> RequestJudging:
     rows = pq.read_table(job.dir.path / "requests.parquet")
     if not len(rows):
         raise DataError(
-            "No answer of the window has its text.",
-            fix="Choose a longer window, or have the endpoint keep texts.",
+            "No response in this window has its text stored.",
+            fix="Select a longer window, or turn on text storage for the endpoint.",
             field="hours",
         )
-    tell = RowProgressReporter(job, len(rows), "answers", "Asking the judge")
+    tell = RowProgressReporter(job, len(rows), "responses", "Running judge")
 
     def check(done: int) -> None:
         job.check_cancelled()
@@ -57,8 +57,8 @@ def run(job: WorkerJob) -> RequestJudging:
     if not np.isfinite(scores).any():
         why = "; ".join(f"{reason} ({n:,})" for reason, n in Counter(reasons.values()).most_common(3))
         raise DataError(
-            f"Of {plural(len(rows), 'answer')} the judge gave no verdict: {why}.",
-            fix="Try the judge on a few (rows 20), then ask again.",
+            f"The judge returned no verdict for any of {plural(len(rows), 'response')}: {why}.",
+            fix="Test the judge on a small sample (rows 20), then run it again.",
         )
     passed = pa.array([None if np.isnan(score) else score >= 1 for score in scores], pa.bool_())
     with write_atomically(job.dir.path / "judgements.parquet") as unfinished:

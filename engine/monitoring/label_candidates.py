@@ -16,20 +16,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from store.core.rating_schemas import PromptTurn, RatingProtocol
-
-NO_TEXT = "its text was not kept"
-NO_ANSWER = "it has no answer that was kept"
-ANSWER_KNOWN = "somebody has said already what is right"
-ALREADY_ASKED = "a round asks about it, or has its answer"
-SETTLED_REASONS = (
+from engine.monitoring.labelling_text import (
     ALREADY_ASKED,
     ANSWER_KNOWN,
-)  # what a draw of requests leaves out, so that it is one of the rest
-ONE_ANSWER = "one version alone answered"
-SAME_ANSWER = "both versions gave the same answer"
-REPEATED_REQUEST = "the same was asked before"
-OTHER_VERSION = "another version answered"
+    NO_ANSWER,
+    NO_TEXT,
+    ONE_ANSWER,
+    OTHER_VERSION,
+    REPEATED_REQUEST,
+    SAME_ANSWER,
+)
+from store.core.rating_schemas import PromptTurn, RatingProtocol
 
 LoggedRow = Mapping[str, Any]  # of store.monitoring.logged_requests.newest
 

@@ -19,9 +19,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.evaluation.statistics.intervals import wilson_interval
-from engine.monitoring import label_candidates
 from engine.monitoring.label_candidates import LabelCandidate, collect_candidates, extract_answer
-from store.core.formatting import percent, plural
+from engine.monitoring.labelling_text import (
+    ABSTAINED,
+    ALERTED,
+    AT_RANDOM,
+    DISLIKED,
+    GROWING_TOPIC,
+    LESS_LIKE,
+    LESS_SURE,
+    NOTHING_STANDS_OUT,
+    UNLIKE,
+    VERSIONS_DIFFER,
+    format_confidence,
+)
 from store.core.monitoring_schemas import Monitor
 from store.core.rating_schemas import RatingProtocol
 
@@ -49,18 +60,6 @@ UNSURE_FROM, UNLIKE_FROM = 0.8, 0.8  # ranks, from where on a request is said to
 NEUTRAL_SCORE = 0.5
 
 Floats = NDArray[np.float64]
-
-ABSTAINED = "the model gave no label"
-UNSURE_TEXT = "the answer was unlikely to the model itself"
-UNLIKE = "unlike the reference"
-GROWING_TOPIC = "of a topic that has grown"
-ALERTED = "behind an open alert"
-VERSIONS_DIFFER = "versions answer differently"
-DISLIKED = "somebody did not like the answer"
-AT_RANDOM = "drawn at random"
-LESS_SURE = "the model was less sure of it than of most"
-LESS_LIKE = "less like the reference than most"
-NOTHING_STANDS_OUT = "nothing stands out: the newest come first"
 
 
 class ReasonWeights(NamedTuple):
@@ -157,7 +156,7 @@ def _score_uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, li
                 words[place] = ABSTAINED
             elif np.isfinite(value) and ranks[place] >= UNSURE_FROM:
                 sure = first["confidence"]
-                words[place] = UNSURE_TEXT if sure is None else f"{percent(float(sure))} sure"
+                words[place] = format_confidence(None if sure is None else float(sure))
     return ranks, words
 
 
@@ -299,13 +298,6 @@ def _add_sketch(sketch: Sequence[int], postings: dict[int, list[int]], sizes: li
 MAX_LISTED = 200  # requests
 MAX_TEXT = 240  # characters of a text in the list
 PROTOCOL_BY_KIND: Mapping[str, RatingProtocol] = {"labels": "label", "decision": "label"}
-REASON_PHRASES = {  # reason -> how those are counted in a sentence
-    VERSIONS_DIFFER: "were answered differently by versions",
-    DISLIKED: "had an answer that somebody did not like",
-    ALERTED: "are behind an open alert",
-    GROWING_TOPIC: "are of a topic that has grown",
-    ABSTAINED: "got no label",
-}
 
 
 @dataclass(kw_only=True)
@@ -381,43 +373,3 @@ def _build_request(candidate: LabelCandidate, reasons: list[str], score: float) 
 def _truncate(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]} …"
-
-
-def describe_label_queue(upcoming: LabelQueue) -> str:
-    """What is worth labelling, in one sentence; why nothing is, where nothing is."""
-    if not upcoming.requests:
-        return "No request was answered here."
-    if not upcoming.different:
-        return f"None of {plural(upcoming.requests, 'request')} can be asked about."
-    line = f"{plural(upcoming.different, 'different request')} of {upcoming.requests:,} can be asked about"
-    counts = upcoming.counts
-    reasons = [f"{counts[name]:,} {words}" for name, words in REASON_PHRASES.items() if name in counts]
-    return f"{line}: {', '.join(reasons)}." if reasons else f"{line}."
-
-
-def describe_order(upcoming: LabelQueue) -> str:
-    """Why the first ones come first; that nothing tells them apart, where nothing does."""
-    if upcoming.different > 1 and len({line.score for line in upcoming.listed}) == 1:
-        return (
-            "The newest come first: nothing tells them apart yet. Of none it is known how sure the model was,"
-            " how like the reference it is, or whether versions part."
-        )
-    return (
-        "First come those of which the model was least sure, that are least like the reference, or on which"
-        " versions part."
-    )
-
-
-def describe_empty_queue(upcoming: LabelQueue) -> str:
-    """What to do where nothing can be asked about."""
-    reason = max(upcoming.left_out, key=upcoming.left_out.__getitem__, default="")
-    return {
-        label_candidates.NO_TEXT: "Texts are not kept. Change that in the endpoint's settings; what comes"
-        " from then on can be labelled.",
-        label_candidates.ALREADY_ASKED: "All of them are in a round already, or have their answer. Rate the"
-        " open round, or choose a longer window.",
-        label_candidates.ANSWER_KNOWN: "Somebody has said already what is right of each."
-        " They can be trained on.",
-        label_candidates.ONE_ANSWER: "One version alone answered. Let another answer the same requests as a"
-        " shadow, or choose another way to rate.",
-    }.get(reason, "Choose a longer window.")

@@ -266,7 +266,7 @@ class MonitoringLoop:
             if config is None:
                 return False
             name = _find_endpoint_name(tx, endpoint_id)
-            what = "Learn the reference of" if config.reference else "Look at requests of"
+            what = "Compute the reference of" if config.reference else "Check requests of"
             job_id = job_queue.create_id("job", at)
             document = config.model_dump()
             job_queue.insert(tx, job_queue.NewJob(job_id, monitors.KIND, f"{what} {name}", document, at))

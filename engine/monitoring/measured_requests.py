@@ -81,8 +81,8 @@ def read_evaluation_requests(job: WorkerJob, evaluation_id: str, most: int) -> M
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if not path.exists():
         raise DataError(
-            "The answers of the evaluation are gone.",
-            fix="Evaluate again, and choose that.",
+            "The evaluation's responses have been deleted.",
+            fix="Run the evaluation again and select the new one.",
             field="evaluation",
         )
     table = pq.read_table(path).slice(0, most)
@@ -116,7 +116,7 @@ def read_held_out_rows(job: WorkerJob, most: int) -> pa.Table:
     if ids is None:
         raise DataError(
             "The data set has no held-out rows.",
-            fix="Give it a test part, or choose another reference.",
+            fix="Add a test split, or select another reference.",
             field="dataset",
         )
     columns = ["digest", "messages", "text", "label"]
@@ -136,12 +136,12 @@ def _measure_lengths(texts: list[str | None]) -> list[int | None]:
     return [None if text is None else len(text) for text in texts]
 
 
-NO_TEXT = "their texts are not kept"
-ANSWER_IS_LABEL = "the answer is a label"
-NO_CHAT = "they were not asked in a chat"
-NOT_TEXT = "their messages hold more than text"
-NO_ANSWER = "the row has no answer"
-ROWS_GONE = "the rows of the evaluation are gone"
+NO_TEXT = "text not stored"
+ANSWER_IS_LABEL = "response is a label"
+NO_CHAT = "not a chat request"
+NOT_TEXT = "messages with non-text content"
+NO_ANSWER = "row without a response"
+ROWS_GONE = "evaluation rows deleted"
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _build_row_answer(
 # part in it, so that the tests stay valid. Bases are loaded one at a time, those of most answers first.
 
 MAX_BASES = 2
-TOO_MANY_BASES = f"of a look {MAX_BASES} bases are loaded, and this answer has another"
+TOO_MANY_BASES = f"other base model (a check loads at most {MAX_BASES})"
 
 
 @dataclass(frozen=True)
@@ -283,10 +283,10 @@ class BaseLosses(NamedTuple):
         """That no answer could be measured; empty where one was."""
         if self.look.measured:
             return ""
-        reason = max(self.look.reasons, key=lambda each: self.look.reasons[each], default="no answer")
+        reason = max(self.look.reasons, key=lambda each: self.look.reasons[each], default="no responses")
         return (
-            f"No answer of the reference can be measured: {reason.rstrip('.')}. To try again, take it out of"
-            " what is watched, save, and put it back."
+            f"No response of the reference can be scored: {reason.rstrip('.')}. To retry, remove it from the"
+            " monitored values, save, and add it again."
         )
 
 

@@ -261,11 +261,11 @@ def _build_facts(name: WatchedName, values: list[float | str], few: bool) -> Ref
     watched = WATCHED_SIGNALS[name]
     why = ""
     if not values and not _needs_fit(name):
-        why = "No row of the reference has one. It is watched once enough requests have."
+        why = "The reference has no values of it. Monitoring starts once enough requests have one."
     elif few:
-        has = f"The reference has {len(values):,} values of it; {MIN_REFERENCE} are needed"
-        first = "it is held against the first requests."
-        why = f"{has}." if _needs_fit(name) else f"{has}, so {first}"
+        has = f"The reference has {len(values):,} values of it; {MIN_REFERENCE} are required"
+        first = "it is compared with the first requests"
+        why = f"{has}." if _needs_fit(name) else f"{has}, so {first}."
     if watched.is_category:
         names, counts = np.unique([str(value) for value in values], return_counts=True)
         return ReferenceValue(
@@ -286,7 +286,7 @@ def _build_facts(name: WatchedName, values: list[float | str], few: bool) -> Ref
 
 # Nothing is foreseen: of how many answers how many bases are asked is known once versions were looked up, and
 # nobody waits for this job.
-phases = build_fixed_phases(Phase(("Loading the base model", "Asking the base model"), 0))
+phases = build_fixed_phases(Phase(("Loading the base model", "Scoring responses"), 0))
 
 
 def run(job: WorkerJob) -> WatchResult:
@@ -335,7 +335,7 @@ def _read_bases(job: WorkerJob) -> ServedBases:
 def _read_reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[MeasuredRequests, str]:
     if config.source == "evaluation":
         rows = measured_requests.read_evaluation_requests(job, config.source_id, config.rows)
-        return rows, f"{len(rows):,} rows of the evaluation {config.source_name}"
+        return rows, f"{len(rows):,} rows of evaluation {config.source_name}"
     if config.source == "dataset":
         rows = measured_requests.read_dataset_requests(job, config.rows)
         return rows, f"{len(rows):,} held-out rows of {config.source_name}"

@@ -1,1 +1,1 @@
-"""Monitor: alerts, drift, quality and labels of what an endpoint answered."""
+"""The Monitor page: alerts, traffic, drift, feedback and the labeling queue of an endpoint."""

@@ -1,6 +1,4 @@
-"""Alerts as cards: what happened, since when, the requests behind it, what to do; and the traffic: how much
-is asked, what fails, how long it takes, and what it costs.
-"""
+"""Alert cards with reason, advice and requests; and traffic: requests, errors, latency, tokens and cost."""
 
 from __future__ import annotations
 
@@ -37,18 +35,18 @@ from store.monitoring.traffic import (
 )
 
 ROLES = {
-    "live": "answers everybody",
-    "candidate": "answers a share",
-    "shadow": "is asked too, unseen",
-    "fallback": "steps in",
+    "live": "live",
+    "candidate": "candidate",
+    "shadow": "shadow (responses not returned)",
+    "fallback": "fallback",
 }
 
 
 def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: Window) -> None:
-    """Figures of the window, its charts, and who answered."""
+    """Figures and charts of the window, and its traffic by version."""
     st.subheader("Traffic", anchor=False)
     if not versions:
-        st.caption("No request in this window. Choose a longer one.")
+        st.caption("No requests in this window. Select a longer one.")
         return
     settings = monitors.get_settings(monitor)
     st.html(meters.render_facts(_list_facts(versions, settings)))
@@ -61,17 +59,16 @@ def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: W
     for row in versions:
         st.markdown(_format_version(row))
     st.caption(
-        f"Times are within {percent(RELATIVE_ERROR)} of the exact ones; they are of requests that were"
-        f" answered."
-        " A shadow's answers were seen by nobody and are in no total."
+        f"Latency covers successful requests and is accurate to within {percent(RELATIVE_ERROR)}. Shadow"
+        " traffic counts only toward tokens and cost."
     )
 
 
 def _build_first_token_fact(main: VersionTraffic | None) -> tuple[str, str, str]:
     if main is None or main.first_token_p50 is None:
-        return "First token, half", "–", ""
+        return "First token, median", "–", ""
     half, most = format_seconds(main.first_token_p50), format_seconds(main.first_token_p95)
-    return "First token, half", half, f"95 of 100 within {most}"
+    return "First token, median", half, f"p95 {most}"
 
 
 def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> list[tuple[str, str, str]]:
@@ -81,19 +78,19 @@ def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -
     prompt = sum(row.prompt_tokens for row in versions)
     completion = sum(row.completion_tokens for row in versions)
     taken = requests - refused
-    failed = _build_failure_fact(errors, taken) if taken else ("Failed", "–", "no model was asked")
+    failed = _build_failure_fact(errors, taken) if taken else ("Error rate", "–", "no requests processed")
     main = max(answered, key=lambda row: row.requests, default=None)
     rests_on = f"{main.version}, n {main.requests - main.errors - main.refused:,}" if main else ""
     return [
-        ("Requests", display.format_count(requests), f"{refused:,} of them refused" if refused else ""),
+        ("Requests", display.format_count(requests), f"{refused:,} rejected" if refused else ""),
         failed,
-        ("Half answer within", format_seconds(main.p50) if main else "–", rests_on),
-        ("95 of 100 within", format_seconds(main.p95) if main else "–", rests_on),
+        ("Latency, median", format_seconds(main.p50) if main else "–", rests_on),
+        ("Latency, p95", format_seconds(main.p95) if main else "–", rests_on),
         _build_first_token_fact(main),
         (
             "Tokens",
             display.format_count(prompt + completion),
-            f"{display.format_count(completion)} of them written",
+            f"{display.format_count(completion)} output tokens",
         ),
         _build_cost_fact(prompt, completion, settings),
         *_list_call_facts(seen),
@@ -101,26 +98,26 @@ def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -
 
 
 def _list_call_facts(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str]]:
-    """Nothing where no functions were called."""
+    """Empty if no functions were called."""
     calls, invalid = sum(row.calls for row in seen), sum(row.invalid_calls for row in seen)
     if not calls and not invalid:
         return []
-    return [("Function calls", display.format_count(calls), f"{plural(invalid, 'mistake')} in calls")]
+    return [("Function calls", display.format_count(calls), f"{invalid:,} invalid")]
 
 
 def _build_failure_fact(errors: int, taken: int) -> tuple[str, str, str]:
-    """Of the requests that were not refused, one at least."""
+    """Of the requests that were not rejected; `taken` is at least 1."""
     share = wilson_interval(errors, taken)
     low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
-    return "Failed", percent(errors / taken), f"{errors:,} of {taken:,}; 95% interval {low} to {high}"
+    return "Error rate", percent(errors / taken), f"{errors:,} of {taken:,}; 95% CI {low} to {high}"
 
 
 def _build_cost_fact(prompt: int, completion: int, settings: MonitorSettings) -> tuple[str, str, str]:
     if settings.price_of_prompt is None and settings.price_of_completion is None:
-        return "Cost", "–", "set prices below"
+        return "Cost", "–", "set prices in Monitor settings"
     read, written = settings.price_of_prompt or 0.0, settings.price_of_completion or 0.0
     cost = (prompt * read + completion * written) / 1e6
-    return "Cost", f"{cost:,.2f} {settings.currency}", "by the prices below, shadows too"
+    return "Cost", f"{cost:,.2f} {settings.currency}", "at the set prices, including shadows"
 
 
 def format_seconds(value: float | None) -> str:
@@ -132,36 +129,36 @@ def format_seconds(value: float | None) -> str:
 
 def _format_version(row: VersionTraffic) -> str:
     if not row.version:
-        return f"Refused before any model was asked: {plural(row.requests, 'request')}"
-    times = f", half within {format_seconds(row.p50)}, 95 of 100 within {format_seconds(row.p95)}"
-    failed = f", {plural(row.errors, 'failure')}" if row.errors else ""
+        return f"Rejected before reaching a model: {plural(row.requests, 'request')}"
+    times = f", median latency {format_seconds(row.p50)}, p95 {format_seconds(row.p95)}"
+    failed = f", {plural(row.errors, 'error')}" if row.errors else ""
     return (
-        f"**{escape_markdown(row.version)}** {ROLES.get(row.role, escape_markdown(row.role))}:"
+        f"**{escape_markdown(row.version)}** · {ROLES.get(row.role, escape_markdown(row.role))}:"
         f" {plural(row.requests, 'request')}{failed}{times if row.p50 is not None else ''}"
     )
 
 
 def plot_requests(points: Sequence[TrafficPoint]) -> go.Figure:
-    """Requests by step, refused ones in grey on top of those answered, and failed ones in red."""
+    """Requests per time step: successful, rejected (grey) and failed (red)."""
     figure = _build_figure("Requests", "Requests")
     times = [point["at"] for point in points]
     failed, refused = ([point[key] for point in points] for key in ("errors", "refused"))
     answered = [point["requests"] - point["errors"] - point["refused"] for point in points]
-    parts = [("Answered", answered, VALIDATION), ("Refused", refused, BASE), ("Failed", failed, BAD)]
+    parts = [("Successful", answered, VALIDATION), ("Rejected", refused, BASE), ("Failed", failed, BAD)]
     for name, values, color in parts:
         figure.add_trace(go.Bar(x=times, y=values, name=name, marker={"color": color, "line": {"width": 0}}))
     figure.update_layout(barmode="stack", bargap=0.15)
     most = max((point["requests"] for point in points), default=0)
-    whole = {"dtick": 1} if most < 5 else {}  # else 0.5 of a request has a line, and is called 1
+    whole = {"dtick": 1} if most < 5 else {}  # else half a request has a tick, labeled 1
     figure.update_yaxes(rangemode="tozero", tickformat=",d", **whole)
     return figure
 
 
 def plot_latency(points: Sequence[TrafficPoint], settings: MonitorSettings) -> go.Figure:
-    """The median and the 95th percentile by step, with the limit where there is one."""
-    figure = _build_figure("Time to the whole answer", "Seconds")
+    """Median and 95th percentile latency per time step, with the limit if one is set."""
+    figure = _build_figure("Latency", "Seconds")
     times = [point["at"] for point in points]
-    for name, key, color in (("95 of 100 within", "p95", BASE), ("Half within", "p50", VALIDATION)):
+    for name, key, color in (("p95", "p95", BASE), ("Median", "p50", VALIDATION)):
         values = [point["p95"] if key == "p95" else point["p50"] for point in points]
         figure.add_trace(
             go.Scatter(x=times, y=values, name=name, mode="lines+markers", marker={"size": 4},
@@ -179,7 +176,7 @@ def _build_figure(title: str, axis: str) -> go.Figure:
     return figure
 
 
-AFTER = 500  # requests after the alarm that are looked through too
+AFTER = 500  # requests after the alert that are searched too
 SHORT = 160  # characters of a text in the list
 OUTCOMES = {
     "same_reference": "Fixed: keep the reference",
@@ -188,7 +185,7 @@ OUTCOMES = {
 
 
 def draw_alerts(monitor: Monitor, alerts: Sequence[MonitorAlert]) -> None:
-    """A card for each that nobody has acknowledged."""
+    """A card for each open alert."""
     for alert in alerts:
         with st.container(border=True, key=f"alert-{alert.alert_id}"):
             _draw_card(monitor, alert)
@@ -200,7 +197,7 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
     st.markdown(f":material/lightbulb: {escape_markdown(alert.advice)}")
     if has_right("work"):  # what callers wrote
         rows = _list_alert_requests(monitor, alert)
-        with st.expander(f"The requests behind it ({len(rows)})", icon=":material/list:"):
+        with st.expander(f"Requests ({len(rows)})", icon=":material/list:"):
             _draw_rows(alert, rows)
     now = datetime.now(UTC).replace(tzinfo=None)
     st.caption(f"Raised {display.format_ago(alert.raised_at, now)}.")
@@ -208,7 +205,7 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
         if alert.kind in ("drift", "quality"):
             st.page_link(
                 "pages/monitoring/monitor.py",
-                label="Label these",
+                label="Label these requests",
                 icon=":material/label:",
                 query_params={"endpoint": alert.endpoint_id, "tab": "label", "alert": alert.alert_id},
             )
@@ -240,14 +237,14 @@ def _draw_acknowledgement(alert: MonitorAlert) -> None:
 
 
 def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertRequest]:
-    """Of drift those least like the reference; else those that failed, took longest, or were not liked."""
+    """For drift, requests least like the reference; otherwise those that failed, were slow or disliked."""
     endpoint_id = alert.endpoint_id
     if alert.kind in ("errors", "latency"):
         return monitor_queries.list_troubled_requests(endpoint_id, alert.since, alert.kind)
     if alert.kind == "quality" and alert.subject == "candidate":
         return monitor_queries.list_bad_candidate_requests(endpoint_id, alert.since)
     if alert.kind == "quality" and alert.subject in ("bias", "bias-start"):
-        return []  # its rows are those of the check
+        return []  # a bias check has its own rows
     if alert.kind == "quality":
         return monitor_queries.list_disliked_requests(endpoint_id, datetime(1970, 1, 1))
     if alert.first_place is None or alert.last_place is None or monitor.reference is None:
@@ -268,7 +265,7 @@ def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertReq
 
 
 def _find_grown_names(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
-    """The names of which there is a larger share, the one that grew most first."""
+    """Names with a larger share than before, the largest growth first."""
     n, m = max(1, sum(before.values())), max(1, sum(after.values()))
     growth = {name: after[name] / m - before.get(name, 0) / n for name in after}
     return tuple(sorted((name for name in growth if growth[name] > 0), key=lambda name: -growth[name])[:3])
@@ -280,7 +277,7 @@ def _compute_mean(counts: Mapping[int, int]) -> float:
 
 def _draw_rows(alert: MonitorAlert, rows: Sequence[AlertRequest]) -> None:
     if not rows:
-        st.caption("These requests are no longer in the log, or their texts are not kept.")
+        st.caption("These requests are no longer in the log, or their texts are not stored.")
         return
     for row in rows:
         value = _format_value(alert, row)
@@ -308,7 +305,7 @@ def _format_value(alert: MonitorAlert, row: AlertRequest) -> str:
 
 def _format_prompt(row: AlertRequest) -> str:
     if row.messages is None:
-        return "(its text was not kept)"
+        return "(text not stored)"
     turns = [turn for turn in json.loads(row.messages) if isinstance(turn, dict)]
     content = turns[-1].get("content") if turns else ""
     return _truncate(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
@@ -320,17 +317,17 @@ def _truncate(text: str) -> str:
 
 
 def draw_past_alerts(endpoint_id: str) -> None:
-    """Those that somebody has seen, with their name."""
+    """Acknowledged alerts, with who acknowledged them."""
     past = monitor_queries.list_past_alerts(endpoint_id)
     if not past:
         return
-    with st.expander(f"Alerts that were seen ({len(past)})", icon=":material/history:"):
+    with st.expander(f"Acknowledged alerts ({len(past)})", icon=":material/history:"):
         for alert in past:
             title = format_alert_title(alert)
             note = f" “{escape_markdown(alert.note)}”" if alert.note else ""
             outcome = f" {OUTCOMES[alert.outcome].partition(':')[0]}." if alert.outcome else ""
             st.markdown(
-                f"**{title}** on {alert.raised_at:%d %b %Y %H:%M} UTC, seen by"
+                f"**{title}** on {alert.raised_at:%d %b %Y %H:%M} UTC, acknowledged by"
                 f" {escape_markdown(alert.acknowledged_by_name or '')} on"
                 f" {alert.acknowledged_at:%d %b %Y %H:%M} UTC."
                 f"{outcome}{note}"

@@ -1,6 +1,4 @@
-"""Whether new requests and answers are still like the reference, and which candidate beside the live
-version is better, as far as it can be told from luck.
-"""
+"""The drift table, and the comparison of candidates and shadows with the live version."""
 
 from __future__ import annotations
 
@@ -10,17 +8,16 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
+from engine.monitoring.comparisons import OutcomeStatus, classify_outcome
 from engine.monitoring.drift import WATCHED_SIGNALS, compute_log_threshold
 from engine.monitoring.endpoint_status import (
-    STATUS_LABELS,
     DriftLine,
     DriftStatus,
     build_pace_lines,
     build_status_lines,
-    describe_pace_reference,
-    describe_reference,
 )
 from engine.monitoring.sequential_tests import MARGIN, PACES, compute_pace_threshold
+from engine.monitoring.status_text import STATUS_LABELS, describe_pace_reference, describe_reference
 from engine.monitoring.text import (
     describe_deletion,
     describe_look,
@@ -28,7 +25,6 @@ from engine.monitoring.text import (
     format_odds,
     format_points,
     format_time,
-    is_conclusive,
 )
 from pages.monitoring import monitor_queries
 from pages.shared import palette
@@ -68,8 +64,36 @@ font-size: .84rem}
 """
 
 
+DRIFT_HELP = """
+Evidence is the odds of a betting test. Evidence of {limit} means that single requests differ from the
+reference: if requests were sampled at random, the chance that **any** of the {watched} ever reaches it is
+at most {together}, however often it is checked. Real requests are not random samples: hours and weekdays
+differ, callers send bursts, and consecutive responses resemble each other.
+
+If the reference consists of requests (the first ones, or those of a window), an alert therefore also
+requires that 3 to 7 full days (UTC) differ from the same weekdays of the first week. If nothing changes,
+the chance of any alert is at most {together} **a month**, with daily and weekly cycles and with bursts;
+this does not hold if whole days drift by themselves for days on end. Until the first week and 3 more days
+are over, no alert is raised and evidence is shown as pending. A change is detected after 3 to 7 days.
+
+Rows of a data set or an evaluation have no time of day: evidence above the threshold raises an alert at
+once, and so do hours whose requests differ from these rows. Acknowledging an alert restarts the test, and
+its guarantee.
+
+Latency and error rate need no full days, because a margin replaces them: evidence of {pace} raises an
+alert. As long as half of the responses take at most {margin} times as long as in the reference, and the
+error rate stays within the upper confidence limit of the reference, the chance that either alert is ever
+raised is at most {together}, also with cycles, bursts and heavy tails. Each minute counts once. At 5,000
+requests a day, a 4× slowdown is detected within an hour or two, a 2× slowdown within half a day.
+
+The last column compares the selected window with the reference. It is valid for a single look and raises no
+alert. PSI (population stability index): 0 means no difference; the value in parentheses is what chance
+alone reaches in 95 of 100 windows. Failed requests, candidates, shadows and fallbacks are excluded.
+"""
+
+
 def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
-    """Each watched value, with what the window is like."""
+    """One line per monitored value, with the selected window."""
     counts = monitor_queries.count_signals(monitor.endpoint_id, window)
     seen = {
         name: each["names"] if WATCHED_SIGNALS[name].is_category else each["bins"]
@@ -90,7 +114,7 @@ def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
 
 
 def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
-    """The table, what it rests on, and what it promises."""
+    """The table, its reference, and how the test works."""
     st.subheader("Drift", anchor=False)
     settings = monitors.get_settings(monitor)
     taken = 0
@@ -105,46 +129,27 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
         st.caption(escape_markdown(describe_look(monitor.base_look)))
     waiting = monitor.next_place - monitor.measured_place
     if monitor.reference is not None and waiting:
-        verb = "waits" if waiting == 1 else "wait"
-        st.caption(f":material/hourglass_top: {plural(waiting, 'request')} {verb} to be measured.")
+        st.caption(f":material/hourglass_top: {plural(waiting, 'request')} not yet processed.")
     together = f"{100 * settings.alpha:g}%"
     limit = format_odds(compute_log_threshold(settings.alpha, len(settings.watched)))
-    watched = plural(len(settings.watched), "watched value")
+    watched = plural(len(settings.watched), "monitored value")
     with st.expander("How this test works, and its limits", icon=":material/help:"):
         st.markdown(
-            f"Evidence of {limit} means that single requests are unlike the reference: were they"
-            f" drawn by chance, **any** of the {watched} would ever reach it with a chance of at most"
-            f" {together}, however often one looks. Requests aren't drawn by chance: hours and"
-            " weekdays differ, callers send bursts, and one answer is like the one before.\n\n"
-            "So against the first requests, or those of a window, an alarm waits until 3 to 7 whole"
-            " days (UTC) differ from the same weekdays of the first week. As long as nothing"
-            f" changes, any alarm comes with a chance of at most {together} **a month**, with cycles"
-            " of days and weeks and with bursts; not so where days wander for days on end by"
-            " themselves. Before the first week is over and 3 more days, nothing is raised, and"
-            " evidence is shown as held back. A change is told after 3 to 7 days.\n\n"
-            "Rows of a data set or an evaluation have no time of day: there the evidence is the"
-            " alarm at once, and hours whose requests are unlike these rows raise it too. After an"
-            " alarm that somebody has acknowledged, the promise begins anew.\n\n"
-            "Times and failures wait for no day, as a margin takes the place of days: evidence of"
-            f" {format_odds(compute_pace_threshold(settings.alpha))} is an alarm. As long as half"
-            " of the answers take at"
-            f" most {MARGIN:g} times as long as in the reference, and no more fail than it can’t rule out,"
-            f" an alarm of the two ever comes with a chance of at most {together}, also with cycles, bursts"
-            " and heavy tails. Each minute counts once. At 5,000 requests a day four times as slow is told"
-            " within an hour or two, twice as slow within half a day.\n\n"
-            "The last column describes the chosen window beside the reference. It is for one look, and"
-            " raises no"
-            " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of"
-            " 100"
-            " windows. Requests that failed, candidates, shadows and fallbacks don’t count."
+            DRIFT_HELP.format(
+                limit=limit,
+                watched=watched,
+                together=together,
+                pace=format_odds(compute_pace_threshold(settings.alpha)),
+                margin=f"{MARGIN:g}",
+            )
         )
 
 
 def render_drift_table(lines: Sequence[DriftLine]) -> str:
-    """HTML: a line for each watched value, the alarms first."""
+    """HTML: one row per monitored value, alerts first."""
     order = {"alarm": 0, "held": 1, "quiet": 2, "collecting": 3, "unwatched": 4}
     rows = "".join(_render_drift_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
-    heads = ("Watched", "State", "Evidence now", "Tested on", "This window compared with the reference")
+    heads = ("Value", "Status", "Evidence", "Tested on", "Selected window vs. reference")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -152,13 +157,13 @@ def render_drift_table(lines: Sequence[DriftLine]) -> str:
 def _render_drift_row(line: DriftLine) -> str:
     state = STATUS_LABELS[line.standing]
     since = f"<div class='tb-note'>since {html.escape(format_time(line.since))}</div>" if line.since else ""
-    tested = f"{line.tested:,} after {line.reference:,}"
+    tested = f"{line.tested:,} (reference {line.reference:,})"
     if line.standing == "collecting":
-        tested = f"{line.reference:,} of {line.wanted:,} for its reference"
+        tested = f"reference: {line.reference:,} of {line.wanted:,}"
         if line.reference >= line.wanted > 0:
-            tested = f"{line.tested:,} after {line.reference:,}"
+            tested = f"{line.tested:,} (reference {line.reference:,})"
     strongest = (
-        f"<div class='tb-note'>at most {line.strongest}</div>" if line.strongest != line.evidence else ""
+        f"<div class='tb-note'>maximum {line.strongest}</div>" if line.strongest != line.evidence else ""
     )
     text = html.escape(line.note or line.window or "–")
     return (
@@ -170,39 +175,41 @@ def _render_drift_row(line: DriftLine) -> str:
 
 
 TITLES: dict[OutcomeKind, str] = {
-    "labels": "Right, by labels that came later",
+    "labels": "Correct (delayed labels)",
     "thumbs": "Thumbs up",
-    "errors": "Answered without failing",
+    "errors": "Successful responses",
 }
 KINDS: dict[str, tuple[OutcomeKind, ...]] = {
     "candidate": ("labels", "thumbs", "errors"),
     "shadow": ("labels",),
 }
+OUTCOME_STYLES: dict[OutcomeStatus, DriftStatus] = {"better": "quiet", "worse": "alarm"}
 NO_OUTCOMES = {
-    "labels": "no label yet: send them to `POST /v1/feedback` as they become known",
-    "thumbs": "no thumb yet",
+    "labels": "no labels yet; send them to `POST /v1/feedback`",
+    "thumbs": "no ratings yet",
     "errors": "not enough requests yet",
 }
-PROMISE = """
-Callers are compared, not requests: each counts once, with the share of its answers that were good. The
-gateway deals callers to the two versions by chance, so if both were alike, any other dealing would have been
-as likely; a difference counts as sure if hardly any of them shows as large a one. It is looked at whenever
-there are half as many answers more as at the last look, and every look spends a part of the chance of a
-false word. That chance is **5% for each candidate**, for ever and over all three rows together, apart from
-the chance that drift alarms share. The intervals hold at all looks together.
+COMPARISON_HELP = """
+Callers are compared, not requests: each counts once, with the share of its responses that were good. The
+gateway assigns callers to the two versions at random, so if both perform the same, any other assignment
+would have been equally likely. A difference is significant if hardly any other assignment shows one as
+large (permutation test). The data is checked each time the number of responses has grown by half, and each
+check spends a part of the allowed false positive rate: **5% for each candidate**, over all checks and all
+three rows together, separate from the rate of drift alerts. The confidence intervals hold for all checks
+together.
 
-A caller is whom the request names in `user`, else the key it came with: as the gateway deals them. Without
-`user` all requests of a key are one caller. Only requests asked since the comparison began count, whenever
-their labels come. Labels tell of the requests that got one: if those are not like the rest, neither is the
-difference. A shadow has labels only of requests whose live answer somebody judged.
+A caller is the `user` of the request, otherwise its API key. Without `user`, all requests of a key count as
+one caller. Only requests since the start of the comparison count, whenever their labels arrive. Labels
+represent only the requests that received one: if these differ from the rest, so does the difference. A
+shadow has labels only for requests whose live response was labeled.
 
-Another version, another share, or an alert that somebody has seen begins the comparison anew. An answer that
-the live version had to give in the candidate's place counts as a failure of the candidate.
+A new version, a new share, or acknowledging the alert restarts the comparison. If the live version had to
+respond in place of the candidate, that counts as an error of the candidate.
 """
 
 
 def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
-    """A table for each pair; nothing where there is none. keep_days: how long requests are kept."""
+    """One table per pair of versions. keep_days: retention of requests."""
     pairs = monitor_queries.list_paired_versions(endpoint_id)
     if not pairs:
         return
@@ -210,17 +217,17 @@ def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
     for pair, labelled in pairs:
         _draw_pair(pair, labelled, keep_days)
     with st.expander("How this test works", icon=":material/help:"):
-        st.markdown(PROMISE)
+        st.markdown(COMPARISON_HELP)
 
 
 def _draw_pair(pair: SideBySide, labelled: LabelCounts | None, keep_days: int) -> None:
-    what = "of the callers" if pair.role == "candidate" else "of the requests copied, answers unseen"
+    what = "of callers" if pair.role == "candidate" else "of requests copied, responses not returned"
     st.markdown(
-        f"**{escape_markdown(pair.other)}**, {pair.role} with {percent(pair.share)} {what}, beside"
+        f"**{escape_markdown(pair.other)}**, {pair.role} with {percent(pair.share)} {what}, compared with"
         f" **{escape_markdown(pair.live)}**"
     )
     if pair.since is None or labelled is None:
-        st.caption(f"The {pair.role} has not answered yet.")
+        st.caption(f"No responses from the {pair.role} yet.")
         return
     looks = pair.looks
     if looks:
@@ -228,30 +235,30 @@ def _draw_pair(pair: SideBySide, labelled: LabelCounts | None, keep_days: int) -
     missing = [f"{TITLES[kind]}: {NO_OUTCOMES[kind]}" for kind in KINDS[pair.role] if kind not in looks]
     left_out = max((look.left_out for look in looks.values()), default=0)
     if left_out:
-        missing.append(f"{plural(left_out, 'live answer')} to callers of the candidate left out")
+        missing.append(f"{plural(left_out, 'live response')} to callers of the candidate excluded")
     if labelled.answers:
-        missing.append(f"labels of {labelled.labelled:,} of {plural(labelled.answers, 'answer')}")
+        missing.append(f"{labelled.labelled:,} of {plural(labelled.answers, 'response')} labeled")
     if labelled.without_caller:
-        missing.append(f"{plural(labelled.without_caller, 'answer')} without a caller in no comparison")
+        missing.append(f"{plural(labelled.without_caller, 'response')} without a caller excluded")
     if note := describe_deletion(pair, keep_days, datetime.now(UTC).replace(tzinfo=None)):
         missing.append(note)
-    since = f"Answers since {pair.since:%d %b %H:%M} UTC count."
+    since = f"Counting responses since {pair.since:%d %b %H:%M} UTC."
     st.caption(" · ".join([since, *missing]))
 
 
 def render_pair_table(pair: SideBySide) -> str:
-    """HTML: a row for each kind of outcome that was looked at."""
+    """HTML: one row per kind of outcome that was checked."""
     rows = "".join(_render_candidate_row(pair, kind, pair.looks[kind]) for kind in KINDS[pair.role]
                    if kind in pair.looks)  # fmt: skip
-    heads = ("Good answers", "Live", pair.role.capitalize(), "Difference", "")
+    heads = ("Metric", "Live", pair.role.capitalize(), "Difference (CI)", "Result")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _render_candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmComparison) -> str:
-    word, rest = describe_outcome(pair, kind, look)
-    sure = look.sure if is_conclusive(look) else None
-    ink = ANSWER_STYLES["collecting" if not sure else "quiet" if sure.verdict == "better" else "alarm"]
+    status = classify_outcome(look)
+    word, rest = describe_outcome(status, pair, look)
+    ink = ANSWER_STYLES[OUTCOME_STYLES.get(status, "collecting")]
     difference = format_points(look.difference) if look.difference.low is not None else "–"
     if pair.role == "shadow":
         counted = f"{plural(look.live.answers, 'pair')}, {plural(look.live.callers, 'caller')}"
@@ -271,5 +278,5 @@ def _render_candidate_row(pair: SideBySide, kind: OutcomeKind, look: ArmComparis
 
 def _format_arm(arm: ArmSummary) -> str:
     share = "–" if arm.share is None else percent(arm.share)
-    rest = f"{plural(arm.callers, 'caller')}, {plural(arm.answers, 'answer')}"
+    rest = f"{plural(arm.callers, 'caller')}, {plural(arm.answers, 'response')}"
     return f"{share}<div class='tb-note'>{rest}</div>"

@@ -1,4 +1,4 @@
-"""What should be labelled next? The requests that tell most, why, and the button that has people look."""
+"""The labeling queue: the most informative requests with reasons, and the form that creates a round."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import time
 
 import streamlit as st
 
-from engine.monitoring.labelling import (
-    LabelQueue,
-    RequestToLabel,
-    describe_empty_queue,
-    describe_label_queue,
-    describe_order,
-)
+from engine.monitoring.labelling import LabelQueue, RequestToLabel
+from engine.monitoring.labelling_text import describe_empty_queue, describe_label_queue, describe_order
 from pages.monitoring import monitor_queries
 from pages.shared.session import escape_markdown, get_client, require_member, send_command
 from store.core.formatting import plural
@@ -29,19 +24,19 @@ SHOWN = 100  # rows of the table
 POLL_SECONDS, WAIT_SECONDS = 0.3, 30.0
 INSTRUCTIONS: dict[RatingProtocol, str] = {
     "label": LABEL_INSTRUCTION,
-    "correction": "Write the answer that should have been given. Leave it as it is where nothing is wrong.",
-    "pass_fail": "Is this answer good enough to be given to the person who asked?",
-    "pairwise": "Which answer would you rather get, had you asked this?",
+    "correction": "Write the response that should have been given. Leave it unchanged if it is correct.",
+    "pass_fail": "Is this response good enough to send to the person who asked?",
+    "pairwise": "Which response would you prefer if you had asked this?",
 }
 SELECTION_NOTE = (
-    "The listed ones are hard on purpose: what people say of them is no figure of all requests. The random"
-    " ones can judge."
+    "Selected requests are hard on purpose, so ratings of them do not represent all requests. Only random"
+    " ones can evaluate a version."
 )
 
 
 def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
-    """The tab."""
-    if not require_member("read what callers wrote, and have people label it"):
+    """The Labeling queue tab."""
+    if not require_member("read requests and create labeling rounds"):
         return
     endpoint_id, alert = endpoint.endpoint_id, st.query_params.get("alert", "")
     window = None if alert else monitor_queries.build_window(endpoint_id, window_name)
@@ -49,7 +44,7 @@ def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
         _draw_alert_filter()
     asked: RatingProtocol | None = st.session_state.get("label-protocol")
     upcoming = monitor_queries.list_next_to_label(endpoint_id, window, alert, asked)
-    st.subheader("What should be labelled next?", anchor=False)
+    st.subheader("Labeling queue", anchor=False)
     with st.container(border=True, gap="xsmall", key="label-top"):
         icon = ":green[:material/label:]" if upcoming.different else ":gray[:material/label_off:]"
         st.markdown(f"{icon} **{describe_label_queue(upcoming)}**")
@@ -65,20 +60,20 @@ def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
 
 def _draw_alert_filter() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(":material/notifications: Only the requests behind one alert.", width="content")
-        if st.button("All requests", type="tertiary", key="label-all"):
+        st.markdown(":material/notifications: Filtered by alert.", width="content")
+        if st.button("Show all requests", type="tertiary", key="label-all"):
             st.query_params.pop("alert", None)
             st.rerun()
 
 
 def _describe_excluded(upcoming: LabelQueue) -> str:
-    """What was not looked at, and what is left out."""
+    """How the queue is ordered, and which requests are excluded."""
     parts = [describe_order(upcoming)] if upcoming.different else []
     if upcoming.total > upcoming.requests:
-        parts.append(f"The newest {upcoming.requests:,} of {upcoming.total:,} requests.")
+        parts.append(f"Only the newest {upcoming.requests:,} of {upcoming.total:,} requests were considered.")
     if upcoming.left_out:
-        reasons = [f"{count:,} as {why}" for why, count in upcoming.left_out.items()]
-        parts.append(f"Left out: {'; '.join(reasons)}.")
+        reasons = [f"{why} ({count:,})" for why, count in upcoming.left_out.items()]
+        parts.append(f"Excluded: {'; '.join(reasons)}.")
     return " ".join(parts)
 
 
@@ -95,24 +90,24 @@ def _choose_protocol(default: RatingProtocol) -> RatingProtocol:
 
 
 def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: LabelQueue) -> None:
-    """How many, how, and the button."""
+    """Rating task, number of requests, random share, raters, and the button."""
     most = min(upcoming.different, MAX_REQUESTS)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = _choose_protocol(upcoming.protocol)
-        count = int(st.number_input("How many", 1, most, min(DEFAULT_COUNT, most), key=f"label-count-{most}"))
+        count = int(st.number_input("Requests", 1, most, min(DEFAULT_COUNT, most), key=f"label-count-{most}"))
         share = st.slider(
             "Random share (%)", 0, 100, 30, 10, key="label-share",
-            help="A plain random draw of all that can be asked about: the only ones that can judge a version",
+            help="Drawn at random from all requests that can be labeled; only these can evaluate a version",
         )  # fmt: skip
         people = int(st.number_input("Raters per request", 1, 20, 1, key="label-people",
-                                     help="Two or more show how far raters agree"))  # fmt: skip
+                                     help="Two or more measure agreement"))  # fmt: skip
         pressed = st.button(
             "Create labeling round", type="primary", icon=":material/rate_review:", key="label-go"
         )
     random = count if count >= upcoming.different else round(count * share / 100)
     telling = count - random
-    all_random = f"{plural(random, 'request')} at random: what people say of them holds for all of these."
-    st.caption(f"{telling:,} listed, {random:,} at random. {SELECTION_NOTE}" if telling else all_random)
+    all_random = f"{plural(random, 'random request')}: ratings represent all requests that can be labeled."
+    st.caption(f"{telling:,} selected, {random:,} random. {SELECTION_NOTE}" if telling else all_random)
     if pressed:
         body = {
             "name": f"Requests of {time.strftime('%d %b %H:%M', time.gmtime())}",
@@ -135,7 +130,7 @@ def _build_selection(endpoint_id: str, window_name: str, alert: str) -> dict[str
 
 
 def _start_round(body: dict[str, object]) -> None:
-    """Make the round and go to it."""
+    """Create the round and open it."""
     answer = send_command("round_of_requests", body)
     if answer is None:
         return
@@ -148,7 +143,7 @@ def _start_round(body: dict[str, object]) -> None:
         status.update(state="complete" if job.status == "finished" else "error")
     if job.status in ("failed", "lost", "cancelled"):
         st.error(
-            escape_markdown(job.error["message"] if job.error else "The round was not created."),
+            escape_markdown(job.error["message"] if job.error else "The round could not be created."),
             icon=":material/error:",
         )
         return
@@ -164,26 +159,24 @@ def _draw_table(upcoming: LabelQueue) -> None:
         [_build_row(row, several) for row in rows],
         hide_index=True,
         column_config={
-            "Text": st.column_config.TextColumn(width="large"),
-            "Answer": st.column_config.TextColumn(width=None if upcoming.protocol == "label" else "medium"),
-            "Why": st.column_config.ListColumn(width="medium"),
-            "When": st.column_config.DatetimeColumn(format="D MMM HH:mm"),
+            "Prompt": st.column_config.TextColumn(width="large"),
+            "Response": st.column_config.TextColumn(width=None if upcoming.protocol == "label" else "medium"),
+            "Reasons": st.column_config.ListColumn(width="medium"),
+            "Time": st.column_config.DatetimeColumn(format="D MMM HH:mm"),
         },
-        alt="Requests that tell most, with the reasons",
+        alt="Requests to label, most informative first, with reasons",
         key="label-table",
     )
     if upcoming.different > len(rows):
-        st.caption(
-            f"The first {len(rows):,} of {upcoming.different:,}; near repeats wait until the others are done."
-        )
+        st.caption(f"First {len(rows):,} of {upcoming.different:,}. Near-duplicates come after all others.")
 
 
 def _build_row(row: RequestToLabel, several: bool) -> dict[str, object]:
     return {
-        "Text": row.text,
-        "Answer": row.answer or "(no label)",
-        "Why": row.reasons,
-        "When": row.asked_at,
+        "Prompt": row.text,
+        "Response": row.answer or "(no label)",
+        "Reasons": row.reasons,
+        "Time": row.asked_at,
         "Version": row.version,
-        **({"Times": row.times} if several else {}),
+        **({"Count": row.times} if several else {}),
     }

@@ -1,7 +1,7 @@
-"""Monitor: is what is served still good? Alerts first, then traffic, drift and quality of one endpoint.
+"""The Monitor page of one endpoint: alerts, traffic, drift, feedback, and the labeling queue.
 
-The link carries endpoint, window and tab (`?endpoint=ID&window=24h&tab=label`), and of requests to label the
-alert that they are behind (`&alert=ID`).
+The URL carries endpoint, window and tab (`?endpoint=ID&window=24h&tab=label`); the labeling queue can be
+filtered by an alert (`&alert=ID`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.monitoring.endpoint_status import DriftLine, summarize_status
+from engine.monitoring.status_text import describe_summary
 from pages.monitoring import monitor_queries
 from pages.monitoring.alerts import draw_alerts, draw_past_alerts, draw_traffic
 from pages.monitoring.drift import build_drift_lines, draw_drift, draw_side_by_side
@@ -25,19 +26,18 @@ from store.monitoring.monitors import EndpointName
 
 DEFAULT_WINDOW = "24h"
 NO_ENDPOINT = """
-There is no endpoint yet, so that nothing is served and nothing can be watched. {serve} Its first requests
-become what later ones are held against.
+No endpoints yet. {serve} Its first requests become the reference that later requests are compared with.
 """
 NO_REQUESTS = """
-Nobody has asked it yet. Send it a request, from the page Endpoints or by any client of OpenAI's protocol; it
-appears here within seconds.
+No requests yet. Send one from the Endpoints page or with any OpenAI-compatible client; it appears here within
+seconds.
 """
-SERVE_HINT = "Serve a model on the page **Endpoints**, or with `tunebench serve MODEL`."
-MEMBERS_ONLY = "A member can serve one."
+SERVE_HINT = "Serve a model on the **Endpoints** page or with `tunebench serve MODEL`."
+MEMBERS_ONLY = "Ask a member to serve a model."
 
 
 def main() -> None:
-    st.title("Is it still good?", anchor=False)
+    st.title("Monitor", anchor=False)
     with show_errors():
         endpoints = monitor_queries.list_endpoints()
         if not endpoints:
@@ -49,7 +49,7 @@ def main() -> None:
         if endpoint is None:
             return
         tabs = {
-            "watch": Tab("Watch", lambda: _draw_monitoring(endpoint, window_name)),
+            "watch": Tab("Status", lambda: _draw_monitoring(endpoint, window_name)),
             "label": Tab("Labeling queue", lambda: draw_label_next(endpoint, window_name)),
         }
         tab, place = draw_tab_bar(tabs, "monitor-tab", subject={"endpoint": endpoint.endpoint_id})
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _draw_monitoring(endpoint: EndpointName, window_name: str) -> None:
-    """The tab of what happens now."""
+    """The Status tab."""
     if monitor_queries.read_monitor(endpoint.endpoint_id) is None:
         st.markdown(NO_REQUESTS)
         _draw_calling(endpoint)
@@ -68,14 +68,14 @@ def _draw_monitoring(endpoint: EndpointName, window_name: str) -> None:
 
 
 def _draw_calling(endpoint: EndpointName) -> None:
-    """How to ask it, where its address and its models are known; else the way to its page."""
+    """How to send requests, or a link to the Endpoints page if the endpoint has no address yet."""
     seen = monitor_queries.find_endpoint(endpoint.endpoint_id)
     if seen and seen.state and seen.config:
         draw_calling(seen)
         return
     st.page_link(
         "pages/serving/endpoints.py",
-        label=escape_markdown(f"How to call {endpoint.name}"),
+        label=escape_markdown(f"Show how to call {endpoint.name}"),
         query_params={"endpoint": endpoint.endpoint_id},
         icon=":material/dns:",
     )
@@ -103,28 +103,27 @@ def _draw_live(endpoint: EndpointName, window_name: str) -> None:
 
 
 def _draw_summary(endpoint_id: str, lines: list[DriftLine], alerts: int, requests: int) -> None:
-    """The answer to the title, and since when it was last asked."""
+    """The state of the endpoint, and when its last request came."""
     icon = ":red[:material/notifications_active:]" if alerts else ":green[:material/check_circle:]"
     if not alerts and (not requests or not any(line.standing == "quiet" for line in lines)):
         icon = ":gray[:material/hourglass_empty:]"
     with st.container(border=True, gap="xsmall", key="monitor-top"):
-        st.markdown(f"{icon} **{summarize_status(lines, alerts, requests)}**")
+        st.markdown(f"{icon} **{describe_summary(summarize_status(lines, alerts, requests))}**")
         if whole := monitor_queries.read_time_span(endpoint_id):
-            st.caption(f"Asked last {display.format_ago(whole.end)}.")
+            st.caption(f"Last request {display.format_ago(whole.end)}.")
 
 
 def _draw_torn_log(endpoint_id: str) -> None:
     torn = monitor_queries.read_torn_log(endpoint_id)
     if torn.torn:
         st.caption(
-            f":material/warning: {torn.torn:,} of {torn.lines:,} lines of its log could not be read,"
-            f" and are"
-            " in no figure."
+            f":material/warning: {torn.torn:,} of {torn.lines:,} log lines could not be read and are excluded"
+            " from all figures."
         )
 
 
 def _choose_endpoint(endpoints: list[EndpointName]) -> tuple[EndpointName | None, str]:
-    """The endpoint and the window that link and widgets say, which are one."""
+    """The endpoint and window, kept in sync between URL and widgets."""
     names = {each.endpoint_id: each.name for each in endpoints}
     asked = st.query_params.get("endpoint", "")
     by_name = next((each.endpoint_id for each in endpoints if each.name == asked), asked)
@@ -132,7 +131,7 @@ def _choose_endpoint(endpoints: list[EndpointName]) -> tuple[EndpointName | None
     first = next((each for each in names if waiting.get(each)), endpoints[0].endpoint_id)
     chosen = by_name or first
     if chosen not in names:
-        error = NotFoundError(f"There is no endpoint {asked!r} any more.", fix="Choose another one.")
+        error = NotFoundError(f"Endpoint {asked!r} no longer exists.", fix="Select another one.")
         st.warning(escape_markdown(str(error)), icon=":material/search_off:")
         chosen = first
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -157,7 +156,7 @@ def _choose_window() -> str:
 
 
 def _update_link(name: str, key: str) -> None:
-    """Callback: what was chosen into the link."""
+    """Callback: put the selection into the URL."""
     st.query_params[name] = st.session_state[key]
 
 

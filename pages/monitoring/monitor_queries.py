@@ -1,4 +1,4 @@
-"""What the screen reads, each answer kept for a moment."""
+"""Cached queries of the Monitor page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from store.rating.config import RequestSample
 from store.serving import endpoint_status
 from store.serving.schemas import EndpointStatus
 
-LIVE = 2  # seconds that an answer is kept
+LIVE = 2  # cache seconds
 WINDOWS = {"1h": "Last hour", "24h": "Last day", "7d": "Last week", "30d": "Last 30 days", "all": "All"}
 LENGTHS = {
     "1h": timedelta(hours=1),
@@ -46,24 +46,24 @@ LENGTHS = {
     "7d": timedelta(days=7),
     "30d": timedelta(days=30),
 }
-ROWS = 8  # behind an alert
+ROWS = 8  # per alert
 
 
 @cached(LIVE, most=64)
 def find_endpoint(endpoint_id: str) -> EndpointStatus | None:
-    """The endpoint with its address and what it serves; None where it is gone."""
+    """The endpoint with its address and served models; None if it was deleted."""
     listed = endpoint_status.list_endpoints(get_client())
     return next((seen for seen in listed if seen.endpoint_id == endpoint_id), None)
 
 
 def list_served(endpoint_id: str) -> list[str]:
-    """What it serves, as its settings name it; nothing where it is gone."""
+    """Served models as named in the settings; empty if the endpoint was deleted."""
     seen = find_endpoint(endpoint_id)
     return list_subjects(seen.settings) if seen else []
 
 
 def build_window(endpoint_id: str, name: str) -> Window:
-    """From now back, by the minute, so that all who look within it share an answer."""
+    """The window up to now, rounded to the minute so that sessions share cached results."""
     end = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0) + timedelta(minutes=1)
     if name in LENGTHS:
         return Window(end - LENGTHS[name], end)
@@ -123,7 +123,7 @@ def list_feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCou
 
 @cached(LIVE, most=16)
 def list_paired_versions(endpoint_id: str) -> list[tuple[SideBySide, pairs.LabelCounts | None]]:
-    """Each pair, and of which of its answers labels are there; None: the other version has given none."""
+    """Each pair with its label counts; None until the other version has responded."""
     return [
         (pair, pairs.count_labelled(get_client(), pair) if pair.since else None)
         for pair in pairs.listed(get_client(), endpoint_id)
@@ -228,7 +228,7 @@ def list_disliked_requests(endpoint_id: str, since: datetime) -> list[AlertReque
 def list_next_to_label(
     endpoint_id: str, window: Window | None, alert: str, protocol: RatingProtocol | None
 ) -> LabelQueue:
-    """Of the requests in a window, or behind an alert. protocol: that of their kind where None."""
+    """The labeling queue of a window or of an alert. protocol: by kind of request if None."""
     chosen = RequestSample(
         endpoint=endpoint_id,
         start=window.start if window else None,

@@ -1,4 +1,4 @@
-"""Open alerts as links, where they are not looked at closer: on the overview and beside endpoints."""
+"""Open alerts as links, for the Overview and Endpoints pages."""
 
 from __future__ import annotations
 
@@ -16,43 +16,45 @@ from store.monitoring import monitor_alerts
 from store.monitoring.monitor_alerts import TITLES, OpenAlerts
 
 OF_SUBJECT = {
-    "slower": "Answers have become slower",
-    "failing": "More requests fail than before",
-    "candidate": "The candidate is worse than the live version",
-    "bias": "Bias is worse than in the version before",
-    "bias-start": "The bias check can’t be started",
+    "slower": "Latency increased",
+    "failing": "Error rate increased",
+    "candidate": "Candidate worse than the live version",
+    "thumbs": "Thumbs up below the minimum",
+    "bias": "Bias increased",
+    "bias-start": "Scheduled bias check could not start",
+    "golden": "Scheduled evaluation could not start",
 }
 SHOWN_ALERTS = 3  # endpoints on the overview
 
 
 @cached(LIVE, most=4)
 def group_open_alerts_by_endpoint() -> dict[str, OpenAlerts]:
-    """Of all endpoints that have any, the worst first."""
+    """Endpoint id -> its open alerts, the most severe first."""
     return monitor_alerts.open_by_endpoint(get_client())
 
 
 def format_alert_title(alert: MonitorAlert) -> str:
-    """What it is about, as a sentence without its full stop."""
+    """A short title: "Drift: prompt length"."""
     if alert.kind == "drift":
-        return f"{WATCHED_SIGNALS[cast(WatchedName, alert.subject)].title}: changed"
+        return f"Drift: {WATCHED_SIGNALS[cast(WatchedName, alert.subject)].title.lower()}"
     return OF_SUBJECT.get(alert.subject, TITLES[alert.kind])
 
 
 def draw_open_alerts(endpoint_id: str) -> None:
-    """The alerts of one endpoint, as a link to them; nothing where none is open."""
+    """Link to the open alerts of one endpoint, if any."""
     if opened := group_open_alerts_by_endpoint().get(endpoint_id):
         _draw_link(endpoint_id, opened, "")
 
 
 def draw_all_open_alerts() -> None:
-    """Those of all endpoints, a link each."""
+    """One link per endpoint with open alerts."""
     with show_errors():
         everywhere = group_open_alerts_by_endpoint()
         for endpoint_id, opened in list(everywhere.items())[:SHOWN_ALERTS]:
             _draw_link(endpoint_id, opened, f"{escape_markdown(opened['name'])}: ")
         if len(everywhere) > SHOWN_ALERTS:
             st.page_link(
-                "pages/monitoring/monitor.py", label=f"{len(everywhere)} endpoints have alerts; all of them"
+                "pages/monitoring/monitor.py", label=f"Show all {len(everywhere)} endpoints with alerts"
             )
 
 
@@ -65,6 +67,6 @@ def _draw_link(endpoint_id: str, opened: OpenAlerts, name: str) -> None:
             icon=":material/notifications_active:",
             query_params={"endpoint": endpoint_id},
         )
-        first = "The worst: " if opened["n"] > 1 else ""
+        first = "Most severe: " if opened["n"] > 1 else ""
         since = f"since {worst.since:%d %b %H:%M} UTC, {display.format_ago(worst.since)}"
         st.caption(f"{first}{format_alert_title(worst)}, {since}")

@@ -1,5 +1,5 @@
-"""How good the answers are: people's feedback by version and group, a golden set again and again, and a
-judge's word on logged requests, corrected by people's ratings of a few.
+"""Response quality: user feedback by version and group, scheduled evaluations, and an LLM judge on logged
+requests, corrected with human ratings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import streamlit as st
 
 from engine.evaluation.statistics.intervals import Interval, anytime_share
 from engine.monitoring.comparisons import MIN_CALLERS, compute_group_gaps
-from engine.monitoring.label_candidates import SETTLED_REASONS
+from engine.monitoring.labelling_text import SETTLED_REASONS
 from engine.monitoring.text import format_points
 from engine.rating.analysis.judge_correction import (
     MIN_RATED,
@@ -41,18 +41,18 @@ from store.monitoring.logged_requests import JudgingWindow
 from store.monitoring.monitors import GoldenRun, ScheduledCheck
 from store.monitoring.traffic import Window
 
-MAX_JUDGINGS = 4  # windows beside each other
+MAX_JUDGINGS = 4  # windows in one table
 NONE = f"""
-No judge was asked yet. One reads a random sample of logged answers and says of each whether it is good
-enough. A judge alone is not to be relied on: let people rate at least {MIN_RATED} of the answers too, pass
-or fail, in a round of requests drawn at random of all (of no alert or group). They correct it.
+No judge results yet. A judge grades a random sample of logged responses as pass or fail. It is not reliable
+on its own: have raters rate at least {MIN_RATED} of the responses too, pass or fail, in a rating round of
+requests drawn at random from all (not from an alert or group). Their ratings correct the judge.
 """
 
 
 def draw_judgings(monitor: Monitor) -> None:
-    """The newest judgings."""
+    """Results of the newest judge runs."""
     endpoint_id = monitor.endpoint_id
-    st.markdown("**A judge, corrected by people**")
+    st.markdown("**LLM judge, corrected with human ratings**")
     judgings = monitor_queries.list_judgings(endpoint_id)
     finished = [job for job in judgings if job.status == "finished"]
     if not judgings:
@@ -60,22 +60,22 @@ def draw_judgings(monitor: Monitor) -> None:
     for job in judgings[:1]:
         if job.status in ALIVE:
             st.caption(
-                ":material/hourglass_top: The judge is being asked; the page **Overview** shows how far."
+                ":material/hourglass_top: The judge is running; see its progress on the **Overview** page."
             )
         elif job.status != "finished":
             why = job.error.get("message", "") if job.error else ""
             st.warning(
-                escape_markdown(f"The last judging ended without a result. {why}"), icon=":material/gavel:"
+                escape_markdown(f"The last judge run ended without a result. {why}"), icon=":material/gavel:"
             )
     if finished:
         _draw_newest(finished)
 
 
 def draw_judge_form(endpoint_id: str) -> None:
-    """Closed; apart from what is drawn again every few seconds."""
+    """Collapsed, and outside the part that refreshes every few seconds."""
     if has_right("work"):
         finished = [job for job in monitor_queries.list_judgings(endpoint_id) if job.status == "finished"]
-        with st.expander("Ask a judge whether answers are good", icon=":material/gavel:"):
+        with st.expander("Judge responses", icon=":material/gavel:"):
             _draw_form(endpoint_id, finished[0] if finished else None)
 
 
@@ -91,12 +91,12 @@ def _draw_newest(finished: Sequence[Job]) -> None:
     model = newest.config["judge"]["model"]
     unread = sum(result["reasons"].values())
     parts = [
-        f"{model} judged {result['judged']:,} of {plural(result['sample'] + result['rated'], 'answer')}",
-        f"{plural(unread, 'verdict')} could not be read: none was guessed" if unread else "",
-        f"{result['left_out']:,} of {plural(result['requests'], 'request')} without text left out"
+        f"{model} judged {result['judged']:,} of {plural(result['sample'] + result['rated'], 'response')}",
+        f"{plural(unread, 'unreadable verdict')} excluded" if unread else "",
+        f"{result['left_out']:,} of {plural(result['requests'], 'request')} without text excluded"
         if result["left_out"]
         else "",
-        "each different answer counts once",
+        "each unique response counts once",
     ]
     frame = monitor_queries.find_correcting_round(newest.job_id, JudgingWindow.of(newest))
     st.caption(
@@ -115,15 +115,15 @@ def _draw_newest(finished: Sequence[Job]) -> None:
 
 
 def render_judged_table(rows: Sequence[tuple[str, str, CorrectedPassRate]], what: str = "Version") -> str:
-    """HTML: a line for each window and version, or group."""
-    heads = ("Asked", what, "Good answers, corrected", "People alone", "The judge alone, not to be relied on")
+    """HTML: one row per window and version, or group."""
+    heads = ("Window", what, "Pass rate, corrected", "Raters only", "Judge only (not reliable)")
     lines = "".join(
         f"<tr><td class='figure'>{html.escape(days)}</td><td><b>{html.escape(name)}</b></td>"
         f"<td data-label='Corrected'>{html.escape(describe_corrected_share(seen))}</td>"
-        f"<td data-label='People alone'>{html.escape(format_share(seen.people))}"
-        f"<div class='tb-note'>{plural(seen.rated, 'rated answer')}</div></td>"
-        f"<td data-label='Judge alone'>{percent(seen.judge) if seen.judge is not None else '–'}"
-        f"<div class='tb-note'>{plural(seen.judged, 'answer')}{_describe_agreement(seen)}</div></td></tr>"
+        f"<td data-label='Raters only'>{html.escape(format_share(seen.people))}"
+        f"<div class='tb-note'>{plural(seen.rated, 'rated response')}</div></td>"
+        f"<td data-label='Judge only'>{percent(seen.judge) if seen.judge is not None else '–'}"
+        f"<div class='tb-note'>{plural(seen.judged, 'response')}{_describe_agreement(seen)}</div></td></tr>"
         for days, name, seen in rows
     )
     head = "".join(f"<th>{name}</th>" for name in heads)
@@ -131,13 +131,13 @@ def render_judged_table(rows: Sequence[tuple[str, str, CorrectedPassRate]], what
 
 
 def describe_corrected_share(seen: CorrectedPassRate) -> str:
-    """The share with its interval and what it rests on, or why it can't be told."""
+    """The pass rate with its interval and basis, or why it cannot be estimated."""
     if seen.by == "nothing":
-        return f"Can’t be told: {seen.corrected.why}."
+        return f"Not enough data: {seen.corrected.why}."
     rest = (
         ""
         if seen.by == "both"
-        else "; by people alone, as they rated too few of what the judge passes or fails"
+        else "; from raters only: too few ratings of responses that the judge passes or fails"
     )
     return f"{format_share(seen.corrected)}{rest}"
 
@@ -150,7 +150,7 @@ def format_share(share: Interval) -> str:
 
 
 def _describe_agreement(seen: CorrectedPassRate) -> str:
-    return f"; people say the same of {seen.agree:,} of {seen.rated:,}" if seen.rated else ""
+    return f"; raters agree on {seen.agree:,} of {seen.rated:,}" if seen.rated else ""
 
 
 def _format_period(job: Job) -> str:
@@ -164,35 +164,34 @@ def _draw_form(endpoint_id: str, past: Job | None) -> None:
     with st.form(f"monitor-judge-{endpoint_id}", border=False):
         left, middle, right = st.columns(3)
         url = left.text_input(
-            "Address", judge.get("base_url", ""), placeholder="https://HOST/v1",
-            help="A server of OpenAI's protocol. A local model: serve it, and give its endpoint's address.",
+            "Base URL", judge.get("base_url", ""), placeholder="https://HOST/v1",
+            help="An OpenAI-compatible server. For a local model, serve it and enter its endpoint URL.",
         )  # fmt: skip
         model = middle.text_input("Model", judge.get("model", ""))
         key = right.text_input(
             "API key variable",
             judge.get("key_env", ""),
-            help="Of the environment of the engine. An admin uses a new one with an address first",
+            help="Environment variable of the engine. An admin must be the first to use a new one with a URL",
         )
-        criteria = st.text_area("An answer is good enough if", judge.get("criteria", INSTRUCTION), height=80)
+        criteria = st.text_area("Pass criteria", judge.get("criteria", INSTRUCTION), height=80)
         days = left.number_input("Requests of the last (days)", 0.1, 366.0, before.get("hours", 168.0) / 24)
-        rows = middle.number_input("Maximum answers in the sample", 20, 5_000, before.get("rows", 200))
+        rows = middle.number_input("Maximum sample size", 20, 5_000, before.get("rows", 200))
         if st.form_submit_button("Run judge", type="primary", icon=":material/gavel:"):
             asked = {"base_url": url, "model": model, "key_env": key or "", "criteria": criteria}
             body = {"endpoint": endpoint_id, "hours": 24 * days, "rows": int(rows), "judge": asked}
-            send_command("judge_requests", body, "The judge is running.")
+            send_command("judge_requests", body, "Judge started.")
 
 
 NOTHING = """
-Nobody has said anything about its answers in this window. Send thumbs, scores, corrections,
-or labels that come
-later, to `POST /v1/feedback` with the answer's `id` as `request_id`.
+No feedback in this window. Send thumbs, scores, corrections or delayed labels to `POST /v1/feedback`, with
+the `id` of the response as `request_id`.
 """
 MAX_GROUPS = 12
 MAX_CHECKS = 4
 
 
 def draw_quality(monitor: Monitor, window: Window) -> None:
-    """Feedback, by version and by group, and the schedule's evaluations."""
+    """Feedback by version and group, judge results, and scheduled checks and evaluations."""
     st.subheader("User feedback", anchor=False)
     endpoint_id = monitor.endpoint_id
     counts = monitor_queries.list_feedback_by_version(endpoint_id, window)
@@ -205,7 +204,7 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             for sentence in _describe_thumbs(row):
                 st.markdown(sentence)
         _draw_groups(monitor_queries.list_feedback_by_group(endpoint_id, window))
-        for kind, noun in (("label", "right answers"), ("thumb", "thumbs up")):
+        for kind, noun in (("label", "correct responses"), ("thumb", "thumbs up")):
             for sentence in describe_group_gaps(
                 monitor_queries.count_callers_by_group(endpoint_id, window, kind), noun
             ):
@@ -213,8 +212,8 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
         _draw_retraining_link(endpoint_id, counts)
     if unmatched.unmatched:
         st.caption(
-            f"{unmatched.unmatched:,} of {plural(unmatched.feedback, 'piece')} of feedback: the request"
-            " is not in the log. Kept, and in no figure of a version."
+            f"{unmatched.unmatched:,} of {plural(unmatched.feedback, 'feedback item')} without a logged"
+            " request: stored, but excluded from the figures by version."
         )
     draw_judgings(monitor)
     _draw_bias(monitor_queries.list_scheduled_checks(endpoint_id), bool(monitors.get_settings(monitor).bias))
@@ -240,9 +239,8 @@ def _draw_thumbs(counts: Sequence[FeedbackCounts], key: str) -> None:
     figure.update_xaxes(range=[0, 100])
     st.plotly_chart(figure, key=key, config=PLOT)
     st.caption(
-        "95% intervals that hold however often one looks, for answers that are rated one by one as likely"
-        " as each"
-        " other. People who rate are not all people."
+        "95% CIs, valid however often you look, assuming independent ratings at a constant rate. People who"
+        " rate may differ from others."
     )
 
 
@@ -252,27 +250,24 @@ def _describe_thumbs(row: FeedbackCounts) -> list[str]:
         share = anytime_share(row.right, row.labels)
         low, high = (percent(end or 0.0) for end in (share.low, share.high))
         sentences.append(
-            f"{name} was right in {percent(share.value)} ({low} to {high}) of"
-            f" {plural(row.labels, 'answer')} whose"
-            " label came later."
+            f"{name}: {percent(share.value)} correct ({low} to {high}) of"
+            f" {plural(row.labels, 'response')} with a delayed label."
         )
     if row.corrections:
-        sentences.append(f"{name}: {plural(row.corrections, 'answer')} corrected.")
+        sentences.append(f"{name}: {plural(row.corrections, 'response')} corrected.")
     if row.scores and row.mean_score is not None:
         mean = format_number(row.mean_score, 2)
-        sentences.append(
-            f"{name}: mean score {mean} of {plural(row.scores, 'score')}, as they were given (no interval)."
-        )
+        sentences.append(f"{name}: mean score {mean} of {plural(row.scores, 'score')}, unadjusted, no CI.")
     return sentences
 
 
 def _draw_retraining_link(endpoint_id: str, counts: Sequence[FeedbackCounts]) -> None:
-    """What people corrected or labelled can be trained on, where a registered model gave the answers."""
+    """Link to train a registered model on corrections and labels of its responses."""
     corrections, labels = sum(row.corrections for row in counts), sum(row.labels for row in counts)
     if not corrections + labels or not has_right("work"):
         return
     kinds = [plural(n, noun) for n, noun in ((corrections, "correction"), (labels, "label")) if n]
-    label = f"Bring {' and '.join(kinds)} back into the training of {{}}"
+    label = f"Train {{}} on {' and '.join(kinds)}"
     rows = NewRows(label, monitor_queries.list_served(endpoint_id), [], {"feedback": endpoint_id})
     for draw in list_parts(lambda feature: feature.draw_row_use):
         draw(rows)
@@ -285,18 +280,17 @@ def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
     with st.expander("By group", icon=":material/groups:", expanded=True):
         _draw_thumbs(rated[:MAX_GROUPS], "monitor-groups")
         if len(rated) > MAX_GROUPS:
-            st.caption(f"{MAX_GROUPS} of {plural(len(rated), 'group')}, those with the most feedback.")
+            st.caption(f"Top {MAX_GROUPS} of {plural(len(rated), 'group')} by feedback.")
 
 
 def describe_group_gaps(groups: Mapping[str, Mapping[int, int]], noun: str) -> list[str]:
-    """Groups that are surely better or worse off than the callers of all others, or that none can be told."""
+    """Groups that differ significantly from the callers of all other groups, or that none does."""
     gaps, few = compute_group_gaps(groups)
     if not gaps:
         return []
     sentences = [
         f"**{escape_markdown(each.group)}** has {'more' if each.gap.above else 'fewer'} {noun}"
-        " than all others:"
-        f" {percent(each.share.value)} of {plural(each.callers, 'caller')},"
+        f" than all other groups: {percent(each.share.value)} of {plural(each.callers, 'caller')},"
         f" {format_points(replace(each.gap.to_estimate()))}."
         for each in gaps
         if each.gap.above or each.gap.below
@@ -304,62 +298,62 @@ def describe_group_gaps(groups: Mapping[str, Mapping[int, int]], noun: str) -> l
     if not sentences:
         widest = max(gaps, key=lambda each: abs(each.gap.value))
         sentences = [
-            f"By group no difference of {noun} can be told from luck; the largest is"
+            f"No significant difference in {noun} by group; the largest is"
             f" **{escape_markdown(widest.group)}**: {format_points(replace(widest.gap.to_estimate()))}."
         ]
-    counted = "Each caller counts once; intervals for one look, as wide as the number of groups needs."
-    left = f" {plural(len(few), 'group')} with under {MIN_CALLERS} callers left out." if few else ""
+    counted = "Each caller counts once; simultaneous CIs for all groups, valid for a single look."
+    left = f" {plural(len(few), 'group')} with fewer than {MIN_CALLERS} callers excluded." if few else ""
     return [" ".join([*sentences, f":gray[{counted}{left}]"])]
 
 
 def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
-    """What each check of the schedule came to; nothing where there is no schedule and was none."""
+    """Results of scheduled bias checks, if there are or were any."""
     if not checks and not is_set:
         return
-    st.markdown("**Bias, checked on a schedule**")
+    st.markdown("**Scheduled bias checks**")
     finished = [check for check in checks if check.finished_at is not None]
     if not finished:
-        st.caption("The first check has not finished yet; it is queued when it is due.")
+        st.caption("No results yet. The first check starts when it is due.")
     for check in finished[:MAX_CHECKS]:
         icon = ":red[:material/error:]" if check.worse else ":gray[:material/balance:]"
         st.markdown(
             f"{icon} {check.queued_at:%d %b %Y %H:%M} UTC,"
-            f" **{escape_markdown(check.model or '')}** against"
+            f" **{escape_markdown(check.model or '')}** vs."
             f" {escape_markdown(check.against or '')}: {escape_markdown(check.sentence or '')}"
         )
     if len(finished) > MAX_CHECKS:
-        st.caption(f"The newest {MAX_CHECKS} of {len(finished)} checks.")
+        st.caption(f"Newest {MAX_CHECKS} of {len(finished)} checks.")
     bias = load_page_features().get("bias")
     if finished and bias and bias.draw_scheduled_check:
         with st.expander(
-            "Figures of the newest check", icon=":material/balance:", key="monitor-bias", on_change="rerun"
+            "Newest check", icon=":material/balance:", key="monitor-bias", on_change="rerun"
         ) as box:
             if box.open:
                 bias.draw_scheduled_check(finished[0].job_id)
     ended_badly = [check for check in checks if check.status in ("failed", "lost", "cancelled")]
     if ended_badly:
-        st.caption(f"{plural(len(ended_badly), 'check')} of the schedule ended without a result.")
+        st.caption(f"{plural(len(ended_badly), 'scheduled check')} ended without a result.")
 
 
 def _draw_golden(golden: Sequence[GoldenRun]) -> None:
-    st.markdown("**The golden set, evaluated on a schedule**")
+    st.markdown("**Scheduled evaluations on the golden set**")
     finished = [run for run in golden if run.figures]
     if not finished:
-        st.caption("The first evaluation is not there yet; it is queued when it is due.")
+        st.caption("No results yet. The first evaluation starts when it is due.")
         return
     names = list(dict.fromkeys(figure.metric for run in finished for figure in run.figures or ()))
     for name in names[:2]:
         st.plotly_chart(plot_golden(finished, name), key=f"monitor-golden-{name}", config=PLOT)
         st.caption(describe_golden_chart(finished, name))
     if len(names) > 2:
-        st.caption(f"The first 2 of {len(names)} metrics; the page Evaluations has all of them.")
+        st.caption(f"First 2 of {len(names)} metrics. See all on the Evaluations page.")
     ended_badly = [run for run in golden if run.status in ("failed", "lost", "cancelled")]
     if ended_badly:
-        st.caption(f"{plural(len(ended_badly), 'evaluation')} of the schedule ended without a result.")
+        st.caption(f"{plural(len(ended_badly), 'scheduled evaluation')} ended without a result.")
 
 
 def plot_golden(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
-    """One figure over time; a bar where it has an interval, and none where it has not."""
+    """One metric over time, with error bars where it has an interval."""
     points = _list_golden_points(finished, metric)
     words = [
         f"{format_number(value, compute_decimals(figure.low, figure.high))}"
@@ -397,21 +391,21 @@ def plot_golden(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
 
 
 def describe_golden_chart(finished: Sequence[GoldenRun], metric: str) -> str:
-    """What the bars are, and on how many rows each point rests."""
+    """What the error bars show, and the number of rows behind each point."""
     figures = [figure for _, _, figure in _list_golden_points(finished, metric)]
     if not figures:
-        return "No row could be scored yet."
+        return "No rows scored yet."
     least, most = min(figure.n for figure in figures), max(figure.n for figure in figures)
     rows = plural(most, "row") if least == most else f"{least:,} to {plural(most, 'row')}"
     bare = sum(figure.low is None or figure.high is None for figure in figures)
     if bare == len(figures):
-        return f"Without intervals; n {rows} each time."
-    without = f" {bare:,} of {plural(len(figures), 'evaluation')} without one." if bare else ""
-    return f"With 95% intervals; n {rows} each time.{without}"
+        return f"No CIs; n = {rows} per evaluation."
+    without = f" {bare:,} of {plural(len(figures), 'evaluation')} without a CI." if bare else ""
+    return f"95% CI; n = {rows} per evaluation.{without}"
 
 
 def _list_golden_points(finished: Sequence[GoldenRun], metric: str) -> list[tuple[datetime, float, Figure]]:
-    """When, the value, and the figure that it is of; those without a usable row are left out."""
+    """Time, value and figure of each evaluation with a usable row."""
     return [
         (run.queued_at, figure.value, figure)
         for run in finished

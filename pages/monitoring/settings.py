@@ -1,4 +1,4 @@
-"""What is watched, against what, when it warns, and whom it tells."""
+"""Monitor settings: reference, monitored values, limits, schedules, and the alert webhook."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from store.monitoring.config import (
 )
 from store.monitoring.monitors import EndpointName
 
-CURRENT_REFERENCE = "present"  # the schedule that is set
-STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
+CURRENT_REFERENCE = "present"  # the schedule in effect
+STATES = {"waiting": "pending", "sent": "delivered", "given_up": "failed"}
 
 
 def draw_settings(endpoint: EndpointName) -> None:
-    """Both forms, closed."""
+    """Both forms, collapsed."""
     monitor = monitor_queries.read_monitor(endpoint.endpoint_id)
     if has_right("work"):
         with st.expander("Monitor settings", icon=":material/tune:"):
@@ -42,7 +42,7 @@ def draw_settings(endpoint: EndpointName) -> None:
 
 def _draw_form(endpoint: EndpointName, monitor: Monitor | None) -> None:
     settings = monitors.get_settings(monitor)
-    saved = monitor.changed_at if monitor else ""  # what others have saved since is seen anew
+    saved = monitor.changed_at if monitor else ""  # changes saved by others reset the form
     form = ModelForm(MonitorConfig, f"monitor-{endpoint.endpoint_id}-{saved}-", settings)
     form.put(endpoint=endpoint.endpoint_id)
     _draw_reference_fields(form)
@@ -53,15 +53,15 @@ def _draw_form(endpoint: EndpointName, monitor: Monitor | None) -> None:
         _draw_golden_field(form, settings)
         _draw_schedule_fields(form, settings)
         form.draw("price_of_prompt", "price_of_completion", "currency", columns=3)
-        st.caption("Changing the reference, the watched values or the false alarm rate restarts all tests.")
+        st.caption("Changing the reference, the monitored values or the false alert rate restarts all tests.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
             config = form.parse()
             if config:
-                send_command("set_monitor", config, "Saved.")
+                send_command("set_monitor", config, "Settings saved.")
 
 
 def _draw_reference_fields(form: ModelForm[MonitorConfig]) -> None:
-    """Outside the form, as what is asked next depends on it."""
+    """Outside the form, because the following fields depend on the selection."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         reference = form.draw_field("reference", width=300)
         if reference == "dataset":
@@ -77,7 +77,7 @@ def _draw_reference_fields(form: ModelForm[MonitorConfig]) -> None:
 
 
 def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
-    """An evaluation that was made once is made again and again; its rows are the golden set."""
+    """A past evaluation to repeat on a schedule; its rows are the golden set."""
     everything = {each.evaluation_id: each for each in monitor_queries.list_evaluations()}
     present = settings.golden
     options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
@@ -86,7 +86,7 @@ def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings
     chosen = left.selectbox(
         "Scheduled evaluation on a golden set", options, 1 if present else 0,
         format_func=lambda each: names[each] if each in names else everything[each].name,
-        help="An evaluation of what is served, with its rows and metrics",
+        help="An evaluation of the served model; its rows and metrics are reused",
     )  # fmt: skip
     schedule = ModelForm(GoldenSchedule, f"{form.prefix}golden-", present)
     with middle:
@@ -98,41 +98,39 @@ def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings
 
 
 def _draw_schedule_fields(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
-    """Checks that features make again and again, each by the feature's name."""
+    """Schedules of other features, each under the feature's name."""
     for name, feature in load_page_features().items():
         if feature.draw_schedule_field:
             form.put(**{name: feature.draw_schedule_field(getattr(settings, name))})
 
 
 def _draw_webhook() -> None:
-    """One address for all alerts; its secret is never shown again."""
+    """One URL for all alerts. The secret is never displayed again."""
     webhook = monitor_queries.read_webhook()
     if webhook:
         when = display.format_ago(webhook.set_at)
         st.markdown(
-            f"Alerts go to **{escape_markdown(webhook.url)}**, set by"
+            f"Alerts are sent to **{escape_markdown(webhook.url)}**, set by"
             f" {escape_markdown(webhook.set_by_name)} {when}."
         )
     with st.form("monitor-webhook", border=False):
-        url = st.text_input(
-            "Address", placeholder="https://…", help="Every alert is sent to this address as JSON."
-        )
+        url = st.text_input("URL", placeholder="https://…", help="Every alert is sent to this URL as JSON.")
         secret = st.text_input(
             "Secret", type="password",
-            help="At least 16 characters. Each message carries Tunebench-Signature: t=TIME,v1=HMAC-SHA256 of"
-            " TIME.BODY.",
+            help="At least 16 characters. Signs each message in the header Tunebench-Signature:"
+            " t=TIME,v1=HMAC-SHA256 of TIME.BODY.",
         )  # fmt: skip
-        if st.form_submit_button("Set", icon=":material/save:"):
+        if st.form_submit_button("Save webhook", icon=":material/save:"):
             send_command(
                 "set_webhook",
                 {"url": url or "", "secret": secret or ""},
-                "Alerts now go to this address.",
+                "Webhook saved. Alerts are now sent to this URL.",
             )
             st.rerun()
     if webhook:
         with st.container(horizontal=True):
             if st.button("Send test message", icon=":material/send:", key="webhook-trial"):
-                send_command("try_webhook", {}, "A test message is being sent.")
+                send_command("try_webhook", {}, "Test message queued.")
             if st.button("Remove webhook", icon=":material/delete:", key="webhook-away"):
                 send_command("set_webhook", {}, "Webhook removed. Alerts are no longer sent.")
                 st.rerun()
@@ -145,16 +143,16 @@ def _draw_deliveries() -> None:
         return
     rows = [
         {
-            "When (UTC)": each.queued_at,
-            "What": "alert" if each.alert_id else "trial",
-            "State": STATES[each.state],
+            "Time (UTC)": each.queued_at,
+            "Type": "alert" if each.alert_id else "test",
+            "Status": STATES[each.state],
             "Attempts": each.attempts,
-            "Answer": each.status,
-            "Trouble": each.trouble,
+            "Response": each.status,
+            "Error": each.trouble,
         }
         for each in sent
     ]
     st.dataframe(rows, hide_index=True, key="webhook-deliveries")
     st.caption(
-        f"The newest {len(sent)} messages. One that fails is sent again after 10 s, 1, 5, 30 and 120 minutes."
+        f"Last {len(sent)} messages. Failed messages are retried after 10 s and 1, 5, 30 and 120 minutes."
     )

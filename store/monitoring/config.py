@@ -1,4 +1,4 @@
-"""What the monitor of an endpoint watches and when it warns, and what a judge is asked of logged requests."""
+"""Settings of a monitor, and what a judge is asked about logged requests."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from store.evaluation.config import EvaluateConfig
 
 KIND = "judge_requests"
 INSTRUCTION = "The answer is correct, complete, and does what was asked."
-NO_LIMIT = "no limit"  # what an empty field of a limit says
+NO_LIMIT = "no limit"  # the text of an empty limit
 
 
 class JudgeRequests(Config):
-    """The body of `judge_requests`. Beside the random sample the judge is asked of every answer of the window
-    that people rated, pass or fail, in a round of requests drawn at random: by these it is corrected."""
+    """The body of `judge_requests`. In addition to the random sample, the judge grades every response of the
+    window that was rated pass or fail in a round of randomly drawn requests; these ratings correct it."""
 
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
-    hours: float = Field(24 * 7, gt=0, le=24 * 366, description="How far back the window of requests reaches")
-    rows: int = Field(200, ge=20, le=5_000, description="Different answers in the random sample, at most")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
-    judge: JudgeChoice = Field(description="Address and model; `criteria` say when an answer passes")
+    hours: float = Field(24 * 7, gt=0, le=24 * 366, description="Length of the window of requests, up to now")
+    rows: int = Field(
+        200, ge=20, le=5_000, description="Maximum number of unique responses in the random sample"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of the sample")
+    judge: JudgeChoice = Field(description="Base URL and model; `criteria` define when a response passes")
 
     @field_validator("judge", mode="before")
     @classmethod
     def _pass_or_fail(cls, value: Any) -> Any:
-        """0 is fail, 1 is pass; there is no reference."""
+        """Scores are 0 (fail) and 1 (pass), without a reference."""
         if not isinstance(value, dict):
             return value
         return {"criteria": INSTRUCTION} | value | {
@@ -44,27 +46,27 @@ class JudgeRequests(Config):
 
 
 class RequestJudgingConfig(JudgeRequests):
-    """As it is queued: with the window's ends, UTC."""
+    """As queued, with the start and end of the window, UTC."""
 
     start: datetime
     end: datetime
 
 
 EVERY_WATCHED_NAME: tuple[WatchedName, ...] = get_args(WatchedName)
-EXPENSIVE: WatchedName = "output_perplexity"  # a model is loaded for it: watched only where it is asked for
+EXPENSIVE: WatchedName = "output_perplexity"  # loads a model, so it is opt-in
 WATCHED_NAMES = tuple(name for name in EVERY_WATCHED_NAME if name != EXPENSIVE)
 ReferenceSource = Literal["first", "window", "dataset", "evaluation"]
 
 
 class GoldenSchedule(Config):
-    """An evaluation that is asked for again and again."""
+    """An evaluation that runs on a schedule."""
 
-    evaluate: EvaluateConfig = Field(description="What is evaluated, as the command `evaluate` takes it")
-    every_hours: float = Field(24, ge=1, le=24 * 366, title="Every (hours)")
+    evaluate: EvaluateConfig = Field(description="The evaluation, as in the command `evaluate`")
+    every_hours: float = Field(24, ge=1, le=24 * 366, title="Repeat every (hours)")
 
 
 def find_check_config(feature: str) -> type[Config] | None:
-    """What a schedule can ask of a feature; None where it is not there."""
+    """The type of check that a feature can schedule; None if the feature is not installed."""
     declared = load_store_features().get(feature)
     config: type[Config] | None = resolve_name(declared.scheduled_check) if declared else None
     return config
@@ -72,7 +74,7 @@ def find_check_config(feature: str) -> type[Config] | None:
 
 @dataclass(frozen=True)
 class CheckOf:
-    """Marks a field by the feature that makes the check: the field is validated as what that is asked."""
+    """Marks a field as the check of a feature; the field is validated as that feature's type."""
 
     feature: str
 
@@ -81,112 +83,109 @@ class CheckOf:
 
 
 class BiasSchedule(Config):
-    """A bias check that is asked for again and again. A version by alias (NAME@production) is what the alias
-    is then; name what it is held against by its number, so that the reference stays."""
+    """A bias check that runs on a schedule. An alias (NAME@production) is resolved at each run; name the
+    version to compare with by its number, so that the baseline stays the same."""
 
-    check: Annotated[Config, CheckOf("bias")] = Field(
-        description="What is checked, as the command `check_bias` takes it"
-    )
-    every_hours: float = Field(168, ge=1, le=24 * 366, title="Bias every (hours)")
+    check: Annotated[Config, CheckOf("bias")] = Field(description="The check, as in the command `check_bias`")
+    every_hours: float = Field(168, ge=1, le=24 * 366, title="Repeat bias check every (hours)")
 
 
 class MonitorSettings(Config):
-    """What is watched. Whoever sets nothing watches all but perplexity against the first requests."""
+    """Settings of a monitor. Default: all values but perplexity, compared with the first requests."""
 
     reference: Annotated[
         ReferenceSource,
         FieldDisplay(
             choices={
-                "first": "Its first requests",
+                "first": "First requests",
                 "dataset": "Held-out rows of a data set",
-                "evaluation": "Rows and answers of an evaluation",
-                "window": "Requests of a window",
+                "evaluation": "Rows and responses of an evaluation",
+                "window": "Requests in a time window",
             }
         ),
     ] = Field(
         "first",
-        title="Compare with",
-        description="The first requests; those of a window; held-out rows of a data set; or the rows"
-        " and answers of an evaluation",
+        title="Reference",
+        description="What new requests are compared with: the first requests, those in a time window,"
+        " held-out rows of a data set, or rows and responses of an evaluation",
     )
     reference_rows: Annotated[int, FieldDisplay(step=50)] = Field(
-        300, ge=60, le=5_000, title="Maximum rows", description="Rows of the reference at most"
+        300, ge=60, le=5_000, title="Maximum rows", description="Maximum number of rows in the reference"
     )
-    window_start: datetime | None = Field(
-        None, title="From (UTC)", description="Of the reference `window`, UTC"
-    )
-    window_end: datetime | None = Field(None, title="To (UTC)", description="Of the reference `window`, UTC")
+    window_start: datetime | None = Field(None, title="From (UTC)", description="For reference `window`, UTC")
+    window_end: datetime | None = Field(None, title="To (UTC)", description="For reference `window`, UTC")
     dataset: Line = Field(
-        "", max_length=120, title="Data set", description="Of the reference `dataset`: name or id"
+        "", max_length=120, title="Data set", description="For reference `dataset`: name or id"
     )
     evaluation: Line = Field(
-        "", max_length=120, title="Evaluation", description="Of the reference `evaluation`: name or id"
+        "", max_length=120, title="Evaluation", description="For reference `evaluation`: name or id"
     )
 
     watched: list[WatchedName] = Field(
         default_factory=lambda: list(WATCHED_NAMES),
         min_length=1,
-        description="They share alpha; output_perplexity is left out unless named, as it loads a model",
+        title="Monitored values",
+        description="They share alpha; output_perplexity is off by default because it loads a model",
     )
     alpha: Annotated[float, FieldDisplay(scale=100, low=0.1)] = Field(
         0.05,
         gt=0,
         le=0.5,
-        title="False alarm rate (%)",
-        description="The chance that any watched value ever raises a false alarm",
+        title="False alert rate (%)",
+        description="Chance that any monitored value ever raises a false alert",
     )
     one_of_caller_and_hour: bool = Field(
         False,
         title="One request per caller and hour",
-        description="Of the requests of a caller within an hour the first alone counts for drift",
+        description="For drift, count only the first request of each caller in each hour",
     )
 
     most_errors: Annotated[float | None, FieldDisplay(scale=100, low=0.1, high=99, empty=NO_LIMIT)] = Field(
         0.05,
         gt=0,
         lt=1,
-        title="Maximum failed requests (%)",
-        description="Share of requests that may fail",
+        title="Maximum error rate (%)",
+        description="Raise an alert above this share of failed requests",
     )
     most_p95_seconds: Annotated[float | None, FieldDisplay(low=0.01, empty=NO_LIMIT)] = Field(
         None,
         gt=0,
         le=86_400,
-        title="95th percentile latency limit (s)",
-        description="95 of 100 answers take less",
+        title="Maximum p95 latency (s)",
+        description="Raise an alert if the 95th percentile of latency exceeds this",
     )
     least_thumbs_up: Annotated[float | None, FieldDisplay(scale=100, low=1, high=99, empty=NO_LIMIT)] = Field(
         None,
         gt=0,
         lt=1,
         title="Minimum thumbs up (%)",
-        description="Share of thumbs that is up, at least",
+        description="Raise an alert below this share of thumbs up",
     )
-    golden: GoldenSchedule | None = Field(None, description="An evaluation, again and again; null for none")
-    bias: BiasSchedule | None = Field(None, description="A bias check, again and again; null for none")
+    golden: GoldenSchedule | None = Field(None, description="Scheduled evaluation; null for none")
+    bias: BiasSchedule | None = Field(None, description="Scheduled bias check; null for none")
 
     keep_days: int = Field(
         30,
         ge=1,
         le=3_650,
-        title="Keep texts (days)",
-        description="Then texts and single requests are deleted; figures by minute are kept",
+        title="Request retention (days)",
+        description="Texts and single requests are deleted afterwards; figures by minute are kept",
     )
     price_of_prompt: float | None = Field(
         None,
         ge=0,
         le=1e6,
         title="Price per million input tokens",
-        description="Of a million tokens that are read",
+        description="Price of a million prompt tokens",
     )
     price_of_completion: float | None = Field(
         None,
         ge=0,
         le=1e6,
         title="Price per million output tokens",
-        description="Of a million that are written",
+        description="Price of a million completion tokens",
     )
-    currency: str = Field("EUR", min_length=1, max_length=8, description="Of both prices")
+    currency: str = Field("EUR", min_length=1, max_length=8, description="Currency of both prices")
 
     @field_validator("watched")
     @classmethod
@@ -197,33 +196,33 @@ class MonitorSettings(Config):
     @classmethod
     def _checked_here(cls, schedule: Any) -> Any:
         if schedule is not None and find_check_config("bias") is None:
-            raise ValueError("this Tunebench has no bias checks; leave the schedule out")
+            raise ValueError("bias checks are not installed; remove the schedule")
         return schedule
 
     @field_validator("window_start", "window_end")
     @classmethod
     def _in_utc(cls, moment: datetime | None) -> datetime | None:
-        """Without a zone, as the store keeps time."""
+        """Naive UTC, as times are stored."""
         return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
     @model_validator(mode="after")
     def _whole(self) -> MonitorSettings:
         needed = {"dataset": self.dataset, "evaluation": self.evaluation}
         if not needed.get(self.reference, "-"):
-            raise ValueError(f"reference is {self.reference}, and {self.reference} is empty: name one")
+            raise ValueError(f"{self.reference} is required if reference is {self.reference}")
         if self.reference == "window":
             if self.window_start is None or self.window_end is None:
-                raise ValueError("reference is window, which needs window_start and window_end")
+                raise ValueError("window_start and window_end are required if reference is window")
             if self.window_start >= self.window_end:
-                raise ValueError("window_start is not before window_end")
+                raise ValueError("window_start must be before window_end")
         return self
 
     def document(self) -> ConfigDocument:
-        """As it is stored: what differs from how it comes."""
+        """As stored: only values that differ from the defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-# Fields that warn when passed: whose empty value is no limit.
+# Fields that raise an alert when exceeded; empty means no limit.
 LIMITS = tuple(
     name
     for name, described in MonitorSettings.model_fields.items()
@@ -232,7 +231,7 @@ LIMITS = tuple(
 
 
 class MonitorConfig(MonitorSettings):
-    """The body of `set_monitor`; what is left out is as it comes."""
+    """The body of `set_monitor`; omitted fields get their defaults."""
 
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
 
@@ -242,25 +241,25 @@ class MonitorConfig(MonitorSettings):
 
 
 class AlertAcknowledgement(Config):
-    """The body of `acknowledge_alert`. outcome: of drift, what new requests are held against from now on."""
+    """The body of `acknowledge_alert`. outcome: the reference of new requests, for alerts that have one."""
 
-    alert: Line = Field(min_length=1, max_length=80, description="Id of an alert")
+    alert: Line = Field(min_length=1, max_length=80, description="Alert id")
     outcome: AlertOutcome = Field(
         "same_reference",
-        description="new_normal: the requests from now on are the reference; else it stays",
+        description="new_normal: new requests become the reference; same_reference: it stays",
     )
     note: str = Field("", max_length=2_000, description="Findings or action taken")
 
 
 class Webhook(Config):
-    """The body of `set_webhook`; an empty URL takes it away."""
+    """The body of `set_webhook`; an empty URL removes the webhook."""
 
-    url: str = Field("", max_length=2_000, description="http or https; alerts are sent there as JSON")
-    secret: str = Field("", max_length=200, description="Signs what is sent (HMAC-SHA256)")
+    url: str = Field("", max_length=2_000, description="http or https URL; alerts are sent as JSON")
+    secret: str = Field("", max_length=200, description="Key that signs messages (HMAC-SHA256)")
 
 
 class WatchConfig(Config):
-    """One measuring: of the requests from `first` up to `end`, or of the reference."""
+    """One check: of the requests from `first` up to `end`, or of the reference."""
 
     endpoint_id: str
     revision: int

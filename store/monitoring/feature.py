@@ -1,4 +1,4 @@
-"""Monitoring: what is seen of endpoints' traffic, and when it warns."""
+"""Monitoring: traffic, drift, quality and alerts of endpoints."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ FEATURE = StoreFeature(
     job_kinds=(
         JobKind(
             "judge_requests",
-            "Judging of requests",
+            "Request judging",
             "engine.monitoring.judging_job",
             icon=":material/gavel:",
             logged_texts="requests.parquet",
         ),
         JobKind(
             "watch",
-            "Look at requests",
+            "Drift check",
             "engine.monitoring.watch_job",
             icon=":material/monitoring:",
             in_background=True,
@@ -23,11 +23,11 @@ FEATURE = StoreFeature(
     ),
     commands={"work": "set_monitor acknowledge_alert judge_requests", "govern": "set_webhook try_webhook"},
     actions={
-        "judge_requests": Action("Evaluated", "asked a judge about the requests of", ":material/gavel:"),
+        "judge_requests": Action("Evaluated", "ran a judge on requests of", ":material/gavel:"),
         "set_monitor": Action("Watched", "changed", ":material/monitoring:"),
-        "acknowledge_alert": Action("Watched", "has seen an alert of", ":material/notifications:"),
+        "acknowledge_alert": Action("Watched", "acknowledged an alert of", ":material/notifications:"),
         "set_webhook": Action("Governed", "changed", ":material/webhook:"),
-        "try_webhook": Action("Governed", "tried", ":material/webhook:"),
+        "try_webhook": Action("Governed", "tested", ":material/webhook:"),
     },
     queries={
         "look": {

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 TITLES = {
-    "drift": "Something has changed",
-    "quality": "Answers are worse than they may be",
-    "errors": "Too many requests fail",
-    "latency": "Answers take too long",
+    "drift": "Drift detected",
+    "quality": "Quality issue",
+    "errors": "High error rate",
+    "latency": "High latency",
 }
 
 WORST_FIRST: tuple[AlertKind, ...] = ("errors", "latency", "quality", "drift")
@@ -87,7 +87,7 @@ def get(db: Queryable, alert_id: str) -> MonitorAlert:
     rows = read_records(db.query("SELECT * FROM monitor_alert WHERE alert_id = ?", [alert_id]), MonitorAlert)
     if not rows:
         raise NotFoundError(
-            f"There is no alert {alert_id}.", fix="The page Monitor lists those that are open."
+            f"Alert {alert_id} does not exist.", fix="Open alerts are listed on the Monitor page."
         )
     return rows[0]
 
@@ -101,7 +101,7 @@ def of_endpoint(db: Queryable, alert_id: str, endpoint_id: str) -> MonitorAlert:
         raise NotFoundError(error.message, fix=error.fix, field="alert") from error
     if alert.endpoint_id != endpoint_id:
         raise NotFoundError(
-            f"The alert {alert_id} is of another endpoint.", fix="Name that endpoint.", field="alert"
+            f"Alert {alert_id} belongs to another endpoint.", fix="Use that endpoint.", field="alert"
         )
     return alert
 

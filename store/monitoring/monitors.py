@@ -76,8 +76,10 @@ def endpoint(db: Queryable, name: str) -> EndpointName:
     )
     rows = read_records(db.query(sql, [name]), EndpointName)
     if not rows:
-        there = ", ".join(row.name for row in endpoints(db)) or "none yet"
-        raise NotFoundError(f"There is no endpoint {name!r}.", fix=f"There are: {there}.", field="endpoint")
+        there = ", ".join(row.name for row in endpoints(db)) or "none"
+        raise NotFoundError(
+            f"Endpoint {name!r} does not exist.", fix=f"Available endpoints: {there}.", field="endpoint"
+        )
     return rows[0]
 
 

@@ -83,7 +83,7 @@ def _get_active(db: Queryable, key: str) -> SideBySide:
             rows = read_records(db.query(sql, named), SideBySide, ["looks"])
             if rows:
                 return rows[0]
-    raise NotFoundError("These two versions are not compared any more.")
+    raise NotFoundError("These two versions are no longer compared.")
 
 
 register_reference(SideBySide, lambda pair: json.dumps(_make_key(pair)), _get_active)

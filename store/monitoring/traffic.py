@@ -348,7 +348,7 @@ def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit:
     people said of it, or the error."""
     sql = """
         SELECT r.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
-               f.value, coalesce('should be: ' || f.text, nullif(f.comment, ''), r.error) AS category
+               f.value, coalesce('expected: ' || f.text, nullif(f.comment, ''), r.error) AS category
         FROM request r LEFT JOIN (
             SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND is_last
                 AND role = 'candidate' AND (kind = 'thumb' AND value = 0 OR NOT correct)
@@ -375,9 +375,9 @@ def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int)
 
 
 _OTHERS = {
-    "input_language": "any other language",
-    "input_topic": "any other topic",
-    "output_label": "any other label",
+    "input_language": "other languages",
+    "input_topic": "other topics",
+    "output_label": "other labels",
 }
 
 
@@ -387,4 +387,4 @@ def format_category_name(watched: WatchedName, name: str) -> str:
         return _OTHERS[watched]
     if watched == "input_language":
         return get_language_name(name)
-    return f"the topic “{name}”" if watched == "input_topic" else f"“{name}”"
+    return f"topic “{name}”" if watched == "input_topic" else f"“{name}”"

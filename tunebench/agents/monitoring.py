@@ -1,4 +1,4 @@
-"""Tools of monitors: whether what is served is still good, what is watched, and alerts that were seen."""
+"""Agent tools of monitors: state of an endpoint, settings, and acknowledging alerts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tunebench.commands.monitoring import MonitorReport, build_report, change_se
 
 
 class WatchedSettings(TypedDict):
-    """What a monitor watches and when it warns, as it is now."""
+    """The settings of a monitor."""
 
     endpoint: str
     settings: dict[str, object]
 
 
 class AlertAcknowledged(TypedDict):
-    """An alert that somebody has seen."""
+    """An acknowledged alert."""
 
     alert: str
     outcome: str
@@ -42,16 +42,17 @@ class MonitorTools:
         endpoint: Annotated[
             str, Field(min_length=1, max_length=120, description="Name or id of an endpoint")
         ],
-        hours: Annotated[float, Field(ge=0.1, le=24 * 366, description="How far back is looked")] = 24.0,
+        hours: Annotated[
+            float, Field(ge=0.1, le=24 * 366, description="Length of the window, in hours up to now")
+        ] = 24.0,
     ) -> MonitorReport:
-        """Whether an endpoint is still good: open alerts, traffic and times by version, drift of each watched
-        value, what people say of answers, candidates beside the live version."""
+        """Get the state of an endpoint: open alerts, traffic and latency by version, drift of each monitored
+        value, user feedback, and candidates compared with the live version."""
         client = self.connect()
         return build_report(client, monitors.endpoint(client, endpoint), hours)
 
     def set_monitor(self, config: MonitorConfig) -> WatchedSettings:
-        """Change what a monitor watches and when it warns. Fields that are given get their new value, all
-        others stay as they are."""
+        """Change the settings of a monitor. Given fields are changed, all others stay the same."""
         client = self.connect()
         which = monitors.endpoint(client, config.endpoint)
         given = config.model_dump(mode="json", include=config.model_fields_set - {"endpoint"})
@@ -60,7 +61,7 @@ class MonitorTools:
         return {"endpoint": which.name, "settings": present.model_dump(mode="json")}
 
     def acknowledge_alert(self, config: AlertAcknowledgement) -> AlertAcknowledged:
-        """Say that an alert was seen, and what was found. outcome new_normal of drift: what comes from now on
-        is the reference."""
+        """Acknowledge an alert, with a note. outcome new_normal: new requests become the reference, for
+        alerts that have one."""
         self.connect().command("acknowledge_alert", config.model_dump())
         return {"alert": config.alert, "outcome": config.outcome}

@@ -9,7 +9,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from engine.monitoring.labelling import describe_label_queue
+from engine.monitoring.labelling_text import describe_label_queue
 from store.core.documents import as_json
 from store.http.schemas import StartedImprovement
 from store.registry import model_versions

@@ -1,6 +1,4 @@
-"""`tunebench monitor` and `monitor-judge`: is what an endpoint serves still good, and what is watched of
-it.
-"""
+"""`tunebench monitor` and `monitor-judge`: alerts, traffic, drift and quality of an endpoint."""
 
 from __future__ import annotations
 
@@ -15,18 +13,22 @@ import typer
 import yaml
 
 from engine.evaluation.statistics.intervals import Interval, anytime_share
+from engine.monitoring.comparisons import classify_outcome
 from engine.monitoring.drift import WATCHED_SIGNALS
 from engine.monitoring.endpoint_status import (
-    STATUS_LABELS,
     DriftLine,
     build_pace_lines,
     build_status_lines,
-    describe_pace_reference,
-    describe_reference,
     summarize_status,
 )
-from engine.monitoring.label_candidates import SETTLED_REASONS
+from engine.monitoring.labelling_text import SETTLED_REASONS
 from engine.monitoring.sequential_tests import PACES
+from engine.monitoring.status_text import (
+    STATUS_LABELS,
+    describe_pace_reference,
+    describe_reference,
+    describe_summary,
+)
 from engine.monitoring.text import OUTCOME_NOUNS, describe_look, describe_outcome, format_points, format_time
 from engine.rating.analysis.judge_correction import CorrectedPassRate, correct_by_version, describe_correction
 from store.core.errors import ConfigError
@@ -54,12 +56,12 @@ from tunebench.terminal.output import (
 
 
 def change_settings(client: Client, endpoint_id: str, changes: dict[str, object]) -> None:
-    """Fields that are named get their new value, all others stay. null switches off what may be off, such as
-    most_errors, and is refused for what may not, such as alpha. Raises ConfigError that names the field."""
+    """Change the given fields and keep all others. null turns off an optional field, such as most_errors, and
+    is an error for a required one, such as alpha. Raises ConfigError that names the field."""
     if unknown := sorted(set(changes) - set(MonitorSettings.model_fields)):
         raise ConfigError(
-            f"There is no setting {unknown[0]!r}.",
-            fix=f"There are {', '.join(MonitorSettings.model_fields)}.",
+            f"Unknown setting {unknown[0]!r}.",
+            fix=f"Available settings: {', '.join(MonitorSettings.model_fields)}.",
             field=unknown[0],
         )
     present = monitors.get_settings(monitors.find(client, endpoint_id)).document()
@@ -68,7 +70,7 @@ def change_settings(client: Client, endpoint_id: str, changes: dict[str, object]
 
 
 def format_settings(settings: MonitorSettings, *, json: bool) -> None:
-    """As a file that --settings takes."""
+    """Print a file that --settings accepts."""
     document = settings.model_dump(mode="json")
     if json:
         print_json(document)
@@ -77,13 +79,13 @@ def format_settings(settings: MonitorSettings, *, json: bool) -> None:
 
 
 def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *, new_normal: bool) -> None:
-    """By whoever the token is of. Raises NotFoundError for an alert of another endpoint, and ConfigError for
-    a new normal where nothing drifted."""
+    """Acknowledge as the owner of the token. Raises NotFoundError for an alert of another endpoint, and
+    ConfigError for a new normal of an alert without a reference."""
     raised = monitor_alerts.of_endpoint(client, alert, endpoint_id)
     if new_normal and raised.kind != "drift" and raised.subject not in PACES:
         raise ConfigError(
-            f"The alert {alert} is of {raised.kind}, which has no reference.",
-            fix="Leave --new-normal out: it is for alerts that hold new requests against a reference.",
+            f"Alert {alert} ({raised.kind}) has no reference.",
+            fix="Remove --new-normal; it applies only to alerts that compare requests with a reference.",
             field="new_normal",
         )
     outcome = "new_normal" if new_normal else "same_reference"
@@ -92,14 +94,20 @@ def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *
 
 def monitor_judge(
     endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
-    file: Annotated[Path, typer.Argument(help="The judge as YAML (base_url, model, criteria, …), or -")],
-    hours: Annotated[float, typer.Option(min=0.1, help="How far back the requests reach")] = 168.0,
-    rows: Annotated[int, typer.Option(min=20, max=5_000, help="Answers in the random sample, at most")] = 200,
+    file: Annotated[
+        Path, typer.Argument(help="Judge as a YAML file (base_url, model, criteria, …), or - for stdin")
+    ],
+    hours: Annotated[
+        float, typer.Option(min=0.1, help="Length of the window of requests, in hours up to now")
+    ] = 168.0,
+    rows: Annotated[
+        int, typer.Option(min=20, max=5_000, help="Maximum number of responses in the random sample")
+    ] = 200,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Ask a language model of logged answers whether each is good enough. Ratings of people (a round of
-    requests drawn at random, pass or fail) correct it."""
+    """Grade logged responses with an LLM judge, corrected with human ratings (a pass/fail round of randomly
+    drawn requests)."""
     with report_errors(json):
         client = connect(start=True)
         body = {"endpoint": endpoint, "hours": hours, "rows": rows, "judge": read_document(file)}
@@ -108,8 +116,8 @@ def monitor_judge(
         if not wait:
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch_job(lambda: job_queue.get_job(client, job_id), "Asking the judge")
-        require_finished(job, "The judging was")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), "Running judge")
+        require_finished(job, "The judge run was")
         window = JudgingWindow.of(job)
         shares = correct_by_version(logged_requests.answers(client, job_id, window))
         frame = logged_requests.correcting(client, job_id, window)
@@ -122,10 +130,8 @@ def monitor_judge(
                 }
             )
         else:
-            columns = ["version", "good, corrected", "people alone", "rated", "judge alone", "judged"]
-            note = (
-                f"A judge alone is not to be relied on. {describe_correction(frame, SETTLED_REASONS)}".strip()
-            )
+            columns = ["version", "pass rate, corrected", "raters only", "rated", "judge only", "judged"]
+            note = f"A judge alone is not reliable. {describe_correction(frame, SETTLED_REASONS)}".strip()
             print_rows(columns, [_build_row(name, each) for name, each in shares.items()], note)
 
 
@@ -137,29 +143,28 @@ def _build_row(name: str, seen: CorrectedPassRate) -> list[str]:
 
 def _format_share(share: Interval) -> str:
     if share.low is None or share.high is None:
-        return f"can't be told: {share.why}"
+        return f"not enough data: {share.why}"
     return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def monitor(
     endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
-    hours: Annotated[float, typer.Option(min=0.1, help="How far back is looked")] = 24.0,
-    fail_on_alert: Annotated[
-        bool, typer.Option(help="Exit with 7 where an alert waits for somebody")
-    ] = False,
+    hours: Annotated[float, typer.Option(min=0.1, help="Length of the window, in hours up to now")] = 24.0,
+    fail_on_alert: Annotated[bool, typer.Option(help="Exit with code 7 if there are open alerts")] = False,
     settings: Annotated[
-        Path | None, typer.Option(help="Change its settings first: YAML with the fields to change, or -")
+        Path | None,
+        typer.Option(help="Change settings first: YAML file with the fields to change, or - for stdin"),
     ] = None,
-    show_settings: Annotated[bool, typer.Option(help="Show its settings as YAML, and nothing else")] = False,
-    acknowledge: Annotated[str, typer.Option(help="Id of an alert that you have seen, with --note")] = "",
-    note: Annotated[str, typer.Option(help="Findings or action taken")] = "",
+    show_settings: Annotated[bool, typer.Option(help="Print only the settings, as YAML")] = False,
+    acknowledge: Annotated[str, typer.Option(help="Id of an alert to acknowledge")] = "",
+    note: Annotated[str, typer.Option(help="Findings or action taken, with --acknowledge")] = "",
     new_normal: Annotated[
-        bool, typer.Option(help="Of an alert of drift: what comes from now on is the reference")
+        bool, typer.Option(help="With --acknowledge: use new requests as the reference")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say whether an endpoint is still good: alerts, traffic, candidates, drift, and what people say. With
-    --settings or --acknowledge, change what is watched or say that an alert was seen, before that."""
+    """Show alerts, traffic, drift, feedback and candidate comparisons of an endpoint. --settings and
+    --acknowledge first change settings or acknowledge an alert."""
     with report_errors(json):
         client = connect()
         which = monitors.endpoint(client, endpoint)
@@ -169,8 +174,8 @@ def monitor(
             acknowledge_alert(client, which.endpoint_id, acknowledge, note, new_normal=new_normal)
         elif note or new_normal:
             raise ConfigError(
-                "--note and --new-normal are of an alert, and none is named.",
-                fix="Add --acknowledge with its id.",
+                "--note and --new-normal require --acknowledge.",
+                fix="Add --acknowledge with the id of the alert.",
                 field="acknowledge",
             )
         if show_settings:
@@ -187,7 +192,7 @@ def monitor(
 
 
 class MonitorReport(TypedDict):
-    """How an endpoint stands: what waits for somebody, and what came in the chosen window."""
+    """The state of an endpoint: open alerts, and figures of the selected window."""
 
     endpoint: EndpointName
     summary: str
@@ -199,16 +204,17 @@ class MonitorReport(TypedDict):
 
 
 def build_report(client: Client, which: EndpointName, hours: float) -> MonitorReport:
-    """Of the last hours."""
+    """Report the last hours."""
     end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
     window = Window(end - timedelta(hours=hours), end)
     present = monitors.find(client, which.endpoint_id)
     alerts = monitor_alerts.open_alerts(client, which.endpoint_id)
     versions = traffic.by_version(client, which.endpoint_id, window)
     lines = _build_drift_lines(client, present, window) if present else []
+    requests = sum(row.requests for row in versions)
     return {
         "endpoint": which,
-        "summary": summarize_status(lines, len(alerts), sum(row.requests for row in versions)),
+        "summary": describe_summary(summarize_status(lines, len(alerts), requests)),
         "alerts": alerts,
         "traffic": versions,
         "drift": [asdict(each) for each in lines],
@@ -238,7 +244,7 @@ def _build_drift_lines(client: Client, present: Monitor, window: Window) -> list
 
 
 def _count_reference_requests(client: Client, present: Monitor) -> int:
-    """Requests that are there for a reference of requests, up to as many as it needs."""
+    """Requests collected so far for a reference that consists of requests."""
     wanted = monitors.get_settings(present)
     if present.reference is not None or wanted.reference not in ("first", "window"):
         return 0
@@ -255,38 +261,38 @@ def _print(client: Client, report: MonitorReport) -> None:
     for alert in report["alerts"]:
         print_notice(f"ALERT {alert.alert_id} ({alert.kind}): {alert.reason} {alert.advice}")
     if report["traffic"]:
-        columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
+        columns = ["version", "role", "requests", "errors", "median latency, s", "p95 latency, s", "tokens"]
         print_rows(columns, [_build_traffic_row(row) for row in report["traffic"]])
     present = monitors.find(client, report["endpoint"].endpoint_id)
     if present and report["drift"]:
         wanted, taken = monitors.get_settings(present), _count_reference_requests(client, present)
-        columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
+        columns = ["value", "status", "evidence", "tested on", "since", "selected window"]
         note = describe_reference(present.reference, wanted.reference, taken, wanted.reference_rows)
         print_rows(columns, [_build_drift_row(DriftLine(**line)) for line in report["drift"]], note)
         print_notice(describe_pace_reference(present.pace, wanted.reference_rows))
         if present.base_look is not None and EXPENSIVE in wanted.watched:
             print_notice(describe_look(present.base_look))
     if report["feedback"]:
-        columns = ["version", "role", "thumbs", "up", "95% interval"]
+        columns = ["version", "role", "thumbs", "up", "95% CI"]
         print_rows(columns, [_build_thumbs_row(row) for row in report["feedback"]])
     _print_pairs(report["side_by_side"])
 
 
 def _print_pairs(pairs: list[SideBySide]) -> None:
-    """Each candidate and shadow beside the live version, by kind of outcome."""
+    """Each candidate and shadow compared with the live version, by metric."""
     rows = [
         [
             pair.other,
             pair.role,
             OUTCOME_NOUNS[kind],
             format_points(look.difference),
-            *describe_outcome(pair, kind, look),
+            *describe_outcome(classify_outcome(look), pair, look),
         ]
         for pair in pairs
         for kind, look in pair.looks.items()
     ]
     if rows:
-        print_rows(["version", "role", "share of", "less that of live", "", ""], rows)
+        print_rows(["version", "role", "metric", "difference from live", "result", "details"], rows)
 
 
 def _build_traffic_row(row: VersionTraffic) -> list[str]:
@@ -296,7 +302,7 @@ def _build_traffic_row(row: VersionTraffic) -> list[str]:
 
 
 def _build_drift_row(line: DriftLine) -> list[str]:
-    tested = f"{line.tested:,} after {line.reference:,}" if line.wanted else "–"
+    tested = f"{line.tested:,} (reference {line.reference:,})" if line.wanted else "–"
     since = format_time(line.since) if line.since else ""
     return [line.title, STATUS_LABELS[line.standing], line.evidence, tested, since, line.note or line.window]
 

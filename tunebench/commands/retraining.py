@@ -14,9 +14,8 @@ from engine.monitoring.labelling import (
     LabelQueue,
     build_label_queue,
     count_reference_topics,
-    describe_empty_queue,
-    describe_label_queue,
 )
+from engine.monitoring.labelling_text import describe_empty_queue, describe_label_queue
 from store.core import formatting
 from store.core.errors import ConfigError, from_dict
 from store.http.client import Client
