@@ -102,6 +102,6 @@ def test_its_model_is_registered_served_and_watched(app: App, page: Page) -> Non
         client.chat.completions.create(model=model, messages=hello, tools=[{}])  # type: ignore[arg-type]
 
     page.get_by_role("link", name="Monitor").click()
-    expect(page.get_by_text("1 of them refused")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("answers everybody: 1 request,")).to_be_visible()
+    expect(page.get_by_text("1 rejected")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("live: 1 request,")).to_be_visible()
     app.client.command("stop_endpoint", {"endpoint": endpoint})  # it would outlive the engine

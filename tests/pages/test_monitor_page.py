@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,8 @@ import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
-from engine.monitoring.endpoint_status import DriftLine, summarize_status
+from engine.monitoring.endpoint_status import DriftLine, StatusSummary, summarize_status
+from engine.monitoring.status_text import describe_summary
 from engine.rating.analysis.judge_correction import correct_pass_rate
 from pages.monitoring import labelling
 from pages.monitoring.alerts import plot_requests
@@ -92,13 +94,13 @@ def test_a_candidate_stands_beside_the_live_version(watched: StillEngine, open_p
     assert "bank<i>@4" in text.replace("\\", "")
     assert "−30 points (−52 to −8)" in text
     assert "Worse than the live version" in text
-    assert "31 callers, 124 answers" in text
-    assert "Thumbs up: no thumb yet" in text
-    assert "2 live answers to callers of the candidate left out" in text
+    assert "31 callers, 124 responses" in text
+    assert "Thumbs up: no ratings yet" in text
+    assert "2 live responses to callers of the candidate excluded" in text
     assert "Requests are kept for 30 days: older failures no longer count" in text
-    assert "The candidate has not answered yet." in text
+    assert "No responses from the candidate yet." in text
     assert "+2 points (−10 to +14)" in text
-    assert "No difference that can be told from luck" in text
+    assert "Not significant" in text
 
 
 def test_a_bias_check_of_the_schedule_shows_its_figures_once_it_is_opened(
@@ -106,7 +108,7 @@ def test_a_bias_check_of_the_schedule_shows_its_figures_once_it_is_opened(
 ) -> None:
     at = open_page(watched.home, PAGE, endpoint="changed")
     text = everything_said(at).replace("\\", "")
-    assert "**bank<i>@3** against SmolLM2: Fine-tuning surely made 1 figure of bias worse" in text
+    assert "**bank<i>@3** vs. SmolLM2: Fine-tuning surely made 1 figure of bias worse" in text
     assert "base 1.1 times, tuned 3.3 times" not in text
     at.session_state["monitor-bias"] = True
     at.run()
@@ -117,10 +119,10 @@ def test_a_bias_check_of_the_schedule_shows_its_figures_once_it_is_opened(
 def test_groups_are_told_apart_only_where_that_is_sure() -> None:
     groups = {"web<i>": {64: 40, 32: 5}, "app": {64: 10, 32: 12, 0: 18}, "few": {0: 3}}
     (text,) = describe_group_gaps(groups, "thumbs up")
-    assert "fewer thumbs up than all others" in text
-    assert "1 group with under 10 callers left out" in text
+    assert "fewer thumbs up than all other groups" in text
+    assert "1 group with fewer than 10 callers excluded" in text
     (text,) = describe_group_gaps({"web": {64: 20, 0: 5}, "app": {64: 21, 0: 5}}, "thumbs up")
-    assert "no difference of thumbs up can be told from luck" in text
+    assert "No significant difference in thumbs up by group" in text
     assert describe_group_gaps({"web": {64: 3}}, "thumbs up") == []
 
 
@@ -130,8 +132,8 @@ def test_what_a_judge_and_people_say_stands_beside_each_other() -> None:
     text = render_judged_table([("20 Nov to 27 Nov", "bank<i>@4", seen), ("20 Nov to 27 Nov", "bank@3", few)])
     assert "bank&lt;i&gt;@4" in text
     assert "63%" in text
-    assert "people say the same of 28 of 30" in text
-    assert "Can’t be told: people have rated 3 of them; from 20 on they can correct the judge." in text
+    assert "raters agree on 28 of 30" in text
+    assert "Not enough data: people have rated 3 of them; from 20 on they can correct the judge." in text
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +169,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 
 def test_without_an_endpoint_the_page_says_how_to_get_one(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
-    assert at.title[0].value == "Is it still good?"
-    assert "There is no endpoint yet" in everything_said(at)
+    assert at.title[0].value == "Monitor"
+    assert "No endpoints yet" in everything_said(at)
     assert "tunebench serve" in everything_said(at)
 
 
@@ -177,15 +179,15 @@ def test_a_viewer_is_not_offered_to_serve(
 ) -> None:
     monkeypatch.setattr(session, "has_right", lambda right: False)
     at = open_page(empty_home, PAGE)
-    assert "A member can serve one." in everything_said(at)
+    assert "Ask a member to serve a model." in everything_said(at)
     assert "Serve a model" not in [link.proto.label for link in at.get("page_link")]
 
 
 def test_an_endpoint_that_nobody_asked_shows_how_to_ask(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="new")
-    assert "Nobody has asked it yet" in everything_said(at)
+    assert "No requests yet" in everything_said(at)
     assert not at.code  # nothing is known of its address and its models
-    link = next(each for each in at.get("page_link") if each.proto.label == "How to call New")
+    link = next(each for each in at.get("page_link") if each.proto.label == "Show how to call New")
     assert link.proto.query_string == "endpoint=new"
 
 
@@ -216,11 +218,11 @@ def test_it_is_asked_by_the_name_of_its_model_at_its_address(
 def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="quiet", window="7d")
     text = everything_said(at)
-    assert "No alert is open, and there is no alarm in" in text
-    assert "Held against the first 80 requests" in text
-    assert "No alarm" in text
+    assert "No open alerts. No change detected in" in text
+    assert "Compared with the first 80 requests" in text
+    assert "No alert" in text
     assert "180" in text
-    assert "No judge was asked yet" in text
+    assert "No judge results yet" in text
     assert not any(button.key and button.key.startswith("seen-") for button in at.button)
 
 
@@ -250,14 +252,14 @@ def test_open_alerts_are_a_click_away(watched: StillEngine, open_page: Open, pag
     ((label, link),) = _alert_links(open_page, watched.home, page)  # none of the quiet endpoint
     assert "open alert" in label
     assert link == "endpoint=changed"
-    assert ": changed, since" in everything_said(open_page(watched.home, page))
+    assert "Drift: " in everything_said(open_page(watched.home, page))
 
 
 def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE)  # whoever has an alert is shown first
     text = everything_said(at)
-    assert "to look at." in text
-    assert "How far inputs are from those of the reference has changed" in text
+    assert re.search(r"\d+ open alerts?\.", text)
+    assert "Prompt distance has changed" in text
     assert "u coming to the party" in text or "prize" in text or "mum says" in text
     button = next(each for each in at.button if each.key and each.key.startswith("seen-"))
     outcome = next(each for each in at.selectbox if each.key and each.key.startswith("outcome-"))
@@ -266,7 +268,7 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
     assert not at.exception
     seen, owner = monitor_alerts.past_alerts(watched.database, "changed"), Client(watched.home).me().name
     assert [(alert.outcome, alert.acknowledged_by_name) for alert in seen] == [("new_normal", owner)]
-    assert f"seen by {owner}" in everything_said(at)
+    assert f"acknowledged by {owner}" in everything_said(at)
     left = monitor_alerts.open_by_endpoint(watched.database).get("changed")
     still_open = monitor_alerts.open_alerts(watched.database, "changed")
     assert (left["n"] if left else 0) == len(still_open)
@@ -279,13 +281,13 @@ def test_what_should_be_labelled_next_is_listed_and_made_a_round(
     monkeypatch.setattr(labelling, "WAIT_SECONDS", 0.0)  # nobody does the job
     at = open_page(watched.home, PAGE, endpoint="quiet", window="7d", tab="label")
     text = everything_said(at)
-    assert "can be asked about" in text
-    assert "had an answer that somebody did not like" in text
-    assert "is no figure of all requests" in text
+    assert "can be labeled" in text
+    assert "with thumbs down" in text
+    assert "do not represent all requests" in text
     rows = at.dataframe[0].value
-    assert set(rows.columns) >= {"Text", "Answer", "Why", "When", "Version"}
+    assert set(rows.columns) >= {"Prompt", "Response", "Reasons", "Time", "Version"}
     assert next(box for box in at.selectbox if box.label == "Rating task").value == "correction"
-    next(each for each in at.number_input if each.label == "How many").set_value(10).run()
+    next(each for each in at.number_input if each.label == "Requests").set_value(10).run()
     next(each for each in at.button if each.label == "Create labeling round").click().run()
     (job,) = job_queue.list_of_kind(watched.database, "round")
     round = job.config["round"]
@@ -298,17 +300,17 @@ def test_what_should_be_labelled_next_is_listed_and_made_a_round(
 def test_only_the_requests_behind_an_alert_are_listed(watched: StillEngine, open_page: Open) -> None:
     (alert, *_) = watched.database.query("SELECT alert_id FROM monitor_alert")["alert_id"].to_pylist()
     at = open_page(watched.home, PAGE, endpoint="changed", tab="label", alert=alert)
-    assert "Only the requests behind one alert." in everything_said(at)
+    assert "Filtered by alert." in everything_said(at)
     listed = at.dataframe[0].value
-    days = listed["When"].dt.date  # on the first of them customers may have asked before it changed
-    assert {text.split()[0] for text in listed["Text"][days > days.min()]} == FRIENDLY
+    days = listed["Time"].dt.date  # on the first of them customers may have asked before it changed
+    assert {text.split()[0] for text in listed["Prompt"][days > days.min()]} == FRIENDLY
     gone = open_page(watched.home, PAGE, endpoint="changed", tab="label", alert="alert-x")
-    assert "There is no alert alert-x." in everything_said(gone)
+    assert "Alert alert-x does not exist." in everything_said(gone)
 
 
 def test_with_nothing_logged_there_is_nothing_to_label(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="new", tab="label")
-    assert "No request was answered here." in everything_said(at)
+    assert "No requests in this window." in everything_said(at)
     assert "Create labeling round" not in [button.label for button in at.button]
 
 
@@ -331,8 +333,8 @@ def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
     watched: StillEngine, open_page: Open
 ) -> None:
     at = open_page(watched.home, PAGE, endpoint="new")
-    assert "How long that takes is said here after the first look." in everything_said(at)
-    chosen = next(each for each in at.multiselect if each.label == "Watched")
+    assert "The time is shown here after the first check." in everything_said(at)
+    chosen = next(each for each in at.multiselect if each.label == "Monitored values")
     assert "output_perplexity" not in chosen.value
     chosen.set_value([*chosen.value, "output_perplexity"])
     next(button for button in at.button if button.label == "Save").click().run()
@@ -355,14 +357,14 @@ def test_the_last_look_says_how_many_answers_were_measured(watched: StillEngine,
         monitors.configure(tx, "quiet", asked, "you", before.changed_at)
         monitors.save_base_measurement(tx, "quiet", look)
     text = everything_said(open_page(watched.home, PAGE, endpoint="quiet"))
-    assert "180 answers measured; 1,200 not drawn" in text
-    assert "Perplexity under the base costs time" in text
-    assert "1.2 s a request" in text
+    assert "180 responses scored; 1,200 not sampled" in text
+    assert "Base-model perplexity takes time" in text
+    assert "1.2 s per response" in text
 
 
 def test_a_link_to_what_is_gone_shows_the_rest(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="gone", window="a year")
-    assert "There is no endpoint" in at.warning[0].value
+    assert "no longer exists" in at.warning[0].value
     assert not at.exception
 
 
@@ -386,7 +388,7 @@ def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
     assert (list(bars.y), list(line.y)) == ([0.5], [0.5, 0.7])
     assert list(line.hovertext) == ["0.50 (0.40 to 0.60, n 200)", "0.70 (no interval, n 200)"]
     assert describe_golden_chart(runs, "eval/label_accuracy") == (
-        "With 95% intervals; n 200 rows each time. 1 of 2 evaluations without one."
+        "95% CI; n = 200 rows per evaluation. 1 of 2 evaluations without a CI."
     )
 
 
@@ -396,8 +398,9 @@ def _figure(value: float, low: float | None, high: float | None) -> Figure:
 
 def test_too_few_tested_is_not_a_reference_that_is_missing() -> None:
     line = DriftLine("input_length", "Length", "collecting", "1", "1", 5, 80, 80, None, "", "")
-    assert summarize_status([line], 0, 5) == (
-        "Too early to tell: fewer than 20 requests were tested against the reference."
+    assert summarize_status([line], 0, 5) == StatusSummary("too_few", tested=20)
+    assert describe_summary(StatusSummary("too_few", tested=20)) == (
+        "Not enough data: fewer than 20 requests tested against the reference."
     )
     less = replace(line, tested=0, reference=40)
-    assert "is not there yet" in summarize_status([less], 0, 5)
+    assert summarize_status([less], 0, 5) == StatusSummary("no_reference")

@@ -14,7 +14,7 @@ from bench.ratings.judged import RATES
 from bench.truths import observe
 from engine.job_handlers import keep, write_order
 from engine.monitoring import judging_job
-from engine.monitoring.label_candidates import SETTLED_REASONS
+from engine.monitoring.labelling_text import SETTLED_REASONS
 from engine.rating.analysis.judge_correction import (
     NO_ROUND,
     correct_by_version,
@@ -136,7 +136,7 @@ def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
     with judging(_reply) as server:
         _write(monitored)
         job_id = _asked(monitored, server.base_url)
-        with pytest.raises(StateError, match="A judge is being asked about Bank"):
+        with pytest.raises(StateError, match="A judge is already running for Bank"):
             _asked(monitored, server.base_url)
         _rate(monitored, 40)
         result = _judged(monitored, job_id)
@@ -210,5 +210,5 @@ def test_a_judge_that_says_nothing_readable_is_no_result(monitored: Monitored) -
     with judging(lambda text, number: completion("yes!")) as server:
         _write(monitored)
         job_id = _asked(monitored, server.base_url)
-        with pytest.raises(DataError, match="gave no verdict: the judge's answer has no verdict in JSON"):
+        with pytest.raises(DataError, match="the judge's answer has no verdict in JSON"):
             _judged(monitored, job_id)

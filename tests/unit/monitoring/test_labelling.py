@@ -14,16 +14,27 @@ from bench.truths.monitoring.labelled import RATES
 from engine.monitoring import labelling
 from engine.monitoring.label_candidates import collect_candidates
 from engine.monitoring.labelling import (
-    LESS_LIKE,
-    LESS_SURE,
-    NOTHING_STANDS_OUT,
     ReasonWeights,
     build_label_queue,
+    pick_candidates,
+    rank_candidates,
+)
+from engine.monitoring.labelling_text import (
+    ABSTAINED,
+    ALERTED,
+    DISLIKED,
+    GROWING_TOPIC,
+    LESS_LIKE,
+    LESS_SURE,
+    NO_TEXT,
+    NOTHING_STANDS_OUT,
+    REPEATED_REQUEST,
+    UNLIKE,
+    UNLIKELY_RESPONSE,
+    VERSIONS_DIFFER,
     describe_empty_queue,
     describe_label_queue,
     describe_order,
-    pick_candidates,
-    rank_candidates,
 )
 
 COLUMNS = {
@@ -68,10 +79,10 @@ def test_the_least_sure_the_unlike_and_the_disputed_come_first() -> None:
     order = labelling.order_by_score(ranking)
     assert set(order[:4]) == {2, 4, 6, 8}
     assert [ranking.reasons[place] for place in (2, 4, 6, 8, 0)] == [
-        ["30% sure"],
-        [labelling.UNLIKE, labelling.ALERTED],
-        [labelling.DISLIKED],
-        [labelling.VERSIONS_DIFFER],
+        ["30% confidence"],
+        [UNLIKE, ALERTED],
+        [DISLIKED],
+        [VERSIONS_DIFFER],
         [NOTHING_STANDS_OUT],
     ]
     assert ((ranking.score >= 0) & (ranking.score <= 1)).all()
@@ -93,7 +104,7 @@ def test_log_probabilities_are_ranked_among_their_kind() -> None:
     texts = [answered(n, "completion", -0.1 * n) for n in range(6, 12)]
     _, ranking = asked(*chats, *texts, protocol="correction")
     assert ranking.uncertainty[:6].tolist() == ranking.uncertainty[6:].tolist()
-    assert ranking.reasons[5] == ranking.reasons[11] == [labelling.UNSURE_TEXT]
+    assert ranking.reasons[5] == ranking.reasons[11] == [UNLIKELY_RESPONSE]
     untold = [answered(n, "chat", None) for n in range(12, 18)]  # llama.cpp, or an older log
     _, mixed = asked(*chats, *texts, *untold, protocol="correction")
     assert mixed.uncertainty[:12].tolist() == ranking.uncertainty.tolist()
@@ -104,10 +115,10 @@ def test_a_topic_has_grown_where_luck_can_not_explain_it() -> None:
     rows = [row(n, WORDS[n], input_topic="new" if n < 30 else "old") for n in range(100)]
     before = {"old": 190, "new": 10}
     _, ranking = asked(*rows, topics_before=before)
-    assert labelling.GROWING_TOPIC in ranking.reasons[0]
-    assert labelling.GROWING_TOPIC not in ranking.reasons[50]
+    assert GROWING_TOPIC in ranking.reasons[0]
+    assert GROWING_TOPIC not in ranking.reasons[50]
     _, calm = asked(*rows[20:], topics_before=before)
-    assert labelling.GROWING_TOPIC not in calm.reasons[0]
+    assert GROWING_TOPIC not in calm.reasons[0]
 
 
 def test_near_repeats_wait_until_the_others_are_chosen() -> None:
@@ -174,7 +185,7 @@ def test_hostile_and_empty_texts_are_asked_about_or_counted() -> None:
     ]  # fmt: skip
     looked, ranking = asked(*rows)
     assert [candidate.text[:8] for candidate in looked.candidates] == ["?", "<script>", "x", "a part"]
-    assert looked.left_out == {"its text was not kept": 4, "the same was asked before": 1}
+    assert looked.left_out == {NO_TEXT: 4, REPEATED_REQUEST: 1}
     assert len(pick_candidates(looked.candidates, ranking, 9, random_share=0.5)) == 4
 
 
@@ -192,16 +203,16 @@ def test_every_request_that_is_proposed_has_a_reason() -> None:
 def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:
     unsure = row(1, "another", abstained=True, label=None, confidence=None)
     upcoming = build_label_queue(logged(row(0, "a text", disliked=True), unsure), {}, 5)
+    assert upcoming.counts == {DISLIKED: 1, ABSTAINED: 1}
     assert describe_label_queue(upcoming) == (
-        "2 different requests of 2 can be asked about: 1 had an answer that somebody did not like,"
-        " 1 got no label."
+        "2 unique of 2 requests can be labeled: 1 with thumbs down, 1 without a predicted label."
     )
     assert {line.text for line in upcoming.listed} == {"a text", "another"}
-    assert describe_order(upcoming).startswith("First come those")
+    assert describe_order(upcoming).startswith("Ordered by")
     alike = build_label_queue(logged(row(0, "a text"), row(1, "another one")), {}, 2)
-    assert "nothing tells them apart yet" in describe_order(alike)
+    assert describe_order(alike).startswith("Newest first")
 
     nothing = build_label_queue(logged(row(0, None), row(1, None)), {}, 2)
-    assert describe_label_queue(nothing) == "None of 2 requests can be asked about."
-    assert "Texts are not kept" in describe_empty_queue(nothing)
-    assert describe_label_queue(build_label_queue(logged(), {}, 0)) == "No request was answered here."
+    assert describe_label_queue(nothing) == "None of 2 requests can be labeled."
+    assert "texts are not stored" in describe_empty_queue(nothing)
+    assert describe_label_queue(build_label_queue(logged(), {}, 0)) == "No requests in this window."

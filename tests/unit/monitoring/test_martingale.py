@@ -4,11 +4,13 @@ the values are cut."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engine.evaluation.statistics.intervals import anytime_share
+from engine.monitoring.changes import ValueChange, measure_change
 from engine.monitoring.comparisons import compare_window
 from engine.monitoring.drift import (
     WATCHED_SIGNALS,
@@ -30,7 +32,7 @@ from engine.monitoring.sequential_tests import (
     place_bets,
     update_shares,
 )
-from engine.monitoring.text import describe_direction
+from engine.monitoring.text import describe_change
 from store.core.monitoring_schemas import WatchedName
 from store.monitoring.traffic import format_category_name
 
@@ -214,22 +216,37 @@ def test_each_watched_value_has_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "before", "since", "words"),
+    ("name", "before", "since", "figures"),
     [
-        ("input_length", 100.0, 20.0, "A median of 100 characters in the 60 values"),
-        ("output_refusal", 0.0, 1.0, "0% on average in the 60 values of the reference, 100% in the 40"),
-        ("input_distance", 0.1, 0.3, "A median of 0.10 in the 60 values of the reference, 0.30 in the 40"),
-        ("confidence", math.log(0.9), math.log(0.5), "A median probability of 90% in the 60"),
-        ("input_language", "de", "pl", "German is 100% of the 60 values of the reference, 0% in the 40"),
-        ("input_topic", "lost my card", "x", "The topic “lost my card” is 100% of the 60"),
-        ("output_label", "card", "cash", "“card” is 100% of the 60 values of the reference, 0% in the 40"),
-        ("input_length", 100.0, 100.0, ""),
+        ("input_length", 100.0, 20.0, (100, 20, "")),
+        ("output_refusal", 0.0, 1.0, (0, 1, "")),
+        ("input_distance", 0.1, 0.3, (0.1, 0.3, "")),
+        ("confidence", math.log(0.9), math.log(0.5), (math.log(0.9), math.log(0.5), "")),
+        ("input_language", "de", "pl", (1, 0, "de")),
+        ("input_topic", "lost my card", "x", (1, 0, "lost my card")),
+        ("output_label", "card", "cash", (1, 0, "card")),
     ],
-)  # fmt: skip
-def test_an_alarm_says_which_way_a_value_went(
-    name: WatchedName, before: str | float, since: str | float, words: str
+)
+def test_a_change_has_the_figures_of_both_sides(
+    name: WatchedName, before: str | float, since: str | float, figures: tuple[float, float, str]
 ) -> None:
     state = start_test(name, [before] * 60, categories=["card", "cash", "de", "lost my card"], wanted=60)
-    assert words in describe_direction(state, [since] * 40, format_category_name)
-    assert bool(words) == bool(describe_direction(state, [since] * 40, format_category_name))
-    assert describe_direction(state, [], format_category_name) == ""  # nothing came yet
+    change = measure_change(state, [since] * 40)
+    assert change is not None
+    assert (change.before, change.since) == pytest.approx(figures[:2], rel=0.02, abs=0.005)
+    assert (change.category, change.reference_n, change.since_n) == (figures[2], 60, 40)
+    assert measure_change(state, []) is None  # nothing came yet
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (ValueChange("input_length", 100, 20, 60, 40), "Median 100 characters in 60 reference"),
+        (ValueChange("output_refusal", 0, 1, 60, 40), "Average 0% in 60 reference values, 100% in 40"),
+        (ValueChange("confidence", math.log(0.9), -1, 60, 40), "Median probability 90% in 60"),
+        (ValueChange("input_topic", 1, 0, 60, 40, "x"), "Topic “x”: 100% of 60 reference values, 0% in 40"),
+    ],
+)  # fmt: skip
+def test_a_change_reads_with_both_figures(change: ValueChange, words: str) -> None:
+    assert words in describe_change(change, format_category_name)
+    assert describe_change(replace(change, since=change.before), format_category_name) == ""

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines
 from engine.monitoring.alerts import AlertDetails, raise_alert
-from engine.monitoring.endpoint_status import describe_reference
+from engine.monitoring.status_text import describe_reference
 from store.core.schemas import Person
 from store.monitoring import monitor_alerts, monitors
 from tunebench.cli import cli
@@ -64,7 +64,7 @@ def test_settings_come_out_as_they_go_in_and_what_is_left_out_stays(asked: Monit
     file.write_text("alpha: null\n")
     assert "alpha" in run("--settings", str(file), code=2)
     file.write_text("alpah: 0.01\n")
-    assert "There is no setting 'alpah'" in run("--settings", str(file), code=2)
+    assert "Unknown setting 'alpah'" in run("--settings", str(file), code=2)
 
 
 def test_an_alert_is_acknowledged_by_its_id(asked: Monitored) -> None:
@@ -89,10 +89,10 @@ def test_an_alert_of_another_endpoint_stays_open(asked: Monitored) -> None:
         )
     (theirs,) = monitor_alerts.open_alerts(asked.database, "endpoint-2")
     (own,) = monitor_alerts.open_alerts(asked.database, "endpoint-1")
-    assert "is of another endpoint" in run("--acknowledge", theirs.alert_id, code=NOT_FOUND)
-    assert "which has no reference" in run("--acknowledge", own.alert_id, "--new-normal", code=2)
+    assert "belongs to another endpoint" in run("--acknowledge", theirs.alert_id, code=NOT_FOUND)
+    assert "has no reference" in run("--acknowledge", own.alert_id, "--new-normal", code=2)
     for alone in (("--new-normal",), ("--note", "Seen")):
-        assert "none is named" in run(*alone, code=2)
+        assert "require --acknowledge" in run(*alone, code=2)
     for endpoint_id in ("endpoint-1", "endpoint-2"):
         assert len(monitor_alerts.open_alerts(asked.database, endpoint_id)) == 1
 
@@ -109,7 +109,7 @@ def test_more_requests_than_a_reference_needs_are_not_counted_as_some_of_them(as
     assert present is not None
     assert present.reference is None
     assert "of 300 requests" in text
-    taken = int(text.split("not there yet: ")[1].split(" of 300")[0])
+    taken = int(text.split("No reference yet: ")[1].split(" of 300")[0])
     assert 200 < taken < 300
     line = describe_reference(None, "first", 300, 300)
-    assert line == "The reference is being learned from the first 300 requests."
+    assert line == "Computing the reference from the first 300 requests."

@@ -74,7 +74,7 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     assert places[0] is not None
     assert places[1] is not None
     # its figures are of the time since the change that it names, up to the alert
-    counted = f"in the {places[1] - places[0] + 1:,} since then. No interval is given"
+    counted = f"in {places[1] - places[0] + 1:,} values since then. No CI"
     assert counted in alerts["input_distance"].reason
     day = 12  # requests
     assert REFERENCE + LENGTH - 3 * day <= places[0] <= places[1] < REFERENCE + LENGTH + 7 * day  # type: ignore[operator]
@@ -132,7 +132,7 @@ def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Mo
     assert (state.reference, state.tested, state.alarm_place) == (30, 0, None)
     seen = monitor_alerts.past_alerts(monitored.database, "endpoint-1")[0]
     assert (seen.acknowledged_by_name, seen.note) == ("Ada", "A new campaign")
-    with pytest.raises(StateError, match="Ada has acknowledged it already"):
+    with pytest.raises(StateError, match="Ada has already acknowledged this alert"):
         ask(monitored, "acknowledge_alert", alert=alert.alert_id)
     line = activity.listed(monitored.database, activity.ALL, limit=1, offset=0)[1][0]
     assert (line.command, line.subject_name) == ("acknowledge_alert", "the monitor of Bank")
@@ -217,8 +217,8 @@ def test_too_many_errors_and_slow_answers_raise_alerts_once(monitored: Monitored
     alerts = monitor_alerts.open_alerts(monitored.database, "endpoint-1")
     assert sorted(alert.kind for alert in alerts) == ["errors", "latency"]
     reason = next(alert.reason for alert in alerts if alert.kind == "errors")
-    assert "The limit is 5.0%" in reason
-    assert ", surely above " in reason
+    assert "Limit: 5.0%" in reason
+    assert ", significantly above " in reason
     for alert in alerts:
         ask(monitored, "acknowledge_alert", alert=alert.alert_id)
     monitored.now += 61
@@ -270,7 +270,7 @@ def test_the_golden_set_is_asked_for_when_it_is_due(
     ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, golden=schedule)
     monitored.step(61)
     alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
-    assert "can't be started" in alert.reason  # there is no such data set
+    assert "could not start" in alert.reason  # there is no such data set
     queued: list[float] = []
 
     def queue(tx: object, config: object) -> str:

@@ -16,8 +16,6 @@ from bench.truths import Rate, observe
 from bench.truths.monitoring.pace import RATES
 from engine.monitoring.endpoint_status import (
     compute_slowdown,
-    describe_pace_alarm,
-    describe_pace_reference,
     find_change_time,
 )
 from engine.monitoring.loop import follow_pace
@@ -29,6 +27,7 @@ from engine.monitoring.sequential_tests import (
     compute_pace_threshold,
     fit_time_model,
 )
+from engine.monitoring.status_text import describe_pace_alarm, describe_pace_reference
 from store.core.monitoring_schemas import MonitorAlert, PaceTest, PaceWatch
 from store.core.schemas import Person
 from store.db.database import utc_now
@@ -74,7 +73,7 @@ def test_four_times_slower_is_told_soon_and_since_when(tail: str) -> None:
     assert compute_slowdown(test) == pytest.approx(4, rel=0.2)
     # figures are of the time since the change alone
     assert 0 < test.since.n <= 150
-    assert f"Of the {test.since.n} answers since then" in describe_pace_alarm(test, 0.05)
+    assert f"Of the {test.since.n} responses since then" in describe_pace_alarm(test, 0.0, 4.0, 0.05)
 
 
 def test_longer_answers_are_no_slower_ones() -> None:
@@ -220,7 +219,7 @@ def test_slower_answers_raise_an_alert_that_no_limit_was_set_for(monitored: Moni
     (alert,) = alerts(monitored)
     assert (alert.kind, alert.subject) == ("latency", "slower")
     assert abs(alert.since.timestamp() % 86_400 - (1_800_000_000 + CHANGE * EVERY) % 86_400) < 300
-    assert "times as long as answers of their length in the reference" in alert.reason
+    assert "times as long as responses of the same length in the reference" in alert.reason
     see(monitored, alert, "same_reference")
     write(monitored, CHANGE + 200, 200, seconds=1.6)  # nothing was put right
     monitored.step(60)
@@ -288,10 +287,8 @@ def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: 
     pace = monitored.monitor().pace
     assert pace
     assert [test.reference for test in pace.tests] == [100 - WARM_UP] * 2
-    assert describe_pace_reference(pace, REFERENCE).startswith(
-        "Times (beside answers of the same length) and"
-    )
-    assert "held against 80 requests" in describe_pace_reference(pace, REFERENCE)
+    assert describe_pace_reference(pace, REFERENCE).startswith("Latency (for the same response length) and")
+    assert "compared with 80 requests" in describe_pace_reference(pace, REFERENCE)
     write(monitored, CHANGE, 200, seconds=1.6)
     monitored.step(60)
     assert "slower" in {alert.subject for alert in alerts(monitored)}
@@ -302,7 +299,7 @@ def test_a_window_of_too_few_requests_tests_nothing() -> None:
     requests = answered(rng.lognormal(0, 0.5, 900) * np.where(np.arange(900) < CHANGE, 1, 4))
     test = advance_pace_test(begin_pace_test("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
     assert (test.reference, test.minutes, test.alarm_at) == (59, 0, None)
-    assert "if it has 60 requests or more" in describe_pace_reference(
+    assert "if it has at least 60 requests" in describe_pace_reference(
         PaceWatch(place=900, tests=[test]), REFERENCE
     )
 

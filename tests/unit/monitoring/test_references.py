@@ -71,7 +71,7 @@ def test_of_an_evaluation_its_answers_are_the_reference_too(home: Home) -> None:
     assert facts.values["confidence"].n == 90
     (folder / "predictions.parquet").unlink()
     (home.jobs / "watch-evaluation").rename(home.jobs / "before")
-    with pytest.raises(DataError, match="gone"):
+    with pytest.raises(DataError, match="deleted"):
         learn(home, "evaluation", "job-evaluated")
 
 

@@ -82,6 +82,6 @@ def test_without_the_feature_a_schedule_is_refused_and_one_that_was_set_is_left_
     monitored.now += 61
     monitored.monitoring.step()
     assert not monitors.scheduled_checks(monitored.database, "endpoint-1")
-    with pytest.raises(ConfigError, match="has no bias checks") as error:
+    with pytest.raises(ConfigError, match="bias checks are not installed") as error:
         ask(monitored, "set_monitor", endpoint="Bank", bias=schedule)
     assert error.value.field == "bias"

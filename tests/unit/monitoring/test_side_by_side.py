@@ -18,6 +18,7 @@ from bench.made.request_log import append
 from bench.made.two_versions import LIVE, OTHER, TwoVersions, lines, routes
 from engine.monitoring.comparisons import (
     GRID,
+    classify_outcome,
     compare_callers,
     compare_paired_callers,
     compute_group_gaps,
@@ -140,11 +141,11 @@ def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_s
     (alert,) = alerts(monitored)
     assert (alert.kind, alert.subject) == ("quality", "candidate")
     assert f"{OTHER} is worse than {LIVE}" in alert.reason
-    assert re.search(r"\d+ callers against \d+ callers, each counted once", alert.reason), alert.reason
-    assert "share away" in alert.advice
+    assert re.search(r"\d+ callers vs. \d+ callers, each counted once", alert.reason), alert.reason
+    assert "share to 0" in alert.advice
     behind = traffic.bad_of_candidate(monitored.database, "endpoint-1", alert.since, limit=8)
     assert len(behind) == 8
-    assert {(row.label, row.category) for row in behind} == {("no", "should be: yes")}
+    assert {(row.label, row.category) for row in behind} == {("no", "expected: yes")}
     (pair,) = pairs(monitored)
     look = pair.looks["labels"]
     assert look.sure is not None
@@ -183,7 +184,7 @@ def test_answers_that_the_live_version_gave_in_its_place_count_as_failures(monit
     assert looks["errors"].live.share == 1
     assert looks["labels"].left_out > 0  # live answers to callers of the candidate
     assert looks["labels"].other.callers >= 25
-    assert "answers given without failing" in alerts(monitored)[0].reason
+    assert "successful responses" in alerts(monitored)[0].reason
 
 
 def test_a_shadow_is_compared_on_the_same_requests_and_warns_nobody(monitored: Monitored) -> None:
@@ -230,7 +231,7 @@ def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> 
         side_by_side.count_previous_looks(monitored.database, replace(pair, other="intents@9"), "labels") == 0
     )
     few = replace(pair.looks["labels"], few=True)
-    assert describe_outcome(pair, "labels", few)[1].startswith("Too few callers")
+    assert classify_outcome(few) == "few_callers"
 
 
 def write(monitored: Monitored, made: list[Any], series: str = "requests") -> None:
@@ -324,7 +325,8 @@ def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Mo
     assert first.sure.verdict == "better"
     assert not alerts(monitored)
     unsure = replace(first, p=0.5)
-    assert describe_outcome(pair, "labels", unsure)[0] == "No longer sure"
+    assert classify_outcome(unsure) == "lapsed"
+    assert describe_outcome("lapsed", pair, unsure)[0] == "No longer significant"
     send(monitored, TwoVersions(callers=300, live_right=0.95, other_right=0.1, most=10), seed=1)
     now = pairs(monitored)[0].looks["labels"].sure
     assert now is not None

@@ -12,6 +12,7 @@ import pytest
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from engine.monitoring import base_model_losses, watch_job
+from engine.monitoring.changes import measure_change
 from engine.monitoring.drift import RequestValue, advance_test, start_test
 from engine.monitoring.measured_requests import (
     ANSWER_IS_LABEL,
@@ -91,10 +92,10 @@ def test_answers_are_drawn_by_their_place_and_the_others_counted() -> None:
     assert [key for key, _ in models.asked] == ["a", "b"]  # a base once, the one of most answers first
     assert measured.look.seconds == 0.5
     assert measure_answers(rows[::-1], bases, StubBases(), most=20).nats == measured.nats[::-1]
-    assert "20 answers measured; 45 not drawn" in describe_look(measured.look)
+    assert "20 responses scored; 45 not sampled" in describe_look(measured.look)
     assert "nobody knows (3)" in describe_look(measured.look)
-    assert "0.50 s a request, after 4.0 s of loading" in describe_cost(measured.look)
-    assert "after the first look" in describe_cost(None)
+    assert "0.50 s per response, after 4.0 s of loading" in describe_cost(measured.look)
+    assert "after the first check" in describe_cost(None)
 
 
 def test_a_base_that_is_not_there_is_a_reason_and_no_value() -> None:
@@ -102,7 +103,7 @@ def test_a_base_that_is_not_there_is_a_reason_and_no_value() -> None:
     measured = measure_answers([*answers("gone", 3), *answers("broken", 2, 3)], bases, StubBases())
     assert measured.nats == [None] * 5
     assert measured.look.reasons == {"The base is gone.": 3, "It can't be loaded.": 2}
-    assert "The base is gone. To try again" in measured.why
+    assert "The base is gone. To retry" in measured.why
 
 
 def test_what_the_log_has_of_each_answer() -> None:
@@ -124,12 +125,13 @@ def test_an_alarm_says_which_way_answers_went() -> None:
     state = start_test(EXPENSIVE, [2.0] * 60, wanted=60)
     values = [row_of(RequestValue, place=place, at=float(place), value=4.0) for place in range(60)]
     after = advance_test(state, values, 5.0)
-    reason = describe_alarm(after, 5.0, 0.05, 10, [each.value for each in values], format_category_name)
+    change = measure_change(after, [each.value for each in values])
+    reason = describe_alarm(after, 5.0, 0.05, 10, change, format_category_name)
     assert (
-        "Answers are less likely to the base model than before: perplexity 7.39 in the reference, 54.6"
+        "Responses are less likely under the base model than before: perplexity 7.39 in the reference, 54.6"
         in reason
     )
-    assert "How likely answers are to the base model has changed" in reason
+    assert "The perplexity of responses under the base model has changed" in reason
 
 
 def test_it_is_watched_against_the_first_answers(

@@ -175,7 +175,7 @@ def test_a_webhook_that_was_taken_away_gets_nothing_more(monitored: Monitored) -
     )
     assert sender.step() == 0
     assert monitor_alerts.deliveries(monitored.database)[0].state == "given_up"
-    with pytest.raises(StateError, match="no webhook"):
+    with pytest.raises(StateError, match="No webhook"):
         ask(monitored, "try_webhook")
 
 

@@ -19,7 +19,8 @@ from engine.monitoring.drift import (
     restart_test,
     start_test,
 )
-from engine.monitoring.endpoint_status import build_status_lines, summarize_status
+from engine.monitoring.endpoint_status import StatusSummary, build_status_lines, summarize_status
+from engine.monitoring.status_text import describe_summary
 from store.core.monitoring_schemas import DayFigures, DayTest
 from store.core.monitoring_schemas import TestState as WatchedState
 from store.monitoring.traffic import format_category_name
@@ -76,14 +77,12 @@ def test_a_daily_cycle_is_evidence_that_is_held_back_and_says_what_it_waits_for(
     assert early.largest > LIMIT
     assert early.alarm_place is late.alarm_place is None
     for state, words in (
-        (early, "9 whole days more are needed"),
-        (late, "don't differ from the same weekdays"),
+        (early, "confirmation needs 9 more full days"),
+        (late, "do not differ from the same weekdays"),
     ):
         (line,) = build_status_lines(["input_length"], [state], None, {}, 0.05, format_category_name)
         assert (line.standing, words in line.note) == ("held", True), line.note
-        assert summarize_status([line], 0, 99).startswith(
-            "1 watched value looked unlike the reference, and it is held back"
-        )
+        assert summarize_status([line], 0, 99) == StatusSummary("pending", 1)
 
 
 def test_a_change_raises_the_alarm_after_whole_days_and_says_since_when() -> None:
@@ -135,7 +134,8 @@ def test_few_odd_and_equal_values_have_a_line_that_can_be_read(values: list[Any]
     for begun in (watched(), start_test("input_length", [], wanted=30, by_days=True)):
         state = advance_test(begun, stream, LIMIT)
         (line,) = build_status_lines(["input_length"], [state], None, {}, 0.05, format_category_name)
-        sentence = f"{line.evidence} {line.strongest} {line.note} {summarize_status([line], 0, len(values))}"
+        summary = describe_summary(summarize_status([line], 0, len(values)))
+        sentence = f"{line.evidence} {line.strongest} {line.note} {summary}"
         assert "nan" not in sentence.lower()
         assert line.tested + line.reference >= 0
         assert state.alarm_place is None

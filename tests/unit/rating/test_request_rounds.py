@@ -14,6 +14,13 @@ from typer.testing import CliRunner
 
 from bench.made.monitored import add_endpoint
 from engine.monitoring.label_candidates import CandidateSet, LabelCandidate
+from engine.monitoring.labelling_text import (
+    ANSWER_KNOWN,
+    NO_TEXT,
+    ONE_ANSWER,
+    REPEATED_REQUEST,
+    SAME_ANSWER,
+)
 from engine.rating.data_commands import list_labels
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.data import datasets
@@ -99,9 +106,9 @@ def test_what_was_served_is_asked_about_and_nothing_twice(desk: LoggedDesk) -> N
     desk.log(labelled, "feedback")
     made = desk.ask(items=20, random_share=0.3, start="2027-01-01T00:00:00Z")
     assert made["left_out"] == {
-        "its text was not kept": 5,
-        "the same was asked before": 3,
-        "somebody has said already what is right": 2,
+        NO_TEXT: 5,
+        REPEATED_REQUEST: 3,
+        ANSWER_KNOWN: 2,
     }
     assert (made["items"], made["random"]) == (20, 6)
     round = rounds.get(desk.database, made["round_id"])
@@ -130,7 +137,7 @@ def test_of_everything_that_there_is_nothing_was_chosen(desk: LoggedDesk) -> Non
     assert (made["items"], made["random"]) == (12, 12)
     links = rounds.requests_of_round(desk.database, made["round_id"])
     assert {link.probability for link in links} == {1.0}
-    with pytest.raises(StateError, match="None of 12 requests can be rated: a round asks about it"):
+    with pytest.raises(StateError, match="None of 12 requests can be rated: already in a rating round"):
         desk.ask()
     desk("close_round", round=made["round_id"])
     assert desk.ask()["items"] == 12  # nobody has answered it
@@ -204,7 +211,7 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
     ]
     desk.log([*live, *shadow])
     made = desk.ask(protocol="pairwise", choice="random", name="Two")
-    assert made["left_out"] == {"one version alone answered": 2, "both versions gave the same answer": 1}
+    assert made["left_out"] == {ONE_ANSWER: 2, SAME_ANSWER: 1}
     round = rounds.get(desk.database, made["round_id"])
     assert [system.name for system in round.systems] == ["chat@1", "chat@2"]
     items = rounds.items(desk.database, made["round_id"])
@@ -217,8 +224,8 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
 @pytest.mark.parametrize(
     ("body", "error", "says"),
     [
-        ({"endpoint": "nobody"}, NotFoundError, "There is no endpoint"),
-        ({"alert": "alert-x"}, NotFoundError, "There is no alert"),
+        ({"endpoint": "nobody"}, NotFoundError, "does not exist"),
+        ({"alert": "alert-x"}, NotFoundError, "does not exist"),
         ({"group": "nobody"}, StateError, "No requests were answered"),
         ({"labels": ["a"]}, ConfigError, "labels: give two or more"),
         ({"weights": {"uncertainty": 0, "drift": 0, "disagreement": 0}}, ConfigError, "must be above 0"),
@@ -269,9 +276,9 @@ def test_the_command_line_lists_them_and_makes_the_round(desk: LoggedDesk) -> No
         words = ["label-next", ENDPOINT, "--round", "By hand", "--items", "5", "--no-wait", "--json"]
         made = json.loads(runner.invoke(cli, words).stdout)
         nobody = runner.invoke(cli, ["label-next", "nobody"])
-    assert upcoming["summary"] == "12 different requests of 12 can be asked about."
+    assert upcoming["summary"] == "12 unique of 12 requests can be labeled."
     assert (len(upcoming["listed"]), upcoming["protocol"]) == (3, "label")
-    assert upcoming["listed"][0]["reasons"] == ["50% sure"]
+    assert upcoming["listed"][0]["reasons"] == ["50% confidence"]
     assert "where is it?" in text.stdout
     assert (made["items"], made["random"]) == (5, 2)
     assert nobody.exit_code == NOT_FOUND
