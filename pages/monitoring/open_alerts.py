@@ -23,6 +23,7 @@ OF_SUBJECT = {
     "bias": "Bias increased",
     "bias-start": "Scheduled bias check could not start",
     "golden": "Scheduled evaluation could not start",
+    "improvement": "Scheduled improvement could not start",
 }
 SHOWN_ALERTS = 3  # endpoints on the overview
 

@@ -97,7 +97,7 @@ def test_the_alert_is_raised_where_its_limit_is_exceeded(desk: Desk) -> None:
     unset, asked = MonitorSettings(), MonitorSettings(least_requests=3)  # type: ignore[call-arg]
     assert find_exceeded_limits(desk.database, "e", unset, now) == []
     (alert,) = find_exceeded_limits(desk.database, "e", asked, now)
-    assert alert.reason == "0 requests in the last hour; there should be 3 at least."
+    assert alert.reason == "0 requests in the last hour. Minimum: 3."
 
 
 def test_the_form_of_export_is_listed_and_can_be_asked_for() -> None:
