@@ -1,1 +1,1 @@
-"""Monitors of endpoints: logs read, signals measured, drift and failures tested, alerts sent."""
+"""Monitors of endpoints: log ingestion, signals, drift, latency and error tests, and alerts."""

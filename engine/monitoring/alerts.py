@@ -1,8 +1,8 @@
-"""Alerts of an endpoint and their webhook. An alert is raised once of each subject, and its message is queued
+"""Alerts of an endpoint and their webhook. At most one alert per subject is open, and its message is queued
 in the same transaction.
 
-Messages are signed, bounded in time, go only to addresses that the policy allows, and are sent by a thread of
-their own. One that a kill cut off is sent again, and is told apart by its `alert_id`.
+Messages are signed, time-limited, sent only to addresses that the policy allows, and sent by their own
+thread. A message that is interrupted by a crash is sent again; receivers identify duplicates by `alert_id`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from store.people import settings
 
 
 class AlertDetails(NamedTuple):
-    """What an alert says. since: Unix time, s; places: of the requests behind it."""
+    """The content of an alert. since: Unix time, s; places: first and last request behind it."""
 
     kind: AlertKind
     subject: str
@@ -48,7 +48,7 @@ class AlertDetails(NamedTuple):
 
 
 def raise_alert(tx: Transaction, endpoint_id: str, warned: AlertDetails, at: float) -> None:
-    """Keep the alert and queue its message, unless one of the same subject is open."""
+    """Store the alert and queue its message, unless an alert of the same subject is open."""
     if monitor_alerts.is_open(tx, endpoint_id, warned.kind, warned.subject):
         return
     first, last = warned.places or (None, None)
@@ -83,7 +83,7 @@ def raise_alert(tx: Transaction, endpoint_id: str, warned: AlertDetails, at: flo
 def raise_drift_alerts(
     tx: Transaction, endpoint_id: str, states: list[TestState], settings: MonitorSettings, at: float
 ) -> None:
-    """Of each watched value whose test has gone over its threshold."""
+    """Raise an alert for each monitored value whose test has crossed its threshold."""
     limit = compute_log_threshold(settings.alpha, len(settings.watched))
     for state in states:
         place = state.alarm_place
@@ -110,7 +110,7 @@ def raise_drift_alerts(
 def raise_pace_alerts(
     tx: Transaction, endpoint_id: str, tests: list[PaceTest], settings: MonitorSettings, at: float
 ) -> None:
-    """Of answers that are slower, and of more failures, where their test has gone over its threshold."""
+    """Raise latency and error rate alerts whose test has crossed its threshold."""
     for test in tests:
         place, alarm_at = test.alarm_place, test.alarm_at
         if place is None or alarm_at is None:
@@ -129,7 +129,7 @@ def raise_pace_alerts(
 
 
 def _build_message(tx: Transaction, alert: MonitorAlert) -> str:
-    """As the webhook gets it: no text of a request."""
+    """The webhook message; it contains no request text."""
     named = [each.name for each in monitors.endpoints(tx) if each.endpoint_id == alert.endpoint_id]
     message = {
         "event": "alert",
@@ -155,21 +155,22 @@ SIGNATURE_HEADER = "Tunebench-Signature"
 
 
 class DeliveryResult(NamedTuple):
-    """status: of the answer, None where none came. trouble: why it doesn't count, empty where it does."""
+    """status: of the response, None if there was none. trouble: why the delivery failed, empty if it
+    succeeded."""
 
     status: int | None
     trouble: str
 
 
 def sign_message(secret: str, at: float, body: str) -> str:
-    """t=SECONDS,v1=HEX: HMAC-SHA256 of "SECONDS.BODY", so that an old message can't be sent again."""
+    """t=SECONDS,v1=HEX: HMAC-SHA256 of "SECONDS.BODY". The time protects against replays."""
     stamp = int(at)
     digest = hmac.new(secret.encode(), f"{stamp}.{body}".encode(), hashlib.sha256).hexdigest()
     return f"t={stamp},v1={digest}"
 
 
 def check_url(url: str, policy: AddressPolicy) -> None:
-    """Raise ConfigError (url) for what can't be a webhook; names are looked up when something is sent."""
+    """Raise ConfigError (url) for an invalid webhook URL. Host names are resolved when a message is sent."""
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -191,7 +192,7 @@ def check_url(url: str, policy: AddressPolicy) -> None:
 
 
 def send_message(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> DeliveryResult:
-    """Send one message; an answer of 200 to 299 counts. It comes back within HANG_SECONDS."""
+    """Send one message. A status of 200 to 299 is a success. Returns within TOTAL_SECONDS."""
     outcome: list[DeliveryResult] = []
     thread = threading.Thread(
         target=lambda: outcome.append(_send(url, secret, body, at, policy)), daemon=True
@@ -232,7 +233,7 @@ RETRY_SECONDS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0)  # before the second attem
 
 
 class WebhookSender:
-    """Sends what is due, until it is stopped. `post`: what sends one message."""
+    """Sends due messages until stopped. post: the function that sends one message."""
 
     def __init__(
         self,
@@ -245,7 +246,7 @@ class WebhookSender:
         self._ended = threading.Event()
 
     def step(self, now: float | None = None) -> int:
-        """Send what is due; how many messages that were."""
+        """Send due messages; returns how many."""
         at = self.clock() if now is None else now
         due = monitor_alerts.list_due_messages(self.database, job_queue.to_utc(at))
         for delivery in due:
@@ -255,7 +256,7 @@ class WebhookSender:
         return len(due)
 
     def stop(self) -> None:
-        """Send nothing more after the message that is under way."""
+        """Send no more messages after the current one."""
         self._ended.set()
 
     def _deliver(self, delivery: WebhookDelivery, at: float) -> None:

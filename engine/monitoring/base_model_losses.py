@@ -1,6 +1,6 @@
-"""How likely answers are to the model beneath the one that gave them, as evaluations measure losses.
+"""Losses of responses under the base model of the version that gave them, computed as in evaluations.
 
-Loads models: imported only where perplexity is watched.
+Loads models, so it is imported only if perplexity is monitored.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ BATCH = 8  # rows at most; fewer where their logits would take too much room
 
 
 class VersionBases:
-    """Bases by where they lie (`measured_requests.BaseModels`). One is held at a time."""
+    """Base models by location (`measured_requests.BaseModels`). One is loaded at a time."""
 
     def __init__(self, job: WorkerJob) -> None:
         self._job = job
         self._bases: dict[str, tuple[str, TrainConfig]] = {}  # folder or hub id, and how it is loaded
 
     def find(self, base: ServedBase) -> str:
-        """By where it lies and how it is held. Raises NotFoundError and ModelError where there is none."""
+        """The key of a base: its location and how it is loaded. Raises NotFoundError or ModelError if there
+        is none."""
         if base["why"]:
             raise NotFoundError(base["why"])
         source, config = self._source(base)
@@ -49,7 +50,7 @@ class VersionBases:
         return key
 
     def _source(self, base: ServedBase) -> tuple[str, TrainConfig]:
-        """Of what was trained the model that it was trained on, else the model itself."""
+        """For a trained version, the model it was trained on; otherwise the model itself."""
         job, model = self._job, base["model"]
         if not base["run"] and not is_reference(model):
             name = _find_base(Path(model).expanduser()) or model
@@ -65,7 +66,7 @@ class VersionBases:
         ), run.config
 
     def score(self, key: str, conversations: Sequence[list[Message]]) -> ScoredAnswers:
-        """Raises ModelError for a base that can't be loaded, Cancelled and OutOfMemory on the way."""
+        """Raises ModelError if a base cannot be loaded, and Cancelled or OutOfMemory on the way."""
         began = time.perf_counter()
         self._job.progress(0, len(conversations), "responses", "Loading the base model")
         source, config = self._bases[key]
@@ -98,8 +99,8 @@ class VersionBases:
 
 
 def _check_room(source: str) -> None:
-    """Raise ModelError where the weights can't fit beside what is served: a killed look is made again and
-    again. Those that come from a hub are not known yet."""
+    """Raise ModelError if the weights don't fit into free memory: a check that is killed would be retried
+    forever. Models that still have to be downloaded are not checked."""
     needed = sum(path.stat().st_size for path in Path(source).glob("*.safetensors")) / hardware.GIB
     free, _ = hardware.measure_available_gib(torch.device("cpu"))
     if needed > free:
@@ -110,7 +111,7 @@ def _check_room(source: str) -> None:
 
 
 def keep_last_answers(rows: TokenRows) -> TokenRows:
-    """The rows with the tokens of the last answer alone as trained: earlier ones were asked, not given."""
+    """Mark only the tokens of the last response as trained: earlier responses are part of the prompt."""
     trained = rows.trained.copy()
     for first, end in zip(rows.starts[:-1], rows.starts[1:], strict=True):
         own = trained[first:end]
@@ -120,7 +121,7 @@ def keep_last_answers(rows: TokenRows) -> TokenRows:
 
 
 def _find_base(folder: Path) -> str:
-    """The base that an adapter's folder names; empty where the folder holds a whole model, or is none."""
+    """The base model named in an adapter folder; empty for a full model or a missing folder."""
     settings = read_json(folder / "adapter_config.json") if folder.is_dir() else None
     note = read_json(folder / "tunebench.json") if settings else None
     named = (note or {}).get("base_model") or (settings or {}).get("base_model_name_or_path")

@@ -1,8 +1,8 @@
-"""What a monitor checks beside drift: limits that somebody set, candidates and shadows beside the live
-version, and evaluations and bias checks on a schedule.
+"""Checks other than drift: limits, candidates and shadows compared with the live version, and scheduled
+evaluations and bias checks.
 
-Each check holds its chance of a false alarm however often it looks; what a look left is committed with its
-alert, so that a look that is made again after a kill is the same one.
+Each check controls its chance of a false alert however often it runs. The outcome of a check is committed
+with its alert, so that a check that is repeated after a crash has the same outcome.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ LimitCheck = Callable[[Queryable, str, float, datetime], AlertDetails | None]  #
 def find_exceeded_limits(
     db: Queryable, endpoint_id: str, settings: MonitorSettings, now: datetime
 ) -> list[AlertDetails]:
-    """What is surely over its limit, of those that are set."""
+    """Alerts for limits that are significantly exceeded."""
     limits = {name: getattr(settings, name) for name in LIMITS}
     warned = [
         LIMIT_CHECKS[name](db, endpoint_id, limit, now) for name, limit in limits.items() if limit is not None
@@ -86,7 +86,7 @@ def find_exceeded_limits(
 
 
 def _find_window(db: Queryable, endpoint_id: str, kind: AlertKind, now: datetime) -> Window:
-    """The last quarter of an hour, or what of it came after the last alarm that somebody has seen."""
+    """The last 15 minutes, or the part of them after the last acknowledged alert."""
     seen = monitor_alerts.find_last_acknowledged(db, endpoint_id, kind, kind)
     start = now - QUARTER
     return Window(max(start, seen) if seen else start, now + timedelta(minutes=1))
@@ -114,7 +114,7 @@ def _check_latency(db: Queryable, endpoint_id: str, limit: float, now: datetime)
 
 
 def _find_lower_bound(count: int, n: int, limit: float) -> float | None:
-    """The low end of the share's interval, where that is above the limit."""
+    """The lower confidence limit of the share, if it is above the limit."""
     if n < MIN_REQUESTS:
         return None
     low = wilson_interval(count, n, confidence=CONFIDENCE).low
@@ -122,7 +122,7 @@ def _find_lower_bound(count: int, n: int, limit: float) -> float | None:
 
 
 def _check_thumbs(db: Queryable, endpoint_id: str, limit: float, now: datetime) -> AlertDetails | None:
-    """Of the live version that is asked now, since the last alarm that somebody has seen."""
+    """Check the current live version, since the last acknowledged alert."""
     seen = monitor_alerts.find_last_acknowledged(db, endpoint_id, "quality", THUMBS)
     versions = traffic.by_version(
         db, endpoint_id, Window(now - timedelta(days=1), now + timedelta(minutes=1))
@@ -165,7 +165,7 @@ SUBJECT = "candidate"  # of its alerts
 
 
 class RoutePair(NamedTuple):
-    """A candidate or a shadow, and the version beside which it stands."""
+    """A candidate or shadow, and the live version it is compared with."""
 
     model: str
     live: str
@@ -175,7 +175,7 @@ class RoutePair(NamedTuple):
 
 
 def check_pairs(database: Database, home: Home, endpoint_id: str, at: float) -> None:
-    """Notice what is there, and look where there are answers enough."""
+    """Record current pairs, and check those with enough new responses."""
     config = EndpointFolder(home, endpoint_id).config()
     routes = [pair for model in (config.models if config else []) for pair in _list_pairs(model)]
     if not routes and not side_by_side.listed(database, endpoint_id):
@@ -238,7 +238,7 @@ def _check_pair(tx: Transaction, pair: SideBySide, at: float) -> None:
 
 
 def _make_next_look(tx: Transaction, pair: SideBySide, kind: OutcomeKind, at: float) -> ArmComparison | None:
-    """None where there are not answers enough for another one."""
+    """The next check of one kind of outcome; None if there are too few responses."""
     past, pairs = pair.looks.get(kind), pair.role == "shadow"
     least = past.next_look if past else compute_next_look(0)
     count = side_by_side.count_pairs(tx, pair) if pairs else side_by_side.count_answers(tx, pair, kind)
@@ -255,8 +255,8 @@ def _make_next_look(tx: Transaction, pair: SideBySide, kind: OutcomeKind, at: fl
 def _evaluate_look(
     rows: list[ArmCallers], past: ArmComparison | None, spent: int, at: float, *, pairs: bool
 ) -> ArmComparison:
-    """One look after so many that spent alpha; it spends none where so few callers could not have told
-    anything."""
+    """One check, after `spent` checks that spent alpha. It spends none if there are too few callers for a
+    significant result."""
     live, other = ({row.place: row.callers for row in rows if row.other == side and row.callers}
                    for side in (False, True))  # fmt: skip
     number = spent + 1
@@ -288,7 +288,7 @@ def _evaluate_look(
 def _update_sure_difference(
     past: SignificantDifference | None, seen: InterimLook, answers: int, at: float
 ) -> SignificantDifference | None:
-    """What is sure since when: a look that is sure of the opposite takes the place of the one before."""
+    """The significant difference so far; a significant result in the opposite direction replaces it."""
     if not seen.attainable or not (seen.better or seen.worse):
         return past
     verdict: Literal["better", "worse"] = "better" if seen.better else "worse"
@@ -307,7 +307,7 @@ def _convert_to_estimate(seen: InterimLook) -> Estimate:
 def _summarize_arm(
     rows: list[ArmCallers], callers: int, answers: int, *, other: bool, pairs: bool
 ) -> ArmSummary:
-    """Its share is of the callers' shares as they are, not as they are rounded for the test."""
+    """Uses exact shares of callers, not those rounded for the test."""
     shares = math.fsum(row.shares for row in rows if row.other == other)
     share = shares / callers if callers and not pairs else None
     return ArmSummary(callers=callers, answers=answers, share=share)
@@ -317,14 +317,14 @@ BIAS, BIAS_START = "bias", "bias-start"  # subjects of its alerts: something is 
 
 
 class MonitorSchedules:
-    """Of the monitors of one store."""
+    """Scheduled evaluations and bias checks of all monitors."""
 
     def __init__(self, context: CommandContext) -> None:
         self.context = context
         self.database, self.evaluations = context.database, context.evaluations
 
     def ask_for_golden(self, endpoint_id: str, at: float) -> bool:
-        """The evaluation, where it is due and the one before has ended."""
+        """Queue the scheduled evaluation if it is due and the previous one has ended."""
         settings = self._settings(endpoint_id)
         past = monitors.golden_runs(self.database, endpoint_id)
         if settings.golden is None or not _is_due(past, settings.golden.every_hours, at):
@@ -339,7 +339,7 @@ class MonitorSchedules:
         return self._queued(endpoint_id, "golden", "The scheduled evaluation", queue, at)
 
     def ask_for_bias(self, endpoint_id: str, at: float) -> bool:
-        """The bias check, where it is due; and an alert where the last one found something worse."""
+        """Queue the bias check if it is due, and raise an alert if the last one found increased bias."""
         settings = self._settings(endpoint_id)
         if settings.bias is None:
             return False
@@ -376,7 +376,7 @@ class MonitorSchedules:
         return True
 
     def _warn_of_bias(self, endpoint_id: str, past: list[ScheduledCheck], at: float) -> None:
-        """Of the newest that has finished, unless somebody has seen an alert since."""
+        """Raise an alert for the newest finished check, unless one was acknowledged since."""
         newest = next((check for check in past if check.finished_at is not None), None)
         if newest is None or not newest.worse or newest.finished_at is None:
             return
@@ -394,8 +394,8 @@ class MonitorSchedules:
 
 
 def _is_due(past: list[GoldenRun] | list[ScheduledCheck], every_hours: float, at: float) -> bool:
-    """Whether all have ended, and none began since. One that began in a time that lies ahead did so before
-    the clock was set back."""
+    """Whether all runs have ended and none started within the interval. A start time in the future means that
+    the clock was set back, and does not count."""
     return all(
         each.status not in ALIVE
         and not is_recent(job_queue.to_epoch(each.queued_at), at, every_hours * 3_600)

@@ -1,4 +1,4 @@
-"""The commands about monitors: what is watched, what was seen, and whom alerts are sent to."""
+"""Commands of monitors: settings, acknowledging alerts, judging requests, and the alert webhook."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ MIN_SECRET = 16  # characters
 
 
 class WebhookTrial(Config):
-    """A body without fields."""
+    """An empty body."""
 
 
 class MonitorCommands:
-    """The commands over one store."""
+    """Commands of monitors on one store."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class MonitorCommands:
         self.evaluations = evaluation_commands
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Commands by name."""
         return {
             "set_monitor": Command(MonitorConfig, self.set_monitor, _find_endpoint_subject, by_person=True),
             "acknowledge_alert": Command(
@@ -73,8 +73,8 @@ class MonitorCommands:
         }
 
     def set_monitor(self, body: MonitorConfig, person: Person) -> EmptyAnswer:
-        """Other settings; the tests begin anew where what they rest on is another. Raises NotFoundError and
-        ConfigError that name the field at fault."""
+        """Replace the settings. Tests restart if a setting that they depend on has changed. Raises
+        NotFoundError and ConfigError with the field at fault."""
         with self.database.transaction() as tx:
             endpoint = monitors.endpoint(tx, body.endpoint)
             settings = self._resolved(tx, body.settings)
@@ -83,7 +83,7 @@ class MonitorCommands:
         return {}
 
     def _resolved(self, tx: Transaction, settings: MonitorSettings) -> MonitorSettings:
-        """With ids in place of names, which may change."""
+        """Settings with ids instead of names, which may change."""
         changes: dict[str, str] = {}
         try:
             if settings.reference == "dataset":
@@ -97,8 +97,8 @@ class MonitorCommands:
         return settings.model_copy(update=changes)
 
     def acknowledge_alert(self, body: AlertAcknowledgement, person: Person) -> EmptyAnswer:
-        """Somebody has seen it. A test that raised it begins anew. Raises StateError where somebody has
-        already."""
+        """Acknowledge an alert and restart the test that raised it. Raises StateError if it is already
+        acknowledged."""
         with self.database.transaction() as tx:
             alert = monitor_alerts.get(tx, body.alert)
             if alert.acknowledged_at is not None:
@@ -120,7 +120,8 @@ class MonitorCommands:
         return {}
 
     def judge_requests(self, body: JudgeRequests) -> JobQueued:
-        """Queue a judging of logged answers. Raises NotFoundError, and StateError where one waits already."""
+        """Queue a judge run on logged responses. Raises NotFoundError, and StateError if one is already
+        queued or running."""
         at = self.clock()
         with self.database.transaction() as tx:
             endpoint = monitors.endpoint(tx, body.endpoint)
@@ -143,7 +144,7 @@ class MonitorCommands:
         return {"job_id": job_id}
 
     def set_webhook(self, body: Webhook, person: Person) -> EmptyAnswer:
-        """Where alerts go from now on; an empty address: nowhere. Raises ConfigError (url, secret)."""
+        """Set the webhook; an empty URL removes it. Raises ConfigError (url, secret)."""
         if body.url:
             check_url(body.url, settings.get_address_policy(self.database, self.home))
             if len(body.secret) < MIN_SECRET:
@@ -157,7 +158,7 @@ class MonitorCommands:
         return {}
 
     def try_webhook(self, body: WebhookTrial) -> EmptyAnswer:
-        """Queue a message that says it is a trial. Raises StateError where there is no webhook."""
+        """Queue a test message. Raises StateError if no webhook is set."""
         at = self.clock()
         with self.database.transaction() as tx:
             if monitor_alerts.webhook(tx) is None:

@@ -1,8 +1,7 @@
 """Comparisons of two groups of requests: versions (permutation tests that share alpha over all looks),
-callers of one group and all others, and a chosen window beside the reference (PSI, a description that raises
-no alarm).
+callers of one group and all others, and a selected window and the reference (PSI, which raises no alert).
 
-A caller counts once, with the share of its answers that were good: callers are what is dealt by chance and
+Each caller counts once, with the share of its responses that were good: callers are randomized and
 independent. Pure and seeded.
 """
 
@@ -53,8 +52,8 @@ Callers = Mapping[int, int]  # a caller's share of good answers in parts of GRID
 
 @dataclass(frozen=True)
 class InterimLook:
-    """One look. difference: the second less the first; p: of its being luck; alpha: that this look spends;
-    attainable: with so few callers something can be told at all."""
+    """One look. difference: second minus first; p: two-sided p-value; alpha: what this look spends;
+    attainable: whether a significant result is possible with so few callers."""
 
     first: float
     second: float
@@ -67,7 +66,7 @@ class InterimLook:
 
     @property
     def better(self) -> bool:
-        """The second is surely better."""
+        """The second version is significantly better."""
         return self.p <= self.alpha and self.difference.value > 0
 
     @property
@@ -76,17 +75,17 @@ class InterimLook:
 
 
 def compute_next_look(answers: int) -> int:
-    """The number of answers at which is looked again, after a look at so many."""
+    """The number of responses at which the next look takes place."""
     return max(FIRST_LOOK, math.ceil(GROWTH * answers))
 
 
 def compute_look_alpha(look: int, alpha: float) -> float:
-    """What the look of that number, from 1 on, may spend; all looks together spend alpha."""
+    """The alpha that look number `look`, from 1 on, may spend; all looks together spend alpha."""
     return 3 * alpha / ((look + 2) * (look + 3))
 
 
 def compare_callers(first: Callers, second: Callers, look: int, alpha: float) -> InterimLook:
-    """Callers of two versions, each dealt to one of them by chance. `look`: the number of this one."""
+    """Compare callers of two versions, each assigned to one of them at random. look: number of this look."""
     spent, n, m = compute_look_alpha(look, alpha), sum(first.values()), sum(second.values())
     if not n or not m:
         nothing = Interval(math.nan, None, None, n + m, why="no usable responses of one of the versions")
@@ -102,8 +101,8 @@ def compare_callers(first: Callers, second: Callers, look: int, alpha: float) ->
 
 
 def compare_paired_callers(differences: Callers, look: int, alpha: float) -> InterimLook:
-    """Callers who have answers of both versions to the same requests: how many have which mean difference (in
-    parts of GRID, the second less the first)."""
+    """Compare responses of both versions to the same requests. differences: mean difference of a caller
+    (parts of GRID, second minus first) -> number of callers."""
     spent, n = compute_look_alpha(look, alpha), sum(differences.values())
     if not n:
         nothing = Interval(
@@ -147,7 +146,7 @@ def classify_outcome(look: ArmComparison) -> OutcomeStatus:
 
 
 def _align_interval(change: Interval, sure: bool) -> Interval:
-    """Without 0 where the test rules it out, and with it where it doesn't."""
+    """Exclude 0 if the test is significant, and include it otherwise."""
     assert change.low is not None
     assert change.high is not None
     if not sure:
@@ -161,7 +160,8 @@ Draw = Callable[[np.random.Generator, int], tuple[Floats, float]]  # by luck alo
 
 
 def _p_value(draw: Draw, alpha: float, n: int) -> float:
-    """Two-sided. What was seen is one of the draws, so that it is never 0 (Phipson and Smyth 2010)."""
+    """Two-sided. The observed value counts as one of the draws, so that p is never 0 (Phipson and Smyth
+    2010)."""
     random, p = np.random.default_rng(n), 1.0
     most = int(min(MAX_DRAWS, max(MIN_DRAWS, DRAWS_OF_ALPHA / alpha)))
     for draws in (FIRST_DRAWS, most):
@@ -177,7 +177,7 @@ def _p_value(draw: Draw, alpha: float, n: int) -> float:
 def _permute_callers(
     values: Floats, counts: Counts, random: np.random.Generator, draws: int
 ) -> tuple[Floats, float]:
-    """Sums of the second version's callers, with all callers dealt anew."""
+    """Sums of the second version's callers under random reassignment of all callers."""
     m, both = int(counts[1].sum()), counts.sum(axis=0)
     drawn = [
         random.multivariate_hypergeometric(both, m, size=size, method="marginals") @ values
@@ -189,7 +189,7 @@ def _permute_callers(
 def _flip_signs(
     values: Floats, counts: Counts, random: np.random.Generator, draws: int
 ) -> tuple[Floats, float]:
-    """Sums of differences, with every caller's two versions taken for each other or not."""
+    """Sums of differences with random signs, one for each caller."""
     sizes = np.abs(values)
     drawn = [
         (2 * random.binomial(counts, 0.5, size=(size, len(counts))) - counts) @ sizes
@@ -203,9 +203,9 @@ def _split_draws(draws: int) -> list[int]:
 
 
 def estimate_caller_mean(values: Floats, counts: Counts, confidence: float) -> Interval:
-    """The mean of values from 0 to 1, with Wilson's interval at as many callers as would be as sure had each
-    but one answer: values that lie close together say more than right and wrong. The spread is taken with
-    one more caller at either end, as few callers hardly show it."""
+    """The mean of values from 0 to 1 with Wilson's interval, using an effective number of callers: values
+    with a small spread are more informative than binary ones. The spread includes one more caller at either
+    end, because few callers underestimate it."""
     n = int(counts.sum())
     mean = float(values @ counts / n)
     with_two = (mean * n + 1) / (n + 2)
@@ -224,7 +224,7 @@ def _mean(callers: Callers) -> float:
 
 
 def _compute_log_assignments(n: int, m: int) -> float:
-    """Logarithm of the ways to deal n + m callers."""
+    """Logarithm of the number of ways to assign n + m callers."""
     return float(special.gammaln(n + m + 1) - special.gammaln(n + 1) - special.gammaln(m + 1))
 
 
@@ -240,7 +240,7 @@ MIN_CALLERS = 10  # of a group, and of all others
 
 @dataclass(frozen=True)
 class GroupGap:
-    """share: of good answers, the mean of its callers; gap: that less the share of all others."""
+    """share: mean share of good responses of the group's callers; gap: that minus the share of all others."""
 
     group: str
     callers: int
@@ -251,7 +251,7 @@ class GroupGap:
 def compute_group_gaps(
     groups: Mapping[str, Callers], *, confidence: float = 0.95
 ) -> tuple[list[GroupGap], list[str]]:
-    """Of each group with callers enough, the largest first; and the names of those without."""
+    """Gaps of groups with enough callers, the largest first, and the names of all other groups."""
     sizes = {name: sum(callers.values()) for name, callers in groups.items()}
     whole = sum(sizes.values())
     enough = [name for name, n in sizes.items() if n >= MIN_CALLERS and whole - n >= MIN_CALLERS]
@@ -288,8 +288,8 @@ CountsByBin = Mapping[int, int] | Mapping[str, int]  # by bin, or by name
 
 @dataclass(frozen=True)
 class DriftComparison:
-    """reference, window: values on either side. psi and ks with what luck alone reaches in 95 of 100 windows.
-    moved: by which bin, or name, a larger share of the window has it, first the one that changed most."""
+    """reference, window: number of values. psi, ks: with the values that chance alone reaches in 95 of 100
+    windows. moved: change in share by bin or name, the largest first."""
 
     reference: int
     window: int
@@ -303,7 +303,7 @@ class DriftComparison:
 
 
 def compare_window(reference: CountsByBin, window: CountsByBin) -> DriftComparison | None:
-    """Of counts by bin (numbers), or by name. None where a side has fewer than LEAST values."""
+    """Compare counts by bin (numbers) or by name. None if a side has fewer than MIN_VALUES values."""
     n, m = sum(reference.values()), sum(window.values())
     if min(n, m) < MIN_VALUES:
         return None
@@ -331,7 +331,7 @@ def compare_window(reference: CountsByBin, window: CountsByBin) -> DriftComparis
 
 
 def _bin_by_tenths(first: Floats, second: Floats) -> Floats:
-    """Both sides by the tenths of the reference [2, cells]; a bin that many values share isn't cut."""
+    """Both sides by deciles of the reference [2, cells]. A bin is never split."""
     before = (np.cumsum(first) - first / 2) / first.sum()
     cell = np.minimum((before * TENTHS).astype(int), TENTHS - 1)
     cells = np.array([np.bincount(cell, side, TENTHS) for side in (first, second)], np.float64)
@@ -340,7 +340,7 @@ def _bin_by_tenths(first: Floats, second: Floats) -> Floats:
 
 
 def _psi(cells: Floats) -> float:
-    """Half a value is added to each cell, so that an empty one is no infinite distance."""
+    """Half a value is added to each cell, so that empty cells stay finite."""
     shares = (cells + 0.5) / (cells + 0.5).sum(axis=1, keepdims=True)
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
 
@@ -352,7 +352,7 @@ def _median(keys: list[int | str], counts: Floats) -> float:
 def _compute_share_changes(
     names: list[str], first: Floats, second: Floats
 ) -> tuple[tuple[str, Interval], ...]:
-    """The change of each name's share, with its interval, the largest first."""
+    """The change in share of each name, with its interval, the largest first."""
     n, m = int(first.sum()), int(second.sum())
     changes = [
         (name, subtract_estimates(wilson_interval(int(there), m), wilson_interval(int(here), n)))

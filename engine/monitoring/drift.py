@@ -1,8 +1,9 @@
-"""Drift of an endpoint: the watched values with their fixed bins, and their tests, moved on by new requests.
+"""Drift tests of an endpoint: the monitored values with their fixed bins, and tests that advance with new
+requests.
 
-Of m watched values each raises its alarm at a capital of m / alpha (Bonferroni). Where the reference has
-times, an alarm waits until whole days differ from the same weekdays of the first week, by Student's t. State
-and values fix what comes out, however they are cut into batches. Pure.
+Each of m monitored values raises an alert at a capital of m / alpha (Bonferroni). If the reference has
+timestamps, an alert also needs full days that differ from the same weekdays of the first week (Student's t).
+The result depends only on state and values, not on batch sizes. Pure.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ NameFormatter = Callable[[WatchedName, str], str]  # how a name of a category re
 
 @dataclass(frozen=True)
 class WatchedSignal:
-    """One value of a request. noun: in the middle of a sentence, of many requests. more: what a rise
-    means."""
+    """One value of a request. noun: its name within a sentence."""
 
     name: WatchedName
     title: str
@@ -84,8 +84,7 @@ MAX_BIN = 1_500
 
 
 def compute_bins(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
-    """The bin of each value that is a number; of a perplexity its logarithm. Raises ValueError
-    for a category, which has none."""
+    """The bin of each value; for a perplexity, of its logarithm. Raises ValueError for a category."""
     value = np.asarray(values, np.float64)
     if scale == "length":
         place = np.log1p(np.maximum(value, 0)) / LENGTH_STEP
@@ -103,7 +102,7 @@ def compute_bins(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
 
 
 def compute_bin_value(scale: Scale, place: float) -> float:
-    """The value in the middle of a bin."""
+    """The value at the center of a bin."""
     if scale == "length":
         return math.expm1(place * LENGTH_STEP)
     if scale == "share":
@@ -134,18 +133,18 @@ LOOKS_A_MONTH = 30 * (WEEK - MIN_WINDOW + 1)
 
 
 def begin_day_test() -> DayTest:
-    """Before the first value."""
+    """The state before the first value."""
     return DayTest(first_day=None, open=None, reference=[], recent=[])
 
 
 def restart_day_test(test: DayTest, *, same_reference: bool) -> DayTest:
-    """After an alarm that somebody has seen; the day that goes on is none of the whole ones."""
+    """The state after an acknowledged alert. The current day does not count as a full day."""
     return replace(begin_day_test(), reference=test.reference) if same_reference else begin_day_test()
 
 
 def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> bool:
-    """One more request: the value of each column. Whether a day has ended that is held against the reference.
-    Changes `test`."""
+    """Add one request, with one value per column. Returns whether a day was completed that can be compared
+    with the reference. Changes `test`."""
     day, closed = int(at // DAY), False
     if test.first_day is None:
         test.first_day = day  # of which only a part was seen
@@ -169,7 +168,8 @@ def _open_day(day: int, place: int, columns: int) -> DayFigures:
 
 
 def _close_day(test: DayTest) -> bool:
-    """Put the day that has ended where it belongs; True: it can be held against its weekday."""
+    """Move the completed day to the reference or the recent days; True if it can be compared with its
+    weekday."""
     ended, test.open = test.open, None
     assert ended is not None
     if _find_same_weekday(test, ended) is None and len(test.reference) < WEEK:
@@ -185,13 +185,13 @@ def _find_same_weekday(test: DayTest, figures: DayFigures) -> DayFigures | None:
 
 
 def count_missing_days(test: DayTest) -> int:
-    """Whole days without which nothing can be told."""
+    """Full days that are still needed for a result."""
     return WEEK - len(test.reference) + max(0, MIN_WINDOW - len(test.recent))
 
 
 def find_changed_day(test: DayTest, alpha: float) -> DayFigures | None:
-    """The first day of the shortest window that surely differs; None where none does. alpha: a month's, of
-    this watched value."""
+    """The first day of the shortest window that differs significantly; None if none does. alpha: per month,
+    for this monitored value."""
     pairs = [(day, before) for day in test.recent if (before := _find_same_weekday(test, day)) is not None]
     level = alpha / LOOKS_A_MONTH
     for length in range(MIN_WINDOW, min(WEEK, len(pairs)) + 1):
@@ -208,7 +208,7 @@ def find_changed_day(test: DayTest, alpha: float) -> DayFigures | None:
 def _compute_t(
     window: Sequence[tuple[DayFigures, DayFigures]], reference: Sequence[DayFigures], column: int
 ) -> float:
-    """How many standard errors the mean difference of the days lies from 0."""
+    """The mean difference of the days in standard errors."""
     gaps = np.array([_mean(day, column) - _mean(before, column) for day, before in window])
     of_values = float(
         np.mean(
@@ -225,8 +225,8 @@ def _compute_t(
 
 
 def _estimate_usual_spread(means: NDArray[np.float64]) -> float:
-    """The standard deviation of days of the reference, by the median distance from their median, which two
-    days of a weekend don't move. Where days wander, those of one window are nearer to each other."""
+    """Standard deviation of reference days, estimated by the median absolute deviation, which two weekend
+    days don't affect. If days drift, those of one window are closer to each other."""
     return NORMAL_MAD * float(np.median(np.abs(means - np.median(means))))
 
 
@@ -235,8 +235,8 @@ def _mean(day: DayFigures, column: int) -> float:
 
 
 def _compute_error_variance(day: DayFigures, column: int) -> float:
-    """Variance of the mean of a day's values, were they independent, with one more value on either side of
-    it: a day without a flag isn't sure to have none."""
+    """Variance of the mean of independent values of a day, with one more value at either end: a day without a
+    flag may still have a positive rate."""
     n, mean = day.n, _mean(day, column)
     return max(day.squares[column] / n - mean * mean + 1 / (n + 1), 0.0) / n
 
@@ -264,7 +264,7 @@ Value = float | str | None
 
 @dataclass(kw_only=True)
 class RequestValue:
-    """A watched value of one request; null where it has none."""
+    """A monitored value of one request; null if it has none."""
 
     place: int
     at: float
@@ -272,7 +272,7 @@ class RequestValue:
 
 
 def compute_log_threshold(alpha: float, watched: int) -> float:
-    """Logarithm of the capital at which a value raises its alarm, of so many that are watched."""
+    """Logarithm of the capital at which one of `watched` values raises an alert."""
     return math.log(max(1, watched) / alpha)
 
 
@@ -285,8 +285,9 @@ def start_test(
     seed: int = 0,
     by_days: bool = False,
 ) -> TestState:
-    """A test before its first value. `categories` are the names of a category; they must come from other rows
-    than `reference`, or the commonest of them would seem to become rarer. by_days: alarms wait for days."""
+    """A test before its first value. categories: names of a category; they must come from other rows than
+    `reference`, because selecting the most common names biases their counts. by_days: alerts need full
+    days."""
     names = [*list(dict.fromkeys(categories))[:MAX_NAMES], OTHER] if WATCHED_SIGNALS[name].is_category else []
     state = TestState(
         name=name,
@@ -315,8 +316,8 @@ def start_test(
 
 
 def restart_test(state: TestState, *, same_reference: bool) -> TestState:
-    """The test after an alarm that somebody has seen: against the reference that it had, or, where what came
-    is to be the new normal, against the values to come."""
+    """The test after an acknowledged alert, against the same reference or, for a new normal, against future
+    values."""
     fresh = start_test(state.name, [], categories=state.categories[:-1], wanted=state.wanted)
     fresh.seed = state.seed + 1
     if state.days is not None:
@@ -330,7 +331,7 @@ def restart_test(state: TestState, *, same_reference: bool) -> TestState:
 def advance_test(
     state: TestState, values: Sequence[RequestValue], log_threshold: float, alpha: float = 0.05
 ) -> TestState:
-    """The test after these values, in the order of their places. alpha: of this value, a month."""
+    """The test after these values, in order of their places. alpha: of this value, per month."""
     present = [value for value in values if _is_present(value.value)]
     lacking = max(0, state.wanted - state.reference)
     state = _extend_reference(state, [value.value for value in present[:lacking]])
@@ -344,15 +345,15 @@ def advance_test(
 
 
 def _is_present(value: Value) -> bool:
-    """A value that is not a number is none."""
+    """NaN counts as missing."""
     return value is not None and value == value
 
 
 def _apply_day_test(
     before: TestState, after: TestState, values: Sequence[RequestValue], log_threshold: float, alpha: float
 ) -> TestState:
-    """With these values in their days; the alarm is that of the first whole day that brings one, and of none
-    without the evidence of single values."""
+    """Add values to their days. The alert is raised on the first full day that confirms the evidence of
+    single values."""
     days = copy.deepcopy(before.days)
     assert days is not None  # else days are not looked at
     state = replace(after, days=days)
@@ -370,7 +371,7 @@ def _apply_day_test(
 
 
 def _extend_reference(state: TestState, values: Sequence[Value]) -> TestState:
-    """With more values in its reference."""
+    """Add values to the reference."""
     if not values:
         return state
     columns = build_columns(state, values)
@@ -409,7 +410,7 @@ def _test_values(state: TestState, values: Sequence[RequestValue], log_threshold
 
 
 def build_columns(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
-    """The bins of each test: of a number one, of a category one for each name."""
+    """The bins of each test: one for a number, one per name for a category."""
     watched = WATCHED_SIGNALS[state.name]
     if not watched.is_category:
         return [compute_bins(watched.scale, [float(value) for value in values if value is not None])]
@@ -418,12 +419,12 @@ def build_columns(state: TestState, values: Sequence[Value]) -> list[NDArray[np.
 
 
 def _list_reference_bins(part: MartingaleState) -> NDArray[np.int64]:
-    """The bins of the reference's values, each as often as it came."""
+    """The bins of all reference values, with repetition."""
     return np.repeat(np.array(part.reference_bins, np.int64), part.reference_counts)
 
 
 def choose_names(values: Mapping[str, int] | Sequence[str]) -> list[str]:
-    """The commonest names of a category, those that have a test of their own."""
+    """The most common names of a category, which have their own test."""
     counts = dict(values) if isinstance(values, Mapping) else _count_values(values)
     return sorted(counts, key=lambda name: (-counts[name], name))[:MAX_NAMES]
 

@@ -1,4 +1,4 @@
-"""Monitoring in the engine: logs are taken in and tested, and alerts are sent."""
+"""Monitoring in the engine: log ingestion, tests, and alerts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 
 def build_loops(context: CommandContext) -> Sequence[Loop]:
-    """The monitors, and beside them messages to the webhook: an address that hangs holds up no log."""
+    """The monitoring loop and, separately, webhook messages: a webhook that hangs must not delay log
+    ingestion."""
     monitoring = MonitoringLoop(context.database, context.home, MonitorSchedules(context), context.clock)
     sender = WebhookSender(context.database, context.home, clock=context.clock)
 
@@ -43,7 +44,7 @@ def build_loops(context: CommandContext) -> Sequence[Loop]:
 
 
 def list_sent_endpoints(db: Queryable) -> Iterator[Mapping[str, Any]]:
-    """The judges that were asked about requests."""
+    """Judges that were called."""
     for job in job_queue.list_of_kind(db, JUDGING):
         yield job.config["judge"]
 

@@ -1,7 +1,7 @@
-"""What the jobs of monitoring (`watch`, `judge_requests`) are given, and what they bring into the store.
+"""Inputs and results of the monitoring jobs (`watch`, `judge_requests`).
 
-Invariant: signals, figures, tests and the place up to which requests are measured move together; a measuring
-that began with other tests or at another place is left out and made again, so that no value counts twice.
+Invariant: signals, figures, tests and the measured place move together. A result of other tests or another
+place is discarded and computed again, so that no value counts twice.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ GGUF = "GGUF file, base model unknown"
 
 
 def find_served_bases(db: Queryable, home: Home, endpoint_id: str, asked: Sequence[str]) -> ServedBases:
-    """Of these versions, and of the live one of the endpoint's first model."""
+    """Base models of these versions, and of the live version of the endpoint's first model."""
     settings = EndpointSettings.parse(endpoints.get(db, endpoint_id).settings)
     routes = [route for model in settings.models for route in model.routes]
     live = _resolve_version(db, next(route for route in settings.models[0].routes if route.role == "live"))
@@ -61,7 +61,7 @@ def find_served_bases(db: Queryable, home: Home, endpoint_id: str, asked: Sequen
 
 
 def _resolve_version(db: Queryable, route: RouteChoice) -> str:
-    """As the log calls it; an alias that is gone stays as it is, and has no base."""
+    """The name in the log; a deleted alias stays as it is, and has no base model."""
     subject = route.subject
     if route.remote is not None:
         return f"{route.remote.model} at {subject}"
@@ -117,7 +117,7 @@ def _build_unknown_base(why: str) -> ServedBase:
 
 
 def build_watch_spec(db: Queryable, job: Job) -> JobSpecDetails:
-    """Raises NotFoundError where the data set of the reference is gone."""
+    """Raises NotFoundError if the data set of the reference was deleted."""
     config = WatchConfig.parse(job.config)
     monitor = monitors.find(db, config.endpoint_id)
     settings = monitors.get_settings(monitor)
@@ -143,8 +143,8 @@ def build_watch_spec(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def stage_requests(db: Queryable, home: Home, job: Job) -> None:
-    """Put the requests into the job's folder, those that wait, or those that are the reference; and where
-    their bases are, if answers are measured under them."""
+    """Write new requests, or those of the reference, into the job's folder, with the location of base models
+    if responses are scored."""
     config = WatchConfig.parse(job.config)
     settings = monitors.get_settings(monitors.find(db, config.endpoint_id))
     folder = JobDir(home.jobs / job.job_id).path
@@ -166,7 +166,7 @@ def stage_requests(db: Queryable, home: Home, job: Job) -> None:
 
 
 def select_reference_rows(settings: MonitorSettings) -> ReferenceRows:
-    """Which requests the settings mean by the reference."""
+    """The requests that the settings define as the reference."""
     window = settings.reference == "window"
     start, end = (settings.window_start, settings.window_end) if window else (None, None)
     return ReferenceRows(settings.reference_rows, start, end)
@@ -190,7 +190,7 @@ HOURS_SCHEMA = pa.schema(
 
 
 def save_watch_result(tx: Transaction, home: Home, job: Job, result: WatchResult, at: float) -> None:
-    """The reference, or signals and tests of new requests with the alerts that come of them."""
+    """Store the reference, or the signals and tests of new requests, and raise alerts."""
     config = WatchConfig.parse(job.config)
     monitor = monitors.find(tx, config.endpoint_id)
     if monitor is None or monitor.revision != config.revision:
@@ -235,7 +235,7 @@ def _save_requests(
 
 
 def _count_by_hour(signals: pa.Table, name: WatchedName) -> pa.Table:
-    """How often each bin, or name, of a value came in each hour."""
+    """Counts of a value by hour and bin or name."""
     present = signals.select(["asked_at", name]).drop_null()
     hour = present["asked_at"].to_numpy().astype("datetime64[h]").astype("datetime64[us]")
     watched = WATCHED_SIGNALS[name]
@@ -262,12 +262,12 @@ JUDGEMENTS_FILE = "judgements.parquet"
 
 
 def build_judging_spec(db: Queryable, job: Job) -> JobSpecDetails:
-    """How many requests the window has."""
+    """The number of requests in the window."""
     return {"judging": logged_requests.count_window(db, JudgingWindow.of(job))}
 
 
 def stage_answers(db: Queryable, home: Home, job: Job) -> None:
-    """Put what is to be judged into the job's folder."""
+    """Write the responses to judge into the job's folder."""
     config = RequestJudgingConfig.parse(job.config)
     rows = logged_requests.select_for_judging(db, JudgingWindow.of(job), config.rows, config.seed)
     with write_atomically(JobDir(home.jobs / job.job_id).path / "requests.parquet") as unfinished:
@@ -275,7 +275,7 @@ def stage_answers(db: Queryable, home: Home, job: Job) -> None:
 
 
 def save_judging_result(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
-    """The verdicts, while the endpoint is there."""
+    """Store the verdicts if the endpoint still exists."""
     endpoint_id = job.config["endpoint"]
     if any(each.endpoint_id == endpoint_id for each in monitors.endpoints(tx)):
         table = pq.read_table(home.jobs / job.job_id / JUDGEMENTS_FILE)

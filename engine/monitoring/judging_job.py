@@ -1,7 +1,7 @@
-"""The job `judge_requests`: a language model says of logged answers whether each is good enough.
+"""The job `judge_requests`: an LLM judge grades logged responses as pass or fail.
 
-Its questions lie in `requests.parquet` of its folder. What it gave no readable verdict on is counted with the
-reason, and guessed never. It leaves `judgements.parquet`, without a text.
+Its input is `requests.parquet` in its folder. Unreadable verdicts are counted by reason and never guessed. It
+writes `judgements.parquet`, without texts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> RequestJudging:
-    """Judge. Raises DataError where there is nothing to judge, or no verdict at all."""
+    """Judge. Raises DataError if there is nothing to judge, or no verdict at all."""
     config, began = RequestJudgingConfig.parse(job.config), time.perf_counter()
     rows = pq.read_table(job.dir.path / "requests.parquet")
     if not len(rows):
@@ -76,7 +76,7 @@ def run(job: WorkerJob) -> RequestJudging:
 
 
 def format_conversation(messages: str) -> str:
-    """What was asked, as the judge reads it: the one message, or all of them with who said each."""
+    """The prompt as the judge reads it: a single message, or all messages with their roles."""
     turns = [turn for turn in json.loads(messages) if isinstance(turn, dict)]
     texts = [(str(turn.get("role", "user")), _extract_text(turn.get("content"))) for turn in turns]
     return texts[0][1] if len(texts) == 1 else "\n\n".join(f"{role}: {text}" for role, text in texts)

@@ -1,9 +1,9 @@
-"""From logged requests to what people can be asked about: each different text, or answer, once.
+"""From logged requests to candidates for labeling: each unique text, or response, once.
 
-A request can be asked about where its texts were kept, nobody has said what is right of it, and no round has
-it. Those of the same words are one candidate; what is left out is counted by its reason. A random draw is of
-those too that a round or a caller has reached already: what was chosen before as it is hard is gone from the
-rest, which is easier than all. Pure.
+A request can be labeled if its text is stored, nobody has labeled it, and no round contains it. Requests with
+the same text are one candidate; excluded requests are counted by reason. A random draw also covers requests
+that are already rated: previous rounds took the hard ones, so that the rest is easier than all requests.
+Pure.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ LoggedRow = Mapping[str, Any]  # of store.monitoring.logged_requests.newest
 
 @dataclass
 class LabelCandidate:
-    """Something that people can be asked about. rows: the logged answers that it stands for, those that were
-    seen first; answers: one for each of the round's versions, of one where that is not asked. parted: whether
-    versions answered it differently, None where one alone did."""
+    """Something to label. rows: logged responses that it stands for, the first one first; answers: one per
+    version of the round, or one. parted: whether versions responded differently, None for a single
+    version."""
 
     turns: list[PromptTurn]
     answers: list[str]
@@ -44,23 +44,23 @@ class LabelCandidate:
 
     @property
     def first(self) -> LoggedRow:
-        """The answer that was seen first."""
+        """The first response."""
         return self.rows[0]
 
     @property
     def text(self) -> str:
-        """What was asked last."""
+        """The last user message."""
         return next((turn["content"] for turn in reversed(self.turns) if turn["role"] == "user"), "")
 
     def any(self, name: str) -> bool:
-        """Whether it is so of one of its requests."""
+        """Whether the flag is set for any of its requests."""
         return any(bool(row[name]) for row in self.rows)
 
 
 class CandidateSet(NamedTuple):
-    """What can be asked about, in the order in which it came; requests: that were looked at; left_out: those
-    that can't, by their reason; versions: whose answers they are, the most frequent first; reached: what was
-    asked or said already, and may be drawn by chance again."""
+    """Candidates in order of arrival. requests: number considered; left_out: excluded ones by reason;
+    versions: the most frequent first; reached: already rated or labeled ones, which a random draw may
+    include."""
 
     candidates: list[LabelCandidate]
     requests: int
@@ -70,8 +70,8 @@ class CandidateSet(NamedTuple):
 
 
 def collect_candidates(requests: pa.Table, protocol: RatingProtocol, version: str = "") -> CandidateSet:
-    """Of the rows of `newest`. Of pairwise the answers of two versions to the same request: those that did so
-    most often. version: whose answers alone."""
+    """From rows of `newest`. Pairwise: responses to the same request from the pair of versions with the most
+    requests. version: only its responses."""
     by_request: dict[str, list[LoggedRow]] = defaultdict(list)
     for row in requests.to_pylist():
         by_request[row["request_id"]].append(row)
@@ -105,7 +105,7 @@ def collect_candidates(requests: pa.Table, protocol: RatingProtocol, version: st
 
 
 def parse_turns(messages: str | None) -> list[PromptTurn]:
-    """The conversation as raters see it: texts alone; empty where nothing was kept, or asked."""
+    """The conversation as raters see it, text only; empty if no text is stored."""
     turns: list[PromptTurn] = []
     for turn in json.loads(messages) if messages else []:
         content = _extract_text(turn.get("content")) if isinstance(turn, dict) else ""
@@ -115,17 +115,17 @@ def parse_turns(messages: str | None) -> list[PromptTurn]:
 
 
 def extract_answer(row: LoggedRow) -> str:
-    """What was answered: of a classifier its label, empty where it abstained."""
+    """The response text; for a classifier the label, empty if it abstained."""
     return str(row["label"] if row["label"] is not None else row["output"] or "")
 
 
 def build_question_key(turns: Sequence[PromptTurn]) -> str:
-    """Equal for what is asked in the same words, however they are spaced."""
+    """Equal for prompts that differ only in whitespace."""
     return "\x00".join(f"{turn['role']}\x01{' '.join(turn['content'].split())}" for turn in turns)
 
 
 def _extract_text(content: Any) -> str:
-    """Of several parts those that are text."""
+    """The text parts of a message."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(part for part in parts if isinstance(part, str))
@@ -133,7 +133,7 @@ def _extract_text(content: Any) -> str:
 
 
 def _find_settled(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, str]:
-    """What is asked in these words needs no more: key -> why."""
+    """Prompts that need no label: key -> reason."""
     reached: dict[str, str] = {}
     for rows in by_request.values():
         for name, why in (("in_round", ALREADY_ASKED), ("labelled", ANSWER_KNOWN)):
@@ -145,7 +145,7 @@ def _find_settled(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, st
 def _select_answered_rows(
     rows: Sequence[LoggedRow], protocol: RatingProtocol, version: str, pair: Sequence[str]
 ) -> list[LoggedRow] | str:
-    """The answers that are asked about, or why there are none."""
+    """The responses to rate, or why there are none."""
     if protocol == "pairwise":
         own = {row["version"]: row for row in reversed(rows)}
         if not pair or not set(pair) <= set(own):
@@ -163,7 +163,7 @@ def _select_answered_rows(
 
 
 def _find_most_frequent_pair(by_request: Mapping[str, Sequence[LoggedRow]], version: str) -> tuple[str, ...]:
-    """The two versions that answered the same requests most often."""
+    """The two versions that responded to the same requests most often."""
     pairs: Counter[tuple[str, ...]] = Counter()
     for rows in by_request.values():
         names = sorted({row["version"] for row in rows})
@@ -174,7 +174,7 @@ def _find_most_frequent_pair(by_request: Mapping[str, Sequence[LoggedRow]], vers
 
 
 def _find_disagreements(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, bool]:
-    """By what is asked: whether versions answered differently; not there where one alone did."""
+    """Prompt key -> whether versions responded differently; only prompts with several versions."""
     answers: dict[str, dict[str, str]] = defaultdict(dict)
     for rows in by_request.values():
         if turns := parse_turns(rows[0]["messages"]):

@@ -1,8 +1,7 @@
-"""What should be labelled next: which logged requests tell most, why, and how that is shown.
+"""The labeling queue: which logged requests are most informative, and why.
 
-Each reason is a rank from 0 to 1; a score is their weighted mean, and near repeats of a chosen request wait.
-A share is drawn at random before, of all requests: whoever learns from the chosen ones may not judge by them.
-Pure and seeded.
+Each reason is a rank from 0 to 1; the score is their weighted mean, and near-duplicates of a selected request
+come last. A random share is drawn first from all requests: only these can evaluate a model. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ Floats = NDArray[np.float64]
 
 
 class ReasonWeights(NamedTuple):
-    """How much each reason counts beside the others; not all 0."""
+    """Weight of each reason; not all 0."""
 
     uncertainty: float = 1.0
     drift: float = 0.5
@@ -71,8 +70,7 @@ class ReasonWeights(NamedTuple):
 
 
 class LabelRanking(NamedTuple):
-    """Of each candidate, from 0 to 1: the score, and what it is made of; reasons: in words, one
-    at least: that nothing stands out, where nothing does."""
+    """Per candidate, from 0 to 1: the score and its components. reasons: at least one text each."""
 
     score: Floats
     uncertainty: Floats
@@ -83,8 +81,7 @@ class LabelRanking(NamedTuple):
 
 @dataclass(frozen=True)
 class PickedCandidate:
-    """A candidate that is to be asked about. probability: of each to be in the random draw; None for one that
-    was chosen."""
+    """A selected candidate. probability: of being in the random draw; None if it was selected by score."""
 
     place: int
     probability: float | None
@@ -92,7 +89,7 @@ class PickedCandidate:
 
     @property
     def random(self) -> bool:
-        """Whether it may judge."""
+        """Whether it can evaluate a model."""
         return self.probability is not None
 
 
@@ -101,7 +98,7 @@ def rank_candidates(
     weights: ReasonWeights,
     topics_before: Mapping[str, int] | None = None,
 ) -> LabelRanking:
-    """topics_before: how often each topic came in the reference."""
+    """topics_before: counts of topics in the reference."""
     n = len(candidates)
     unsure, kinds = _score_uncertainty(candidates)
     grown = _find_growing_topics(
@@ -137,14 +134,14 @@ def rank_candidates(
 
 
 def _choose_lesser_reason(unsure: float, distance: float) -> str:
-    """Why a request stands where it does of which nothing stands out."""
+    """The reason of a request without a strong one."""
     if max(unsure, distance) <= NEUTRAL_SCORE:
         return NOTHING_STANDS_OUT
     return LESS_SURE if unsure >= distance else LESS_LIKE
 
 
 def _score_uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, list[str]]:
-    """Ranks among the same kind of request, and what is said of those that stand out."""
+    """Ranks among requests of the same kind, and a text for the most uncertain ones."""
     ranks, words = np.full(len(candidates), NEUTRAL_SCORE), [""] * len(candidates)
     for kind in {candidate.first["kind"] for candidate in candidates}:
         own = [place for place, candidate in enumerate(candidates) if candidate.first["kind"] == kind]
@@ -174,7 +171,7 @@ def _convert_to_float(value: float | None) -> float:
 
 
 def _normalize_ranks(values: Floats) -> Floats:
-    """Ranks from 0 to 1, equal for equal values; the middle where nothing was measured or all are equal."""
+    """Ranks from 0 to 1, equal for ties; the middle if nothing was measured or all are equal."""
     ranks = np.full(len(values), NEUTRAL_SCORE)
     has = np.isfinite(values)
     if has.sum() > 1:
@@ -186,7 +183,7 @@ def _normalize_ranks(values: Floats) -> Floats:
 
 
 def _find_growing_topics(topics: Sequence[str | None], before: Mapping[str, int]) -> set[str]:
-    """Topics whose share lies wholly over that of the reference."""
+    """Topics whose share is significantly above that in the reference."""
     present = Counter(topic for topic in topics if topic is not None)
     n, m = sum(present.values()), sum(before.values())
     if not m:
@@ -198,7 +195,7 @@ def _find_growing_topics(topics: Sequence[str | None], before: Mapping[str, int]
 
 
 def count_reference_topics(monitor: Monitor | None) -> dict[str, int]:
-    """How often each topic came in a monitor's reference; none where it has none."""
+    """Counts of topics in the reference; empty without one."""
     reference = monitor.reference if monitor else None
     topics = reference.values.get("input_topic") if reference else None
     return dict(zip(topics.names, topics.counts, strict=True)) if topics else {}
@@ -213,9 +210,8 @@ def pick_candidates(
     seed: int = 0,
     reached: Sequence[LabelCandidate] = (),
 ) -> list[PickedCandidate]:
-    """At most `count`: a plain random draw of all candidates and those that were reached before, whose places
-    come after theirs; then those of the other candidates that tell most, of near repeats one. With a random
-    share of 1 all are drawn at random."""
+    """At most `count`: first a random draw from candidates and `reached`, whose places follow theirs, then
+    the highest-scoring other candidates without near-duplicates. A random share of 1 draws all at random."""
     n = len(candidates) + len(reached)
     if not candidates:
         return []
@@ -236,13 +232,13 @@ def pick_candidates(
 
 
 def order_by_score(ranking: LabelRanking) -> list[int]:
-    """Places of all candidates, by score; among equals those that came last."""
+    """Places of all candidates by score; among ties, the newest first."""
     return sorted(range(len(ranking.score)), key=lambda place: (-ranking.score[place], -place))
 
 
 def _select_distinct(texts: Sequence[str], seen: Sequence[str], count: int) -> Iterator[int]:
-    """Places of so many texts, none of which nearly repeats one before it; those that do come after all the
-    others, where there are not enough."""
+    """Places of `count` texts without near-duplicates of earlier ones; near-duplicates follow if there are
+    too few."""
     postings: dict[int, list[int]] = {}
     sizes: list[int] = []
     for text in seen:
@@ -266,8 +262,8 @@ def _select_distinct(texts: Sequence[str], seen: Sequence[str], count: int) -> I
 
 
 def _build_sketch(text: str) -> list[int]:
-    """Of the hashes of a text's runs of characters the smallest ones: two texts share about as many of them
-    as of their runs."""
+    """The smallest hashes of character shingles: two texts share about the same fraction of these as of their
+    shingles."""
     folded = " ".join(text[:MAX_COMPARED_CHARACTERS].casefold().split())
     codes = np.frombuffer(folded.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
     if len(codes) < SHINGLE:
@@ -302,7 +298,7 @@ PROTOCOL_BY_KIND: Mapping[str, RatingProtocol] = {"labels": "label", "decision":
 
 @dataclass(kw_only=True)
 class RequestToLabel:
-    """A line of the list."""
+    """A row of the queue."""
 
     text: str
     answer: str
@@ -314,9 +310,8 @@ class RequestToLabel:
 
 
 class LabelQueue(NamedTuple):
-    """requests: that were looked at, of `total`; different: those that can be asked about; protocol: how
-    people would rate them; counts: reason -> requests; listed: those that tell most, near repeats left for
-    later."""
+    """requests: number considered, of `total`; different: candidates; protocol: rating task; counts: reason
+    -> requests; listed: the most informative, near-duplicates last."""
 
     protocol: RatingProtocol
     total: int
@@ -335,7 +330,7 @@ def build_label_queue(
     weights: ReasonWeights = ReasonWeights(),  # noqa: B008 (a tuple)
     limit: int = MAX_LISTED,
 ) -> LabelQueue:
-    """Of the rows of `logged_requests.newest`. protocol: that of their kind if None."""
+    """From rows of `logged_requests.newest`. protocol: by kind of request if None."""
     asked = protocol or choose_protocol(requests)
     looked = collect_candidates(requests, asked)
     ranking = rank_candidates(looked.candidates, weights, topics_before)
@@ -352,7 +347,7 @@ def build_label_queue(
 
 
 def choose_protocol(requests: pa.Table) -> RatingProtocol:
-    """A label for what a classifier answered, else a better text: by the kind of most requests."""
+    """Label for a classifier, otherwise correction: by the kind of most requests."""
     kinds = Counter(requests["kind"].to_pylist()).most_common(1)
     return PROTOCOL_BY_KIND.get(kinds[0][0], "correction") if kinds else "label"
 

@@ -1,8 +1,8 @@
-"""What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.
+"""The monitoring loop of the engine, as one function of time: `MonitoringLoop.step(now)`.
 
-A step takes in what gateways have written, queues the measuring of new requests, tests latency and failures
-in the engine itself, and runs the checks. It never waits, and remembers nothing outside the store: the next
-engine goes on where this one was killed.
+A step ingests gateway logs, queues checks of new requests, tests latency and errors in the engine itself, and
+runs limits and schedules. It never waits and keeps no state outside the store: the next engine continues
+where this one was killed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 def list_endpoint_folders(home: Home) -> list[str]:
-    """The endpoints that have a folder."""
+    """Ids of endpoints that have a folder."""
     try:
         return sorted(path.name for path in (home.path / "endpoints").iterdir() if path.is_dir())
     except FileNotFoundError:
@@ -60,8 +60,8 @@ def list_endpoint_folders(home: Home) -> list[str]:
 
 
 def ingest_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bool:
-    """Read on in each file of an endpoint, once; True where one had more than that. Requests come first, so
-    that feedback finds them."""
+    """Ingest new lines of each log file once; True if a file has more. Requests come first, so that feedback
+    finds them."""
     if not has_endpoint(database, endpoint_id):
         return False
     past, more = read_offsets(database, endpoint_id), False
@@ -79,10 +79,9 @@ def ingest_logs(database: Database, home: Home, endpoint_id: str, at: float) -> 
 
 
 def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int, at: float) -> int:
-    """Delete files that are wholly in the store and were last written so many days ago; how many. Of a
-    stopped endpoint its own days count too, which nobody else holds it to. The newest of a series is written
-    to: it goes from a stopped endpoint alone, and leaves an empty one with the next number, so that no number
-    comes twice."""
+    """Delete ingested files that were last written more than `days` days ago; returns how many. For a stopped
+    endpoint its own log retention counts too. The newest file of a series is deleted only for a stopped
+    endpoint, and leaves an empty successor, so that numbers are never reused."""
     past, count = read_offsets(database, endpoint_id), 0
     folder = EndpointFolder(home, endpoint_id)
     stopped = _is_stopped(database, folder)
@@ -105,7 +104,7 @@ def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int
 
 
 def _is_stopped(database: Database, folder: EndpointFolder) -> bool:
-    """Whether it is not to run, and doesn't: nothing begins to write meanwhile."""
+    """Whether it is set to stopped and has no process, so that nothing starts writing."""
     rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [folder.path.name]).to_pylist()
     return all(row["wanted"] == "stopped" for row in rows) and folder.process() is None
 
@@ -120,9 +119,9 @@ PACE_BATCH = 20_000  # requests at a time: some tenths of a second
 
 
 def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
-    """Move the tests on by the requests that came since, and raise what they say; whether there were any. A
-    request counts exactly once: tests and place are kept together, and only where nobody has set the tests
-    back meanwhile."""
+    """Advance the tests by new requests and raise their alerts; returns whether there were any. A request
+    counts exactly once: tests and place are stored together, and only if nobody has reset the tests
+    meanwhile."""
     monitor = monitors.find(database, endpoint_id)
     if monitor is None:
         return False
@@ -151,7 +150,8 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
 
 
 def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: float) -> PaceTest:
-    """One that can't take these requests stays as it is, goes on with the next, and stops no other."""
+    """A test that fails on these requests keeps its state, continues with the next ones, and does not stop
+    others."""
     try:
         return advance_pace_test(test, requests, limit)
     except Exception:
@@ -162,7 +162,7 @@ def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: floa
 
 
 def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
-    """As the tests are, or before their first request; None while a window that is the reference has none."""
+    """The current tests, or new ones; None while the reference window has no requests."""
     watch: PaceWatch = monitor.pace or PaceWatch(place=0, tests=[])
     if watch.tests:
         return watch
@@ -196,7 +196,7 @@ MIN_WINDOW = 60  # requests of a reference that is a window
 
 
 class MonitoringLoop:
-    """The monitors of one store. `schedules` has what is asked for again and again."""
+    """The monitors of one store. schedules: scheduled evaluations and checks."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class MonitoringLoop:
         self._troubled: dict[tuple[str, str], str] = {}
 
     def step(self, now: float | None = None) -> float:
-        """Bring the monitors up to date; the seconds that may pass until the next step."""
+        """Update all monitors; returns the seconds until the next step."""
         at = self.clock() if now is None else now
         folders, more = list_endpoint_folders(self.home), False
         for endpoint_id in folders:
@@ -236,7 +236,7 @@ class MonitoringLoop:
         return 0.0 if more else TAIL_SECONDS if folders else IDLE_SECONDS
 
     def _guarded(self, task: str, endpoint_id: str, act: Callable[[str, float], bool], at: float) -> bool:
-        """One endpoint behind the border: what goes wrong with it must not hold up the others."""
+        """Isolate failures of one endpoint from the others."""
         try:
             done = act(endpoint_id, at)
         except Exception as error:
@@ -253,7 +253,7 @@ class MonitoringLoop:
     # -- measuring ----------------------------------------------------------------------------------
 
     def _measure(self, endpoint_id: str, at: float) -> bool:
-        """Queue a look at the requests that wait, or at the reference; one at a time of an endpoint."""
+        """Queue a check of new requests, or of the reference; one at a time per endpoint."""
         past = [job for job in _list_watch_jobs(self.database) if job.config["endpoint_id"] == endpoint_id]
         if any(job.status in ALIVE for job in past):
             return False
@@ -273,14 +273,14 @@ class MonitoringLoop:
         return True
 
     def _forget_gone(self, _: str, at: float) -> bool:
-        """Forget looks at endpoints that were deleted, which hold texts too."""
+        """Delete checks of deleted endpoints, which contain texts."""
         there = {monitor.endpoint_id for monitor in monitors.list_monitors(self.database)}
         past = [job for job in _list_watch_jobs(self.database) if job.config["endpoint_id"] not in there]
         self._forget([job for job in past if job.status not in ALIVE])
         return False
 
     def _forget(self, past: list[Job]) -> None:
-        """Looks that have ended: what they brought is in the store."""
+        """Delete finished checks; their results are in the store."""
         for job in past:
             with self.database.transaction() as tx:
                 job_queue.delete(tx, job.job_id)
@@ -307,7 +307,7 @@ class MonitoringLoop:
         return False
 
     def _tidy(self, endpoint_id: str, at: float) -> bool:
-        """Delete what is older than it is to be kept; what was never measured is lost to the tests too."""
+        """Delete data past its retention; requests that were not processed by then never reach the tests."""
         settings = monitors.get_settings(monitors.find(self.database, endpoint_id))
         before = job_queue.to_utc(at) - timedelta(days=settings.keep_days)
         with self.database.transaction() as tx:
@@ -317,7 +317,7 @@ class MonitoringLoop:
 
 
 def _list_watch_jobs(database: Database) -> list[Job]:
-    """Jobs that look at requests, the newest first."""
+    """Jobs that check requests, the newest first."""
     return job_queue.list_of_kind(database, monitors.KIND)
 
 
@@ -332,7 +332,7 @@ def _find_endpoint_name(tx: Transaction, endpoint_id: str) -> str:
 
 
 def _plan_next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:
-    """What is to be looked at next; None where nothing waits, or too little for a reference."""
+    """The next check; None if there are no new requests, or too few for a reference."""
     settings = monitors.get_settings(monitor)
     endpoint_id = monitor.endpoint_id
     if monitor.reference is None:

@@ -1,8 +1,8 @@
-"""Questions and answers to be measured, from a log, an evaluation or a data set, and which of the answers are
-asked of the model beneath them.
+"""Prompts and responses to measure, from a log, an evaluation or a data set, and which responses are scored
+under their base model.
 
-At most MAX_ANSWERS of a look are measured, drawn by their place alone, so that the tests stay valid. What
-can't be asked keeps its place and says why.
+At most MAX_ANSWERS responses are scored per check, sampled by place only, so that the tests stay valid. A
+response that cannot be scored keeps its place, with a reason.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARTS = ("test", "validation")  # those that a model hasn't trained on, in the o
 
 @dataclass(frozen=True)
 class MeasuredRequests:
-    """One entry a row; null where it isn't there. inputs: what the last message of the person says."""
+    """One entry per row; null if missing. inputs: text of the last user message."""
 
     inputs: list[str | None]
     input_characters: list[int | None]
@@ -47,7 +47,7 @@ class MeasuredRequests:
 
 
 def read_logged_requests(requests: pa.Table) -> MeasuredRequests:
-    """Of the columns of table `request`."""
+    """From columns of table `request`."""
     column = {name: requests[name].to_pylist() for name in requests.column_names}
     return MeasuredRequests(
         [_extract_last_input(messages) for messages in column["messages"]],
@@ -61,7 +61,7 @@ def read_logged_requests(requests: pa.Table) -> MeasuredRequests:
 
 
 def _extract_last_input(messages: str | None) -> str | None:
-    """The text of the last message that isn't the model's; of several parts, those that are text."""
+    """The text of the last message that is not the model's; only text parts."""
     if messages is None:
         return None
     turns = [turn for turn in json.loads(messages) if isinstance(turn, dict)]
@@ -77,7 +77,7 @@ def _extract_text(content: Any) -> str | None:
 
 
 def read_evaluation_requests(job: WorkerJob, evaluation_id: str, most: int) -> MeasuredRequests:
-    """The rows of an evaluation with the answers of its model. Raises DataError where they are gone."""
+    """Rows of an evaluation with its responses. Raises DataError if they were deleted."""
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if not path.exists():
         raise DataError(
@@ -100,8 +100,8 @@ def read_evaluation_requests(job: WorkerJob, evaluation_id: str, most: int) -> M
 
 
 def read_dataset_requests(job: WorkerJob, most: int) -> MeasuredRequests:
-    """Held-out rows of a data set: what is asked in them. Its answers are people's and no model's, so that
-    there are none. Raises DataError for a data set without held-out rows."""
+    """Prompts of held-out rows of a data set. Their responses are not a model's, so they are left out. Raises
+    DataError for a data set without held-out rows."""
     rows = read_held_out_rows(job, most)
     inputs = [_extract_question(row) for row in rows.to_pylist()]
     nothing: list[Any] = [None] * len(inputs)
@@ -109,7 +109,7 @@ def read_dataset_requests(job: WorkerJob, most: int) -> MeasuredRequests:
 
 
 def read_held_out_rows(job: WorkerJob, most: int) -> pa.Table:
-    """messages, text and label of so many held-out rows, the same ones each time. Raises DataError."""
+    """messages, text and label of a fixed sample of held-out rows. Raises DataError."""
     fingerprint = job.order["dataset"]["fingerprint"]
     dealt = dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(job.order["split"])).ids()
     ids = next((dealt[part] for part in PARTS if len(dealt[part])), None)
@@ -126,7 +126,7 @@ def read_held_out_rows(job: WorkerJob, most: int) -> pa.Table:
 
 
 def _extract_question(row: dict[str, Any]) -> str | None:
-    """The last question of a conversation; of a labelled text without one the text."""
+    """The last user message of a conversation, or the text of a labeled text."""
     asked = [turn["content"] for turn in row["messages"] or () if turn["role"] == "user"]
     text: str | None = asked[-1] if asked else row["text"]
     return text
@@ -146,7 +146,8 @@ ROWS_GONE = "evaluation rows deleted"
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """place: of the request in its log, or of the row. messages: the answer is the last one; None: `why`."""
+    """place: of the request in its log, or of the row. messages: ending with the response; None with a reason
+    `why`."""
 
     place: int
     version: str
@@ -155,7 +156,7 @@ class ServedAnswer:
 
 
 def read_logged_answers(requests: pa.Table) -> list[ServedAnswer]:
-    """Of the columns of table `request`."""
+    """From columns of table `request`."""
     names = ("place", "version", "kind", "label", "messages", "output")
     return [
         _build_request_answer(*row)
@@ -180,7 +181,7 @@ def _build_request_answer(
 
 
 def _parse_message(turn: Any) -> Message | None:
-    """A turn as rows have it; None where it is more than a text, such as a picture or a call."""
+    """A message in row format; None if it contains more than text, such as an image or a call."""
     if not isinstance(turn, dict) or turn.get("tool_calls"):
         return None
     content = turn.get("content")
@@ -198,7 +199,7 @@ def _build_answer(text: str) -> Message:
 def read_evaluation_answers(
     job: WorkerJob, evaluation_id: str, most: int, version: str
 ) -> list[ServedAnswer]:
-    """The rows that an evaluation asked, each with the answer of its model."""
+    """Rows of an evaluation, each with the response of its model."""
     folder = JobDir(job.home.jobs / evaluation_id)
     table = pq.read_table(folder.predictions).slice(0, most)
     outputs = table["prediction"].to_pylist()
@@ -220,7 +221,7 @@ def read_evaluation_answers(
 
 
 def build_row_answers(rows: pa.Table, version: str) -> list[ServedAnswer]:
-    """Rows of a data set, each with its own answer."""
+    """Rows of a data set, each with its own response."""
     return [
         _build_row_answer(place, version, messages, None, "")
         for place, messages in enumerate(rows["messages"].to_pylist())
@@ -230,7 +231,7 @@ def build_row_answers(rows: pa.Table, version: str) -> list[ServedAnswer]:
 def _build_row_answer(
     place: int, version: str, messages: list[Message] | None, output: str | None, why: str
 ) -> ServedAnswer:
-    """The row up to its last answer, which is `output` where that is given."""
+    """The row up to its last response, which `output` replaces if given."""
     turns = messages or []
     last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
     answer = output if output is not None else turns[last]["content"] if last < len(turns) else None
@@ -250,8 +251,8 @@ TOO_MANY_BASES = f"other base model (a check loads at most {MAX_BASES})"
 
 @dataclass(frozen=True)
 class ScoredAnswers:
-    """nats: of a token of each answer, None where `reasons` has why, at the same place. cut: of the measured.
-    loading, seconds: until the base was there, and for all answers."""
+    """nats: per token of each response, None with a reason in `reasons` at the same place. cut: truncated
+    ones among the scored. loading, seconds: time to load the model, and to score all responses."""
 
     nats: list[float | None]
     reasons: list[str]
@@ -261,26 +262,27 @@ class ScoredAnswers:
 
 
 class BaseModels(Protocol):
-    """Finds bases and asks them."""
+    """Finds and runs base models."""
 
     def find(self, base: ServedBase) -> str:
-        """What tells this base from others. Raises TunebenchError where it is not there."""
+        """A key of the base model. Raises TunebenchError if it does not exist."""
         ...
 
     def score(self, key: str, conversations: Sequence[list[Message]]) -> ScoredAnswers:
-        """How likely the last turn of each is. Raises TunebenchError where the base can't be loaded."""
+        """The likelihood of the last turn of each. Raises TunebenchError if the base model cannot be
+        loaded."""
         ...
 
 
 class BaseLosses(NamedTuple):
-    """nats: of a token of each answer, None where it wasn't measured."""
+    """nats: per token of each response, None if not scored."""
 
     nats: list[float | None]
     look: BaseMeasurement
 
     @property
     def why(self) -> str:
-        """That no answer could be measured; empty where one was."""
+        """Why no response could be scored; empty if one was."""
         if self.look.measured:
             return ""
         reason = max(self.look.reasons, key=lambda each: self.look.reasons[each], default="no responses")
@@ -296,7 +298,7 @@ def measure_answers(
     models: BaseModels,
     most: int = MAX_ANSWERS,
 ) -> BaseLosses:
-    """Of answers in any order."""
+    """Score responses in any order."""
     reasons: Counter[str] = Counter()
     asked, keys = _match_bases(answers, bases, models, reasons)
     common = [key for key, _ in Counter(keys[i] for i in asked).most_common()]
@@ -333,7 +335,7 @@ def _match_bases(
     models: BaseModels,
     reasons: Counter[str],
 ) -> tuple[list[int], dict[int, str]]:
-    """Which answers can be measured, and under which base each; why the others can't goes into `reasons`."""
+    """Which responses can be scored, and their base models. Reasons of the others are added to `reasons`."""
     by_version: dict[str, str] = {}
     lacking: dict[str, str] = {}
     keys: dict[int, str] = {}

@@ -1,9 +1,8 @@
-"""Tests of an endpoint's values that may be looked at after every one of them: an alarm at 1/alpha is false
-with a chance of alpha at most. Bets against exchangeable ranks (Vovk, Gammerman and Shafer 2005) test any
-watched value; bets on the share of slow or failed requests of a minute (Waudby-Smith and Ramdas 2023), with a
-margin over the reference in place of whole days, test latency and failures. Bins and limits are fixed before
-the first value. Pure.
-"""
+"""Anytime-valid tests of an endpoint's values: an alert at 1/alpha is false with a chance of at most alpha,
+however often the test is checked. Bets against exchangeable ranks (Vovk, Gammerman and Shafer 2005) test
+monitored values. Bets on the share of slow or failed requests per minute (Waudby-Smith and Ramdas 2023), with
+a margin over the reference instead of full days, test latency and errors. Bins and limits are fixed before
+the first value. Pure."""
 
 from __future__ import annotations
 
@@ -57,15 +56,14 @@ BETS = 1 + 2 + 2 * len(POWERS) + 1  # none, two even ones, two of each power, an
 
 
 class BetPath(NamedTuple):
-    """Where a test went with some values: the state after them, and the logarithm of the capital after
-    each."""
+    """The path of a test over some values: the final state, and the log capital after each value."""
 
     state: MartingaleState
     log_wealth: Floats
 
 
 def begin_bets(reference: Ints) -> MartingaleState:
-    """The state before the first value, with the bins of the reference's values."""
+    """The state before the first value, with the bins of the reference."""
     bins, counts = np.unique(reference, return_counts=True)
     return MartingaleState(
         bins=bins.tolist(),
@@ -79,8 +77,7 @@ def begin_bets(reference: Ints) -> MartingaleState:
 
 
 def place_bets(state: MartingaleState, bins: Ints, ties: Floats) -> BetPath:
-    """On values in the order in which they came, by their bins; `ties` between 0 and 1, uniform, break
-    ties."""
+    """Bet on values in order of arrival, given by bin. ties: uniform numbers from 0 to 1 that break ties."""
     ranks = _compute_ranks(state, bins, ties)
     shares, wealth = np.array(state.shares), state.log_wealth
     path = np.empty(len(ranks))
@@ -101,7 +98,7 @@ def place_bets(state: MartingaleState, bins: Ints, ties: Floats) -> BetPath:
 
 
 def draw_ties(seed: int, first: int, count: int) -> Floats:
-    """Uniform numbers by place, so that batches of any size break ties alike (SplitMix64)."""
+    """Uniform numbers by place, independent of batch sizes (SplitMix64)."""
     with np.errstate(over="ignore"):
         z = np.arange(first + 1, first + count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z += np.uint64(seed)
@@ -112,7 +109,7 @@ def draw_ties(seed: int, first: int, count: int) -> Floats:
 
 
 def _compute_ranks(state: MartingaleState, bins: Ints, ties: Floats) -> Floats:
-    """The share of reference, past and the value itself that lies above it, a random part of its ties too."""
+    """The share of reference, past and current values above each value, with ties broken at random."""
     size = int(max([*state.bins, *bins.tolist(), 0])) + 1
     counts = np.zeros(size, np.int64)
     counts[state.bins] = state.counts
@@ -126,7 +123,7 @@ def _compute_ranks(state: MartingaleState, bins: Ints, ties: Floats) -> Floats:
 
 
 def compute_payoffs(ranks: Floats) -> Floats:
-    """What each bet pays at each rank [values, bets]; the first one is no bet."""
+    """The payoff of each bet at each rank [values, bets]; the first is no bet."""
     rank = ranks[:, None]
     end = 1 - np.abs(2 * rank - 1)
     return np.hstack(
@@ -142,20 +139,19 @@ def compute_payoffs(ranks: Floats) -> Floats:
 
 
 def compute_initial_shares(bets: int) -> list[float]:
-    """The capital before the first value, of which the first of so many bets is what is held back."""
+    """Initial shares of the capital; the first is the reserve."""
     return [HELD, *[(1 - HELD) / (bets - 1)] * (bets - 1)]
 
 
 def update_shares(shares: Floats, payoff: Floats, tested: int) -> tuple[Floats, float]:
-    """The shares of the capital after one more value, and by how much the logarithm of the whole grew."""
+    """Shares of the capital after one value, and the increase of the log capital."""
     after = _redistribute_shares(shares, tested) * payoff
     total = float(after.sum())
     return after / total, math.log(total)
 
 
 def _redistribute_shares(shares: Floats, tested: int) -> Floats:
-    """The capital before the next bet: some of what is held back, and of each bet, is dealt among the
-    bets."""
+    """Shares before the next bet: parts of the reserve and of each bet are redistributed among the bets."""
     held = shares[0] * math.sqrt((PACE + tested) / (PACE + tested + 1))
     bets = shares[1:] * (1 - JUMP)
     bets += (1 - held - float(bets.sum())) / len(bets)
@@ -163,7 +159,7 @@ def _redistribute_shares(shares: Floats, tested: int) -> Floats:
 
 
 def _add_counts(state: MartingaleState, bins: Ints) -> tuple[Ints, Ints]:
-    """Bins and counts of what was seen before and of these."""
+    """Bins and counts including these values."""
     seen = np.concatenate([np.array(state.bins, np.int64), bins])
     weights = np.concatenate([np.array(state.counts, np.int64), np.ones(len(bins), np.int64)])
     both, place = np.unique(seen, return_inverse=True)
@@ -212,8 +208,7 @@ MIN_SECONDS = 1e-4
 
 
 class PacedRequest(NamedTuple):
-    """A request as far as it counts here. failed: its status is 500 or more; is_live: the live version
-    answered it."""
+    """A request as the tests see it. failed: status 500 or higher; is_live: answered by the live version."""
 
     place: int
     at: float
@@ -225,14 +220,14 @@ class PacedRequest(NamedTuple):
 
 
 def compute_pace_threshold(alpha: float) -> float:
-    """Logarithm of the capital at which one of the tests raises its alarm; they share alpha."""
+    """Logarithm of the capital at which one of the tests raises an alert; they share alpha."""
     return math.log(len(PACES) / alpha)
 
 
 def begin_pace_test(
     name: PaceName, wanted: int, warm_up: int = WARM_UP, ends_at: float | None = None
 ) -> PaceTest:
-    """Before the first request; ends_at: of the window that its reference comes from, Unix time, s."""
+    """The state before the first request. ends_at: end of the reference window, Unix time, s."""
     return PaceTest(
         name=name,
         warm_up=warm_up,
@@ -262,7 +257,8 @@ def _build_no_change() -> CusumState:
 
 
 def restart_pace_test(test: PaceTest, *, same_reference: bool) -> PaceTest:
-    """After an alarm that somebody has seen: against the same reference, or against requests to come."""
+    """The state after an acknowledged alert: with the same reference, or with future requests as the
+    reference."""
     fresh = begin_pace_test(test.name, test.wanted, warm_up=0)
     if same_reference:
         fresh.begins_at, fresh.reference = test.begins_at, test.reference
@@ -271,7 +267,7 @@ def restart_pace_test(test: PaceTest, *, same_reference: bool) -> PaceTest:
 
 
 def advance_pace_test(test: PaceTest, requests: Sequence[PacedRequest], log_threshold: float) -> PaceTest:
-    """The test after these requests, in the order of their places."""
+    """The test after these requests, in order of their places."""
     after = copy.deepcopy(test)
     for request in requests:
         if after.name == "failing" or (request.is_live and not request.failed):
@@ -302,7 +298,7 @@ def _add_request(test: PaceTest, request: PacedRequest, log_threshold: float) ->
 
 
 def _is_over(test: PaceTest, request: PacedRequest) -> bool:
-    """Whether the window that the reference comes from has ended."""
+    """Whether the reference window has ended."""
     ends_at = test.ends_at
     return ends_at is not None and request.at >= ends_at
 
@@ -319,7 +315,7 @@ def _add_to_reference(test: PaceTest, request: PacedRequest) -> None:
 
 
 def _fit_reference(test: PaceTest) -> None:
-    """What is usual, of the requests that were gathered."""
+    """Compute the baseline from the collected requests."""
     rows = np.array(test.gathered, np.float64)
     test.gathered = []
     test.usual = float(rows.mean() if test.name == "failing" else np.median(rows[:, 0]))
@@ -331,7 +327,7 @@ def _fit_reference(test: PaceTest) -> None:
 
 
 def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
-    """Of answers of the reference, by their tokens read and written."""
+    """Fit the time of reference responses to their prompt and completion tokens."""
     from scipy import optimize  # dear, and no screen needs it
 
     logs = np.log(np.maximum(seconds, MIN_SECONDS))
@@ -358,7 +354,7 @@ def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
 
 
 def _compare_with_expected(times: TimeModel, request: PacedRequest) -> float | None:
-    """How many times as long it took as one of its length; None where the reference has no such length."""
+    """Time relative to that expected for the length; None for lengths outside the reference."""
     lengths = request.prompt_tokens, request.completion_tokens
     for length, (fewest, most), (factor, more) in zip(lengths, times.ranges, LONGER, strict=True):
         if not fewest / factor - more <= length <= most * factor + more:
@@ -368,7 +364,7 @@ def _compare_with_expected(times: TimeModel, request: PacedRequest) -> float | N
 
 
 def _count_request(test: PaceTest, request: PacedRequest, minute: int) -> None:
-    """In the minute that goes on; one that comes late counts there too."""
+    """Add to the current minute; late requests count there too."""
     times, ratio = test.times, None
     if times is not None:
         ratio = _compare_with_expected(times, request)
@@ -391,7 +387,7 @@ def _open_minute(minute: int, place: int) -> CurrentMinute:
 
 
 def _close_minute(test: PaceTest, minute: CurrentMinute, log_threshold: float) -> None:
-    """Bet on the minute that is over."""
+    """Bet on the completed minute."""
     excess = minute.over / minute.n - test.allowed
     stakes, largest = STAKES[test.name], MAX_LOSS / test.allowed
     payoff = 1 + np.minimum(stakes, largest) * excess
@@ -410,7 +406,7 @@ def _close_minute(test: PaceTest, minute: CurrentMinute, log_threshold: float) -
 
 
 def _update_change_point(since: CusumState, minute: CurrentMinute, gain: float) -> CusumState:
-    """The time of the most likely change, after one more minute."""
+    """The most likely change point after one more minute."""
     since.score += gain
     if since.score <= 0:
         return _build_no_change()

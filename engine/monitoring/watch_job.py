@@ -1,8 +1,8 @@
-"""The job `watch`: what new requests of an endpoint are like, and what that says of drift.
+"""The job `watch`: measures new requests of an endpoint and advances its drift tests.
 
-It leaves `signals.parquet` and the states of the tests, of a reference `fit.npz` too. What is fitted and what
-is ranked are different rows of the reference. The same order gives the same end, so that nothing is counted
-twice. Models are loaded only where perplexity is watched.
+It writes `signals.parquet` and the states of the tests, and `fit.npz` for a reference. Fitting and ranking
+use different rows of the reference. The same input gives the same result, so that nothing counts twice.
+Models are loaded only if perplexity is monitored.
 """
 
 from __future__ import annotations
