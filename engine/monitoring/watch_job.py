@@ -67,8 +67,8 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ReferenceFit:
-    """What distances and topics are measured from: vectors of reference rows, and centres with their names.
-    texts: the texts of requests are kept; else lengths are of all that was sent."""
+    """What distances and topics are measured against: vectors of reference rows, and topic centers with
+    names. texts: whether texts are stored; otherwise lengths cover everything that was sent."""
 
     texts: bool
     vectors: NDArray[np.float32]
@@ -76,7 +76,7 @@ class ReferenceFit:
     topics: list[str]
 
     def save(self, path: Path) -> None:
-        """Write it whole."""
+        """Write atomically."""
         with write_atomically(path) as unfinished, open(unfinished, "wb") as file:
             np.savez(
                 file,
@@ -88,7 +88,7 @@ class ReferenceFit:
 
     @classmethod
     def load(cls, path: Path) -> ReferenceFit:
-        """As it was saved."""
+        """Read a saved fit."""
         with np.load(path, allow_pickle=False) as kept:
             topics = [str(name) for name in kept["topics"]]
             return cls(bool(kept["texts"]), kept["vectors"], kept["centres"], topics)
@@ -100,8 +100,8 @@ EMPTY_FIT = ReferenceFit(False, np.zeros((0, 256), np.float32), np.zeros((0, 256
 def measure_signals(
     rows: MeasuredRequests, fit: ReferenceFit, nats: Sequence[float | None] | None = None
 ) -> pa.Table:
-    """The columns of SCHEMA, null where a row has no such value. nats: of a token of each answer, under its
-    base; None where nobody asked a base."""
+    """The columns of SCHEMA, null if a row has no such value. nats: per token of each response under its base
+    model; None if not scored."""
     vectors = embed_requests(rows)
     distance, topic = _measure_distances(vectors, fit)
     confidence = [
@@ -124,18 +124,18 @@ def measure_signals(
 
 
 def _replace_nan(values: Sequence[Any]) -> list[Any]:
-    """Null for what is not a number: a model may say so of its own answer."""
+    """Replace NaN by null: a remote model may report NaN."""
     return [value if value == value else None for value in values]
 
 
 def embed_requests(rows: MeasuredRequests) -> NDArray[np.float32]:
-    """float32 [rows, 256] of what was asked; a row without a word is 0."""
+    """float32 [rows, 256] of prompts; 0 for a row without words."""
     texts = pa.array([(text or "")[:EMBEDDED_CHARACTERS] for text in rows.inputs], pa.large_string())
     return embed(texts) if any(rows.inputs) else np.zeros((len(rows), 256), np.float32)
 
 
 def compute_repetition(text: str) -> float:
-    """The share of the triples of words that came before in the same text."""
+    """The share of word trigrams that occurred earlier in the text."""
     words = text.lower().split()
     triples = [tuple(words[place : place + WORDS]) for place in range(len(words) - WORDS + 1)]
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
@@ -146,7 +146,7 @@ def _measure_lengths(texts: list[str | None]) -> list[int | None]:
 
 
 def _detect_languages(texts: list[str | None]) -> list[str | None]:
-    """Null for a text that is too short to tell."""
+    """Null for a text that is too short."""
     present = [text for text in texts if text]
     guesses = iter(detect_languages([""] * len(present), present))
     return [(next(guesses)[0] or None) if text else None for text in texts]
@@ -155,7 +155,7 @@ def _detect_languages(texts: list[str | None]) -> list[str | None]:
 def _measure_distances(
     vectors: NDArray[np.float32], fit: ReferenceFit
 ) -> tuple[list[float | None], list[str | None]]:
-    """How far each row is from its nearest of the fit, and the topic whose centre is nearest."""
+    """Distance of each row to its nearest reference rows, and the nearest topic."""
     has_words = np.linalg.norm(vectors, axis=1) > 0
     nothing: list[None] = [None] * len(vectors)
     if not len(fit.vectors):
@@ -176,7 +176,7 @@ def _measure_distances(
 
 
 class MonitorReference(NamedTuple):
-    """What was learned of the reference's rows."""
+    """The result of fitting a reference."""
 
     fit: ReferenceFit
     facts: ReferenceFacts
@@ -193,9 +193,9 @@ def learn_reference(
     under_base: BaseLosses | None = None,
     by_days: bool = False,
 ) -> MonitorReference:
-    """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them.
-    under_base: of their answers, where perplexity is watched; without a measured one it is not. by_days: of
-    rows that are requests, whose alarms wait for whole days."""
+    """Fit a reference on rows in any order. wanted: values that a test collects from the stream if the rows
+    lack them. under_base: scores of responses, if perplexity is monitored; it is not monitored if none was
+    scored. by_days: whether the rows are requests, so that alerts need full days."""
     order = np.random.default_rng(seed).permutation(len(rows))
     half = len(rows) // 2
     fitted, ranked = np.sort(order[:half]), np.sort(order[half:])
@@ -234,7 +234,7 @@ def learn_reference(
 
 
 def _needs_fit(name: WatchedName) -> bool:
-    """Whether its values mean nothing without the reference's own: it can't be watched against others."""
+    """Whether the value is defined only relative to the reference."""
     return name in ("input_distance", "input_topic")
 
 
@@ -290,7 +290,7 @@ phases = build_fixed_phases(Phase(("Loading the base model", "Scoring responses"
 
 
 def run(job: WorkerJob) -> WatchResult:
-    """Measure. Raises DataError where the reference's rows are gone."""
+    """Measure. Raises DataError if the rows of the reference were deleted."""
     config = WatchConfig.parse(job.config)
     return _measure_reference(job, config) if config.reference else _measure_requests(job)
 
@@ -308,7 +308,8 @@ def _measure_reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
 
 
 def _score_reference_under_base(job: WorkerJob, config: WatchConfig) -> BaseLosses:
-    """Answers of the reference under their base; those that no version gave under that of the live one."""
+    """Scores of the reference's responses; those that no version gave use the base model of the live
+    version."""
     live = _read_bases(job)["live"]
     if config.source == "evaluation":
         answers = measured_requests.read_evaluation_answers(job, config.source_id, config.rows, live)
@@ -364,7 +365,7 @@ def _measure_requests(job: WorkerJob) -> WatchResult:
 
 
 def _advance_test(state: TestState, requests: pa.Table, signals: pa.Table, order: WatchSpec) -> TestState:
-    """The test after those requests that count for it: live ones that were answered, thinned where asked."""
+    """The test after the requests that count for it: successful live ones, thinned if set."""
     rows = zip(
         requests["place"].to_pylist(),
         requests["asked_seconds"].to_pylist(),

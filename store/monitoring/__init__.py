@@ -1,1 +1,1 @@
-"""Monitors, requests, alerts and webhooks: schemas and queries."""
+"""Monitors, logged requests, feedback, alerts and webhooks: types and queries."""

@@ -1,6 +1,5 @@
-"""What people said of answers, and what of it can be trained on. Of several words of one person on one
-answer the last one counts.
-"""
+"""User feedback on responses, and the part of it that can be used for training. If a person gives several of
+one kind on a response, the last one counts."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def build_version_match_sql(version: str, model: str) -> str:
-    """SQL: whether `version`, a column, is a version of the model whose name `model` stands for, or the run
-    of one of its versions, served by its own name."""
+    """SQL: whether column `version` is a version of the registered model `model`, or the run behind one of
+    its versions, served under its own name."""
     return f"""(starts_with({version}, {model} || '@') OR {version} IN (
         SELECT made_by.name FROM model_version registered JOIN registered_model USING (model_id)
             JOIN run made_by ON made_by.run_id = registered.run_id
@@ -26,9 +25,9 @@ def build_version_match_sql(version: str, model: str) -> str:
 
 
 def build_requested_models_sql(model: str, where: str = "true") -> str:
-    """SQL: endpoint_id and model, the names that callers of an endpoint ask for and that a version of the
-    registered model has ever answered. What another version answered to such a name, as a candidate or a
-    fallback does, was asked of this one all the same; a copy for a shadow nobody saw."""
+    """SQL: endpoint_id and model, for each model name of an endpoint that a version of the registered model
+    has ever answered. This includes requests that another version answered under that name, such as a
+    candidate or a fallback; shadow copies are excluded."""
     return f"""
         SELECT DISTINCT answer.endpoint_id, answer.model FROM request answer
         WHERE answer.role <> 'shadow' AND {where} AND {build_version_match_sql("answer.version", model)}"""
@@ -36,7 +35,7 @@ def build_requested_models_sql(model: str, where: str = "true") -> str:
 
 @dataclass(kw_only=True)
 class FeedbackCounts:
-    """Of one version in one role, and of one group where it is by group."""
+    """Counts of one version in one role, and of one group if grouped."""
 
     version: str
     role: str
@@ -52,7 +51,7 @@ class FeedbackCounts:
 
 @dataclass(kw_only=True)
 class UnmatchedFeedback:
-    """All that came, and what of it is about requests that the log has not."""
+    """All feedback, and the part without a logged request."""
 
     feedback: int
     unmatched: int
@@ -72,7 +71,7 @@ _FIGURES = """
 
 @named_query
 def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[FeedbackCounts]:
-    """Of feedback whose request is in the log; the live version first."""
+    """Feedback with a logged request; the live version first."""
     return _build_counts_query(
         db, endpoint_id, window, "NULL::VARCHAR", "version, role", "role <> 'live', role, version"
     )
@@ -80,7 +79,7 @@ def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[Feedback
 
 @named_query
 def by_group(db: Queryable, endpoint_id: str, window: Window) -> list[FeedbackCounts]:
-    """Of the live role by the group that the caller named, the largest first."""
+    """Feedback on live responses by the caller's group, the largest first."""
     where = "role = 'live' AND grouped_by IS NOT NULL"
     return _build_counts_query(
         db, endpoint_id, window, "grouped_by", "version, role, grouped_by", "count(*) DESC", where
@@ -98,7 +97,7 @@ def _build_counts_query(
 
 @dataclass(kw_only=True)
 class FeedbackEntry:
-    """What one person said last of one answer in one kind, with its request as far as it is still there."""
+    """The last feedback of one kind by one person on one response, with its request if still stored."""
 
     request_id: str
     person_id: str | None
@@ -110,9 +109,9 @@ class FeedbackEntry:
 
 
 class FeedbackFilter(NamedTuple):
-    """Which words are meant. start, end: when they were said; places: of the requests behind an alert, or
-    since: when these were asked; group: by which the caller wants figures apart, "" for any; model: of
-    requests for names that a version of this registered model has answered there, "" for any."""
+    """Which feedback to select. start, end: when it was given; places: requests behind an alert, or since:
+    when these were sent; group: the caller's group, "" for any; model: requests under names that a version of
+    this registered model has answered, "" for any."""
 
     endpoint_id: str
     start: datetime | None = None
@@ -149,7 +148,7 @@ def list_entries(db: Queryable, which: FeedbackFilter) -> list[FeedbackEntry]:
 
 
 def count_entries(db: Queryable, which: FeedbackFilter) -> int:
-    """Requests of which something was said."""
+    """Number of requests with corrections or labels."""
     return int(read_scalar(db.query(f"SELECT count(DISTINCT f.request_id) {_SAID}", _build_params(which))))
 
 
@@ -160,15 +159,15 @@ def _build_params(which: FeedbackFilter) -> list[object]:
 
 
 def has_answered(db: Queryable, endpoint_id: str, model: str) -> bool:
-    """Whether a version of a registered model has answered a request that the log has."""
+    """Whether a version of a registered model has answered a logged request."""
     asked = f"SELECT count(*) FROM ({build_requested_models_sql('$2', 'answer.endpoint_id = $1')})"
     return bool(read_scalar(db.query(asked, [endpoint_id, model])))
 
 
 @named_query
 def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
-    """Of `thumb` or `label`, of live answers: of each group that was named, how many callers have which share
-    of good answers, in parts of 64 (engine.monitoring.comparisons.SHARE_GRID)."""
+    """For kind `thumb` or `label` on live responses: group -> share of good responses (parts of 64,
+    engine.monitoring.comparisons.SHARE_GRID) -> number of callers."""
     good, there = ("value > 0", "value") if kind == "thumb" else ("correct", "correct")
     sql = f"""
         SELECT grouped_by, round(64 * good / answers)::INTEGER AS place, count(*) AS callers
@@ -187,7 +186,7 @@ def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str)
 
 @named_query
 def unmatched(db: Queryable, endpoint_id: str, window: Window) -> UnmatchedFeedback:
-    """How much of the feedback is about requests that the log has not."""
+    """How much feedback has no logged request."""
     sql = (
         "SELECT count(*) AS feedback, count(*) FILTER (version IS NULL) AS unmatched FROM feedback"
         " WHERE endpoint_id = ? AND given_at >= ? AND given_at < ?"
@@ -200,7 +199,7 @@ MAX_NAMES = 3
 
 @dataclass(kw_only=True)
 class FeedbackTotals:
-    """Corrections and labels of the answers of one endpoint."""
+    """Corrections and labels on the responses of one endpoint."""
 
     endpoint_id: str
     corrections: int
@@ -214,8 +213,8 @@ class FeedbackTotals:
 
 @named_query
 def returned(db: Queryable, model: str, since: datetime | None = None) -> list[FeedbackTotals]:
-    """By endpoint, the most first; `since`: what was given from then on. As an improvement takes it
-    (store.monitoring.feedback.words): of requests for names that a version of the model answered."""
+    """Totals by endpoint, the most first. since: when it was given. Selected as for an improvement: requests
+    under names that a version of the model has answered."""
     sql = f"""
         WITH names AS ({build_requested_models_sql("$1")}),
         asked AS (

@@ -1,7 +1,6 @@
-"""From the logs of endpoints to the store: where they lie, their lines as Arrow tables, and each landing
-exactly once.
+"""From endpoint logs to the store: file locations, lines as Arrow tables, and exactly-once ingestion.
 
-What is no line of the log is counted and left out.
+Malformed lines are counted and skipped.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ _NAME = re.compile(r"(requests|feedback)-(\d+)\.jsonl")
 
 
 def get_log_folder(home: Home, endpoint_id: str) -> Path:
-    """Where the gateway writes."""
+    """The folder that the gateway writes to."""
     return home.path / "endpoints" / endpoint_id / "log"
 
 
 def get_monitor_folder(home: Home, endpoint_id: str) -> Path:
-    """Where the monitor keeps files of its own."""
+    """The folder for files of the monitor."""
     return home.path / "endpoints" / endpoint_id / "monitor"
 
 
 def get_next_file(path: Path) -> Path:
-    """That which comes after a file in its series."""
+    """The next file in a series."""
     series, _, number = path.stem.rpartition("-")
     return path.with_name(f"{series}-{int(number) + 1:06}{path.suffix}")
 
 
 def list_log_files(home: Home, endpoint_id: str, series: Series) -> list[Path]:
-    """The files of one series, in the order of their numbers."""
+    """The files of one series, by number."""
     numbered = []
     try:
         for path in get_log_folder(home, endpoint_id).iterdir():
@@ -66,8 +65,7 @@ MAX_NUMBER = 2**40  # of any number: sums of millions of them stay in 64 bits
 
 
 class _Column(NamedTuple):
-    """A column, the field of the line that fills it, and what turns one into the other; `needed`: a line
-    without it is none."""
+    """A column, the log field it comes from, and its parser. needed: a line without it is malformed."""
 
     name: str
     field: str
@@ -77,7 +75,7 @@ class _Column(NamedTuple):
 
 
 class _MalformedField(ValueError):
-    """A field that holds what it can't."""
+    """A field with an invalid value."""
 
 
 def _parse_text(value: Any) -> str:
@@ -185,19 +183,19 @@ _FEEDBACK = (
 
 
 class LogRows(NamedTuple):
-    """rows: of the lines that could be read; malformed: how many could not."""
+    """rows: of valid lines; malformed: number of invalid lines."""
 
     rows: pa.Table
     malformed: int
 
 
 def parse_requests(lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
-    """Of a file of requests; whose they are says the folder, not the line."""
+    """Parse a requests file. The endpoint comes from the folder, not from the line."""
     return _parse_rows(_REQUEST, lines, endpoint_id)
 
 
 def parse_feedback(lines: Sequence[Mapping[str, object]], endpoint_id: str) -> LogRows:
-    """Of a file of feedback."""
+    """Parse a feedback file."""
     return _parse_rows(_FEEDBACK, lines, endpoint_id)
 
 
@@ -237,8 +235,8 @@ NOBODY = ""  # who changed a monitor that is as it comes
 
 
 class LogBatch(NamedTuple):
-    """Lines of one file, from `old_offset` to `new_offset`, as `store.core.job_folder.read_events` gave
-    them."""
+    """Lines of one file from `old_offset` to `new_offset`, as returned by
+    `store.core.job_folder.read_events`."""
 
     endpoint_id: str
     series: Series
@@ -249,19 +247,19 @@ class LogBatch(NamedTuple):
 
 
 def read_offsets(db: Queryable, endpoint_id: str) -> dict[str, int]:
-    """How many bytes of each file are in the store."""
+    """Ingested bytes of each file."""
     rows = db.query("SELECT file, bytes FROM log_offset WHERE endpoint_id = ?", [endpoint_id])
     return {row["file"]: row["bytes"] for row in rows.to_pylist()}
 
 
 def has_endpoint(db: Queryable, endpoint_id: str) -> bool:
-    """Whether the endpoint was not deleted: its log may outlive it by a moment."""
+    """Whether the endpoint exists; its log may briefly outlive it."""
     return bool(read_scalar(db.query("SELECT count(*) FROM endpoint WHERE endpoint_id = ?", [endpoint_id])))
 
 
 def ingest_batch(database: Database, batch: LogBatch, at: datetime) -> int:
-    """Take a batch in; how many of its lines are in the store for it, 0 where it was taken before, or where
-    the endpoint was deleted meanwhile."""
+    """Ingest a batch. Returns the number of rows stored, 0 if it was ingested before or the endpoint was
+    deleted."""
     with database.transaction() as tx:
         if not has_endpoint(tx, batch.endpoint_id):
             return 0
@@ -309,7 +307,7 @@ def _add_feedback(tx: Transaction, rows: pa.Table) -> None:
 
 
 def add_figures(tx: Transaction, source: str) -> None:
-    """Add the requests of a table to the figures of their minutes and of their hours."""
+    """Add the requests of a table to the figures by minute and by hour."""
     for unit in ("minute", "hour"):
         merged = tx.query(_MERGED.format(source=source, unit=unit))
         with tx.table("merged", merged):

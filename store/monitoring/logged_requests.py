@@ -1,5 +1,4 @@
-"""Logged requests with all that is known of them, and those that a judge is asked about, with what it and
-people say."""
+"""Logged requests with their signals and feedback, and responses that a judge and raters grade."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ MAX_LOOKED_AT = 10_000  # requests, the newest
 
 
 class RequestSelection(NamedTuple):
-    """Which requests of an endpoint; places: of an alert's, the first and the last. group: empty for all."""
+    """Requests of an endpoint. places: first and last of an alert; group: empty for all."""
 
     endpoint_id: str
     start: datetime | None = None
@@ -35,7 +34,7 @@ class RequestSelection(NamedTuple):
 
 @named_query
 def meant_by(db: Queryable, chosen: RequestSample) -> RequestSelection:
-    """Which they are, by what somebody wrote. Raises NotFoundError for an endpoint or alert that is none."""
+    """Resolve a sample specification. Raises NotFoundError for an unknown endpoint or alert."""
     endpoint_id = monitors.endpoint(db, chosen.endpoint).endpoint_id
     start, places = chosen.start, None
     if chosen.alert:
@@ -49,20 +48,20 @@ def meant_by(db: Queryable, chosen: RequestSample) -> RequestSelection:
 
 @named_query
 def count(db: Queryable, meant: RequestSelection) -> int:
-    """How many people, or programs, asked and got an answer."""
+    """Number of successful requests, without shadow copies."""
     sql = f"SELECT count(*) FROM request r WHERE {_MEANT} AND r.role <> 'shadow'"
     return int(read_scalar(db.query(sql, _build_parameters(meant))))
 
 
 @named_query
 def newest(db: Queryable, meant: RequestSelection, most: int = MAX_LOOKED_AT) -> pa.Table:
-    """The newest of those requests, and what a shadow answered to them, in the order of their places.
+    """The newest of these requests, with shadow responses to them, in order of their places.
 
-    A shadow's answer has the id of the request that it copies.
+    A shadow response has the id of the request that it copies.
 
-    Of each beside the columns of table `request`: `input_distance` and `input_topic`; `alerted`: behind an
-    open alert of drift; `disliked`: a thumb down; `labelled`: somebody said what is right; `in_round`: a
-    round asks about it, or has an answer.
+    Columns in addition to those of table `request`: `input_distance` and `input_topic`; `alerted`: behind an
+    open drift alert; `disliked`: thumbs down; `labelled`: labeled or corrected; `in_round`: in an open rating
+    round, or rated in one.
     """
     return db.query(_NEWEST, [*_build_parameters(meant), most])
 
@@ -127,7 +126,7 @@ NEWEST = 100_000  # requests of a window that are looked through
 
 
 class JudgingWindow(NamedTuple):
-    """Whose requests, and of when."""
+    """An endpoint and a time window."""
 
     endpoint_id: str
     start: datetime
@@ -135,7 +134,7 @@ class JudgingWindow(NamedTuple):
 
     @classmethod
     def of(cls, job: Job) -> JudgingWindow:
-        """Of a judging that is queued."""
+        """The window of a queued judge run."""
         config = job.config
         ends = [datetime.fromisoformat(config[name]).replace(tzinfo=None) for name in ("start", "end")]
         return cls(config["endpoint"], ends[0], ends[1])
@@ -176,8 +175,8 @@ _PEOPLE = f"""
 
 
 def select_for_judging(db: Queryable, window: JudgingWindow, rows: int, seed: int) -> pa.Table:
-    """The answers that people rated, and after them the random sample (`at_random`): where the judge's budget
-    is spent before its end, the sample is smaller."""
+    """Rated responses, followed by the random sample (`at_random`): if the judge's budget runs out, the
+    sample is smaller."""
     sql = f"""
         WITH kept AS (SELECT * FROM ({_KEPT}) ORDER BY place DESC LIMIT {NEWEST}),
         different AS (
@@ -194,7 +193,7 @@ def select_for_judging(db: Queryable, window: JudgingWindow, rows: int, seed: in
 
 
 def count_window(db: Queryable, window: JudgingWindow) -> RequestWindow:
-    """Of the whole window."""
+    """Requests of the whole window."""
     sql = f"""
         SELECT count(*) AS requests,
             count(*) FILTER (messages IS NULL OR coalesce(label, output) IS NULL) AS left_out
@@ -203,7 +202,7 @@ def count_window(db: Queryable, window: JudgingWindow) -> RequestWindow:
 
 
 def save_judging(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.Table) -> None:
-    """What a judging left, in place of what it may have left before."""
+    """Store the verdicts of a judge run, replacing previous ones of the same run."""
     tx.execute("DELETE FROM request_judgement WHERE job_id = ?", [job_id])
     with tx.table("judged", judgements):
         tx.execute(
@@ -215,13 +214,13 @@ def save_judging(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.
 
 @named_query
 def judgings(db: Queryable, endpoint_id: str) -> list[Job]:
-    """Of an endpoint, the newest first."""
+    """Judge runs of an endpoint, the newest first."""
     return [job for job in job_queue.list_of_kind(db, KIND) if job.config["endpoint"] == endpoint_id]
 
 
 @named_query
 def answers(db: Queryable, job_id: str, window: JudgingWindow) -> list[JudgedAnswer]:
-    """What one judging and people say, of each different answer."""
+    """Verdicts of one judge run and of raters, for each unique response."""
     frame = correcting(db, job_id, window)
     if frame is None:
         sql = """
@@ -241,8 +240,8 @@ def answers(db: Queryable, job_id: str, window: JudgingWindow) -> list[JudgedAns
 
 @named_query
 def correcting(db: Queryable, job_id: str, window: JudgingWindow) -> CorrectionRound | None:
-    """The round that corrects a judging: of those that fit its window the one of which the judge was asked
-    about most rated answers, the newest of two; None where there is none."""
+    """The round that corrects a judge run: among those that overlap its window, the one with the most rated
+    responses that were judged, the newest in a tie; None if there is none."""
     best, most = None, 0
     for frame in _list_frames(db, window):
         sql = f"""
@@ -256,7 +255,7 @@ def correcting(db: Queryable, job_id: str, window: JudgingWindow) -> CorrectionR
 
 
 def list_rated_answers(db: Queryable, window: JudgingWindow) -> int:
-    """Answers of the window that people have rated, in rounds that can correct a judge."""
+    """Number of responses in the window rated in rounds that can correct a judge."""
     sql = f"SELECT count(*) FROM ({_PEOPLE})"
     return int(read_scalar(db.query(sql, [*window, _list_round_ids(db, window)])))
 
@@ -270,7 +269,7 @@ def _list_round_ids(db: Queryable, window: JudgingWindow) -> list[str]:
 
 
 def _list_frames(db: Queryable, window: JudgingWindow) -> list[CorrectionRound]:
-    """The rounds that drew from all requests of a part of the window, with that part, the newest first."""
+    """Rounds that drew from all requests in a part of the window, with that part, the newest first."""
     frames: list[CorrectionRound] = []
     for row in read_records(
         db.query(_ROUNDS, [window.endpoint_id]), RequestRoundSummary, ["config", "details"]

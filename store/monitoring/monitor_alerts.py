@@ -1,5 +1,4 @@
-"""Alerts of endpoints, open until somebody has seen them, one at a time of each kind; and where they are
-sent."""
+"""Alerts of endpoints and the webhook they are sent to. At most one alert per kind and subject is open."""
 
 from __future__ import annotations
 
@@ -33,14 +32,14 @@ WORST_FIRST: tuple[AlertKind, ...] = ("errors", "latency", "quality", "drift")
 
 @dataclass(kw_only=True)
 class WorstAlert(MonitorAlert):
-    """With the endpoint's name, and how many are open of it."""
+    """The most severe open alert, with the endpoint's name and the number of open alerts."""
 
     name: str
     n: int
 
 
 class OpenAlerts(TypedDict):
-    """Alerts of an endpoint that nobody has acknowledged."""
+    """Open alerts of an endpoint."""
 
     name: str  # of the endpoint
     n: int
@@ -49,7 +48,7 @@ class OpenAlerts(TypedDict):
 
 @named_query
 def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
-    """Those that nobody has acknowledged, the newest first."""
+    """Open alerts, the newest first."""
     sql = (
         "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NULL"
         " ORDER BY raised_at DESC, alert_id"
@@ -59,7 +58,7 @@ def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
 
 @named_query
 def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[MonitorAlert]:
-    """Those that somebody has acknowledged, the newest first."""
+    """Acknowledged alerts, the newest first."""
     sql = (
         "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NOT NULL"
         " ORDER BY acknowledged_at DESC, alert_id LIMIT ?"
@@ -69,7 +68,7 @@ def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[Monito
 
 @named_query
 def open_by_endpoint(db: Queryable) -> dict[str, OpenAlerts]:
-    """Endpoint -> its alerts that nobody has acknowledged, where it has any."""
+    """Endpoint id -> its open alerts, if any."""
     severity = f"list_position({list(WORST_FIRST)!r}, kind)"
     sql = f"""
         SELECT a.*, e.name, count(*) OVER (PARTITION BY endpoint_id) AS n
@@ -107,7 +106,7 @@ def of_endpoint(db: Queryable, alert_id: str, endpoint_id: str) -> MonitorAlert:
 
 
 def is_open(db: Queryable, endpoint_id: str, kind: str, subject: str) -> bool:
-    """Whether one of this subject waits for somebody already."""
+    """Whether an alert of this subject is open."""
     sql = (
         "SELECT count(*) FROM monitor_alert WHERE endpoint_id = ? AND kind = ? AND subject = ?"
         " AND acknowledged_at IS NULL"
@@ -116,14 +115,14 @@ def is_open(db: Queryable, endpoint_id: str, kind: str, subject: str) -> bool:
 
 
 def find_last_acknowledged(db: Queryable, endpoint_id: str, kind: str, subject: str) -> datetime | None:
-    """When one of this subject was acknowledged last."""
+    """When an alert of this subject was last acknowledged."""
     sql = "SELECT max(acknowledged_at) FROM monitor_alert WHERE endpoint_id = ? AND kind = ? AND subject = ?"
     moment: datetime | None = read_scalar(db.query(sql, [endpoint_id, kind, subject]))
     return moment
 
 
 def insert(tx: Transaction, alert: MonitorAlert) -> None:
-    """A new alert."""
+    """Store a new alert."""
     row = vars(alert)
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO monitor_alert ({', '.join(row)}) VALUES ({places})", row)
@@ -132,7 +131,7 @@ def insert(tx: Transaction, alert: MonitorAlert) -> None:
 def acknowledge(
     tx: Transaction, alert_id: str, by: tuple[str, str], outcome: AlertOutcome | None, note: str, at: datetime
 ) -> None:
-    """By a person's id and name."""
+    """Acknowledge an alert. by: id and name of a person."""
     tx.execute(
         "UPDATE monitor_alert SET acknowledged_by = ?, acknowledged_by_name = ?, outcome = ?, note = ?,"
         " acknowledged_at = ? WHERE alert_id = ?",
@@ -146,19 +145,19 @@ FURTHEST = timedelta(hours=3)  # no attempt is put off for so long: the clock wa
 
 @named_query
 def webhook(db: Queryable) -> WebhookSettings | None:
-    """Where alerts are sent; None: nowhere."""
+    """The webhook; None if not set."""
     rows = read_records(db.query("SELECT * FROM webhook WHERE webhook_id = ?", [ONLY]), WebhookSettings)
     return rows[0] if rows else None
 
 
 def get_webhook_secret(db: Queryable) -> str:
-    """What messages are signed with; for the engine alone, as SQL of requests can't read it."""
+    """The secret that signs messages. Only the engine can read it; SQL of requests cannot."""
     rows = db.query("SELECT secret FROM webhook_secret WHERE webhook_id = ?", [ONLY]).to_pylist()
     return str(rows[0]["secret"]) if rows else ""
 
 
 def set_webhook(tx: Transaction, url: str, secret: str, by: str, at: datetime) -> None:
-    """Another one, or none; what waits for the past one is given up."""
+    """Set or remove the webhook. Pending messages to the previous one are dropped."""
     tx.execute(
         "UPDATE webhook_delivery SET state = 'given_up', trouble = 'The webhook was changed.', ended_at = ?"
         " WHERE state = 'waiting'",
@@ -172,7 +171,7 @@ def set_webhook(tx: Transaction, url: str, secret: str, by: str, at: datetime) -
 
 
 def queue_messages(tx: Transaction, delivery_id: str, alert_id: str | None, body: str, at: datetime) -> None:
-    """A message that is to be sent at once."""
+    """Queue a message to send now."""
     tx.execute(
         "INSERT INTO webhook_delivery VALUES (?, ?, ?, ?, 'waiting', 0, ?, NULL, NULL, ?, NULL)",
         [delivery_id, ONLY, alert_id, body, at, at],
@@ -190,7 +189,7 @@ def list_due_messages(db: Queryable, at: datetime, limit: int = 10) -> list[Webh
 
 @named_query
 def deliveries(db: Queryable, limit: int = 20) -> list[WebhookDelivery]:
-    """The newest messages first."""
+    """Messages, the newest first."""
     sql = "SELECT * FROM webhook_delivery ORDER BY queued_at DESC, delivery_id LIMIT ?"
     return read_records(db.query(sql, [limit]), WebhookDelivery)
 
@@ -204,7 +203,7 @@ def note_attempt(
     next_at: datetime | None,
     at: datetime,
 ) -> None:
-    """How an attempt went; next_at: of the next one, None where there is none."""
+    """Record an attempt. next_at: of the next one, None if there is none."""
     sent = not trouble
     state = "sent" if sent else "given_up" if next_at is None else "waiting"
     tx.execute(

@@ -1,6 +1,5 @@
-"""Monitors: what each endpoint is held against, how far its tests are, which requests wait; and its
-evaluations and bias checks on a schedule.
-"""
+"""Monitors: reference, test states, and unprocessed requests of each endpoint; scheduled evaluations and bias
+checks."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ OF_ENDPOINT = (
 
 @dataclass(kw_only=True)
 class EndpointName:
-    """An endpoint as the monitor knows it."""
+    """Id and name of an endpoint."""
 
     endpoint_id: str
     name: str
@@ -47,14 +46,14 @@ class EndpointName:
 
 @dataclass(kw_only=True)
 class MalformedLineCounts:
-    """Lines of an endpoint's log, and those that could not be read."""
+    """Ingested log lines, and those that were malformed."""
 
     lines: int
     torn: int
 
 
 class ReferenceRows(NamedTuple):
-    """Which requests make a reference; start, end: of a window, null for the first ones."""
+    """Requests that form a reference. start, end: of a window, null for the first requests."""
 
     most: int
     start: datetime | None
@@ -63,13 +62,13 @@ class ReferenceRows(NamedTuple):
 
 @named_query
 def endpoints(db: Queryable) -> list[EndpointName]:
-    """All of them, by name."""
+    """All endpoints, by name."""
     return read_records(db.query("SELECT endpoint_id, name FROM endpoint ORDER BY name"), EndpointName)
 
 
 @named_query
 def endpoint(db: Queryable, name: str) -> EndpointName:
-    """By id or name. Raises NotFoundError that says which there are."""
+    """By id or name. Raises NotFoundError that lists available endpoints."""
     sql = (
         "SELECT endpoint_id, name FROM endpoint WHERE endpoint_id = $1 OR name = $1"
         " ORDER BY endpoint_id <> $1"
@@ -85,7 +84,7 @@ def endpoint(db: Queryable, name: str) -> EndpointName:
 
 @named_query
 def find(db: Queryable, endpoint_id: str) -> Monitor | None:
-    """The monitor; None for an endpoint that was never asked."""
+    """The monitor; None for an endpoint without requests."""
     rows = read_records(
         db.query("SELECT * FROM monitor WHERE endpoint_id = ?", [endpoint_id]), Monitor, JSON_COLUMNS
     )
@@ -93,12 +92,12 @@ def find(db: Queryable, endpoint_id: str) -> Monitor | None:
 
 
 def list_monitors(db: Queryable) -> list[Monitor]:
-    """Of all endpoints that were asked, by id, also where a log is gone."""
+    """Monitors of all endpoints with requests, by id, even without a log."""
     return read_records(db.query("SELECT * FROM monitor ORDER BY endpoint_id"), Monitor, JSON_COLUMNS)
 
 
 def get_settings(monitor: Monitor | None) -> MonitorSettings:
-    """What is set, or as it comes; without checks of a feature that is gone."""
+    """Stored settings or defaults, without checks of features that are not installed."""
     stored = monitor.config if monitor else {}
     return MonitorSettings.parse(
         {name: value for name, value in stored.items() if name != "bias" or find_check_config(name)}
@@ -106,7 +105,7 @@ def get_settings(monitor: Monitor | None) -> MonitorSettings:
 
 
 def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: str, at: datetime) -> None:
-    """Other settings. The tests begin anew where what they rest on is another."""
+    """Replace the settings. Tests restart if a setting that they depend on has changed."""
     past = find(tx, endpoint_id)
     tx.execute(
         "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?, NULL, NULL) ON CONFLICT DO UPDATE SET"
@@ -128,7 +127,7 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
 
 
 def _select_test_settings(config: MonitorSettings) -> MonitorSettings:
-    """What the tests rest on: all but limits, schedule, days and prices."""
+    """Settings that the tests depend on: all but limits, schedules, retention and prices."""
     return config.model_copy(
         update={
             **dict.fromkeys((*LIMITS, "golden", "bias")),
@@ -138,8 +137,8 @@ def _select_test_settings(config: MonitorSettings) -> MonitorSettings:
 
 
 def _select_pace_settings(config: MonitorSettings) -> tuple[object, ...]:
-    """What the tests of times and failures rest on. What was slow under the old settings, and was seen and
-    put right, is not raised again by another alpha."""
+    """Settings that latency and error tests depend on. A resolved slowdown is not reported again after a
+    change of alpha."""
     return config.reference, config.reference_rows, config.window_start, config.window_end
 
 
@@ -155,19 +154,19 @@ _COLUMNS = (
 
 @named_query
 def reference_count(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
-    """How many requests there are for a reference, up to the most that are wanted."""
+    """Requests available for a reference, up to the maximum."""
     sql = f"SELECT count(*) FROM ({_build_reference_query('place')})"
     return int(read_scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])))
 
 
 def get_reference_end(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
-    """The place after the last of them."""
+    """The place after the last request of the reference."""
     sql = f"SELECT max(place) + 1 FROM ({_build_reference_query('place')})"
     return int(read_scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])) or 0)
 
 
 def read_reference_requests(db: Queryable, endpoint_id: str, which: ReferenceRows) -> pa.Table:
-    """These requests, in their order."""
+    """The requests of the reference, in order."""
     return db.query(_build_reference_query(_COLUMNS), [endpoint_id, which.start, which.end, which.most])
 
 
@@ -182,8 +181,8 @@ def _build_reference_query(columns: str) -> str:
 def read_requests_between(
     db: Queryable, endpoint_id: str, first: int, end: int, *, thinned: bool
 ) -> pa.Table:
-    """Requests from place `first` up to `end` that were answered live, in their order; `counts`: of a caller
-    and an hour the first one alone, where they are thinned."""
+    """Live requests from place `first` up to `end`, in order. counts: if thinned, true only for the first
+    request of each caller and hour."""
     sql = f"""
         WITH chosen AS (SELECT * FROM request WHERE endpoint_id = $1 AND place >= $2 AND place < $3
             AND {COUNTS}),
@@ -201,7 +200,7 @@ def read_requests_between(
 
 
 def find_batch_end(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
-    """The place after the last of so many requests that are there."""
+    """The place after the next `count` stored requests."""
     sql = (
         "SELECT max(place) + 1 FROM (SELECT place FROM request WHERE endpoint_id = ?"
         " AND place >= ? ORDER BY place LIMIT ?)"
@@ -213,7 +212,7 @@ def find_batch_end(db: Queryable, endpoint_id: str, first: int, most: int) -> in
 
 
 def find_window_start(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int | None:
-    """The place of the first request of a window; None while it has none."""
+    """The place of the first request in a window; None if it has none."""
     sql = (
         "SELECT min(place) FROM request WHERE endpoint_id = ? AND role <> 'shadow' AND asked_at >= ?"
         " AND asked_at < ?"
@@ -223,8 +222,7 @@ def find_window_start(db: Queryable, endpoint_id: str, which: ReferenceRows) -> 
 
 
 def read_timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) -> pa.Table:
-    """Requests from that place on that were answered or failed, as people saw them: no copies to shadows, and
-    none that were refused."""
+    """Successful and failed requests from that place on, without shadow copies and rejected requests."""
     sql = """
         SELECT place, epoch(asked_at) AS at, seconds, coalesce(prompt_tokens, 0) AS prompt_tokens,
             coalesce(completion_tokens, 0) AS completion_tokens, status >= 500 AS failed,
@@ -236,7 +234,7 @@ def read_timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) 
 
 
 def save_pace(tx: Transaction, endpoint_id: str, pace: PaceWatch) -> None:
-    """The tests of times and failures as they are now."""
+    """Store the states of the latency and error tests."""
     tx.execute("UPDATE monitor SET pace = ? WHERE endpoint_id = ?", [to_json(pace), endpoint_id])
 
 
@@ -250,7 +248,7 @@ def save_reference(
     states: Sequence[TestState],
     measured_place: int | None,
 ) -> None:
-    """The reference, with the tests before their first value; measured_place: where they begin."""
+    """Store the reference, with tests before their first value. measured_place: where they start."""
     tx.execute(
         "UPDATE monitor SET reference = ?, states = ?, measured_place = coalesce(?, measured_place)"
         " WHERE endpoint_id = ?",
@@ -261,7 +259,7 @@ def save_reference(
 def save_measured(
     tx: Transaction, endpoint_id: str, signals: pa.Table, states: Sequence[TestState], end: int
 ) -> None:
-    """Signals of requests, and the tests after them."""
+    """Store signals of requests, and the states of the tests after them."""
     owner = pa.array([endpoint_id] * len(signals), pa.string())
     with tx.table("measured", signals.append_column("endpoint_id", owner)):
         tx.execute("INSERT INTO request_signal BY NAME SELECT * FROM measured")
@@ -270,28 +268,28 @@ def save_measured(
 
 
 def save_base_measurement(tx: Transaction, endpoint_id: str, look: BaseMeasurement) -> None:
-    """What the last look measured of answers under their base, and what that took."""
+    """Store the last scoring of responses under base models."""
     tx.execute("UPDATE monitor SET base_look = ? WHERE endpoint_id = ?", [to_json(look), endpoint_id])
 
 
 def skip_to(tx: Transaction, endpoint_id: str, place: int) -> None:
-    """Requests before that place are gone unmeasured."""
+    """Skip requests before that place; they were deleted unprocessed."""
     tx.execute("UPDATE monitor SET measured_place = ? WHERE endpoint_id = ?", [place, endpoint_id])
 
 
 def set_states(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -> None:
-    """The tests as they are now."""
+    """Store the states of the tests."""
     tx.execute("UPDATE monitor SET states = ? WHERE endpoint_id = ?", [to_json(states), endpoint_id])
 
 
 def restart_tests(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -> None:
-    """The same, where somebody has set one back: a measuring that is under way began with another state."""
+    """Store states after a restart: a check that is running started from another state."""
     set_states(tx, endpoint_id, states)
     tx.execute("UPDATE monitor SET revision = revision + 1 WHERE endpoint_id = ?", [endpoint_id])
 
 
 def add_hours(tx: Transaction, endpoint_id: str, hours: pa.Table) -> None:
-    """Add values by name, hour, bin and category, with how often they came, to the figures of their hours."""
+    """Add counts by name, hour, bin and category to the hourly figures."""
     with tx.table("fresh", hours):
         merged = tx.query(_HOURS, [endpoint_id])
     with tx.table("merged", merged):
@@ -321,7 +319,7 @@ _HOURS = """
 
 @named_query
 def torn(db: Queryable, endpoint_id: str) -> MalformedLineCounts:
-    """Lines of the log that are in the store, and those of them that could not be read."""
+    """Ingested log lines, and those that were malformed."""
     sql = (
         "SELECT coalesce(sum(lines), 0)::BIGINT AS lines, coalesce(sum(torn), 0)::BIGINT AS torn"
         " FROM log_offset WHERE endpoint_id = ?"
@@ -330,8 +328,8 @@ def torn(db: Queryable, endpoint_id: str) -> MalformedLineCounts:
 
 
 def forget_before(tx: Transaction, endpoint_id: str, moment: datetime) -> int:
-    """Delete single requests, what was measured of them, and what people wrote, from before that time; how
-    many requests. Figures by minute and by hour stay."""
+    """Delete requests, signals and feedback from before that time; returns the number of requests. Figures by
+    minute and by hour are kept."""
     count = tx.execute("DELETE FROM request WHERE endpoint_id = ? AND asked_at < ?", [endpoint_id, moment])
     tx.execute("DELETE FROM request_signal WHERE endpoint_id = ? AND asked_at < ?", [endpoint_id, moment])
     tx.execute(
@@ -343,7 +341,7 @@ def forget_before(tx: Transaction, endpoint_id: str, moment: datetime) -> int:
 
 
 def forget(tx: Transaction, endpoint_id: str) -> None:
-    """Delete all that is kept of an endpoint's requests, with its monitor, its alerts and their messages."""
+    """Delete all data of an endpoint's requests, with its monitor, alerts and messages."""
     tx.execute(
         "DELETE FROM webhook_delivery WHERE alert_id IN"
         " (SELECT alert_id FROM monitor_alert WHERE endpoint_id = ?)",
@@ -355,7 +353,7 @@ def forget(tx: Transaction, endpoint_id: str) -> None:
 
 @dataclass(kw_only=True)
 class GoldenRun:
-    """One evaluation of the schedule. figures: null until it has finished."""
+    """One scheduled evaluation. figures: null until it has finished."""
 
     job_id: str
     queued_at: datetime
@@ -364,13 +362,13 @@ class GoldenRun:
 
 
 def add_golden_run(tx: Transaction, endpoint_id: str, job_id: str, at: datetime) -> None:
-    """The schedule has asked for this one."""
+    """Record a scheduled evaluation."""
     tx.execute("INSERT INTO golden_run VALUES (?, ?, ?)", [endpoint_id, job_id, at])
 
 
 @named_query
 def golden_runs(db: Queryable, endpoint_id: str, limit: int = 60) -> list[GoldenRun]:
-    """The last ones, the oldest first."""
+    """The latest evaluations, the oldest first."""
     sql = """
         SELECT g.job_id, g.queued_at, j.status, e.figures FROM golden_run g
         LEFT JOIN job j ON j.job_id = g.job_id LEFT JOIN evaluation e ON e.evaluation_id = g.job_id
@@ -380,7 +378,7 @@ def golden_runs(db: Queryable, endpoint_id: str, limit: int = 60) -> list[Golden
 
 @dataclass(kw_only=True)
 class ScheduledCheck:
-    """One check of the schedule. sentence, worse, cant_tell: null until it has finished."""
+    """One scheduled bias check. sentence, worse, cant_tell: null until it has finished."""
 
     job_id: str
     queued_at: datetime
@@ -394,13 +392,13 @@ class ScheduledCheck:
 
 
 def add_scheduled_check(tx: Transaction, endpoint_id: str, job_id: str, at: datetime) -> None:
-    """The schedule has asked for this one."""
+    """Record a scheduled bias check."""
     tx.execute("INSERT INTO bias_run VALUES (?, ?, ?)", [endpoint_id, job_id, at])
 
 
 @named_query
 def scheduled_checks(db: Queryable, endpoint_id: str, limit: int = 12) -> list[ScheduledCheck]:
-    """The last ones, the newest first."""
+    """The latest checks, the newest first."""
     sql = """
         SELECT b.job_id, b.queued_at, j.status, c.model, c.against, c.report ->> 'sentence' AS sentence,
             (c.report ->> 'worse')::INTEGER AS worse, (c.report ->> 'cant_tell')::INTEGER AS cant_tell,

@@ -1,8 +1,8 @@
-"""Candidates and shadows beside the live version: what is known of their answers, by caller, and the looks.
+"""Candidates and shadows compared with the live version: outcomes by caller, and looks.
 
-A caller is to whom the gateway dealt the version (`dealt_to`), as chance dealt those and nobody else. Counts
-come by the share of a caller's answers that were good, in parts of `GRID`, so that ten million requests are
-some hundred numbers. A look and the count that brings it are of the same rows.
+A caller is whom the gateway assigned to a version (`dealt_to`), since only that is randomized. Counts are
+grouped by a caller's share of good responses, in parts of `GRID`, so that ten million requests become a few
+hundred numbers. A look and the count that triggers it use the same rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ END, STEP = (
 
 @dataclass(kw_only=True)
 class ArmCallers:
-    """How many callers of one version have a share, and their answers. place: the share, or of pairs the mean
+    """Callers of one version with the same share of good responses. place: the share or, for pairs, the mean
     difference, in parts of GRID."""
 
     other: bool  # of the candidate; else of the live version, or a pair
@@ -43,7 +43,7 @@ class ArmCallers:
 
 @dataclass(kw_only=True)
 class LabelCounts:
-    """Answers since the comparison began, as far as requests are kept."""
+    """Responses since the start of the comparison that are still stored."""
 
     answers: int
     labelled: int
@@ -52,7 +52,7 @@ class LabelCounts:
 
 @named_query
 def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
-    """Those that go on, candidates first."""
+    """Active comparisons, candidates first."""
     sql = (
         "SELECT * FROM side_by_side WHERE endpoint_id = ? AND ended_at IS NULL ORDER BY role, model, live,"
         " other"
@@ -61,7 +61,7 @@ def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
 
 
 def begin(tx: Transaction, pair: SideBySide) -> None:
-    """Notice it."""
+    """Store a new comparison."""
     row = {**vars(pair), "looks": to_json(pair.looks)}
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO side_by_side ({', '.join(row)}) VALUES ({places})", row)
@@ -75,7 +75,7 @@ def _make_key(pair: SideBySide) -> list[object]:
 
 
 def _get_active(db: Queryable, key: str) -> SideBySide:
-    """The one that `_named` names, as JSON. Raises NotFoundError."""
+    """The comparison with this JSON key. Raises NotFoundError."""
     with contextlib.suppress(ValueError):
         named = json.loads(key)
         if isinstance(named, list) and len(named) == 5 and all(isinstance(part, str) for part in named):
@@ -90,23 +90,23 @@ register_reference(SideBySide, lambda pair: json.dumps(_make_key(pair)), _get_ac
 
 
 def end(tx: Transaction, pair: SideBySide, at: datetime) -> None:
-    """Its versions or shares are others, or it begins anew."""
+    """End a comparison, because versions or shares changed or it restarts."""
     tx.execute(f"UPDATE side_by_side SET ended_at = ? WHERE {_THAT}", [at, *_make_key(pair)])
 
 
 def set_since(tx: Transaction, pair: SideBySide, since: datetime) -> None:
-    """From when answers count."""
+    """Set the time from which responses count."""
     tx.execute(f"UPDATE side_by_side SET since = ? WHERE {_THAT}", [since, *_make_key(pair)])
 
 
 def save_looks(tx: Transaction, pair: SideBySide, looks: dict[OutcomeKind, ArmComparison]) -> None:
-    """The last look at each kind of outcome."""
+    """Store the last look at each kind of outcome."""
     tx.execute(f"UPDATE side_by_side SET looks = ? WHERE {_THAT}", [to_json(looks), *_make_key(pair)])
 
 
 def count_previous_looks(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
-    """How many looks of comparisons of these versions that have ended spent alpha: at other shares, or before
-    somebody saw their alert."""
+    """Looks of ended comparisons of these versions that spent alpha, at other shares or before an alert was
+    acknowledged."""
     sql = (
         "SELECT coalesce(max((looks -> ? ->> 'look')::INTEGER), 0) FROM side_by_side WHERE endpoint_id = ?"
         " AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NOT NULL"
@@ -115,7 +115,7 @@ def count_previous_looks(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> 
 
 
 def find_first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
-    """When the other version first answered since it was noticed, as far as the log is in the store."""
+    """The first response of the other version since the comparison was recorded, in the ingested log."""
     sql = (
         "SELECT min(asked_at) FROM request WHERE endpoint_id = ? AND asked_at >= ? AND model = ?"
         " AND version = ? AND role = ? AND status < 400"
@@ -126,7 +126,8 @@ def find_first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
 
 
 def count_answers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
-    """How many there are of this kind; a few more than count where callers have answers of both."""
+    """Responses with this kind of outcome, including a few that don't count because their callers have both
+    versions."""
     sql = f"SELECT count(*) FROM ({_build_source_sql(kind)}) WHERE who IS NOT NULL AND own"
     return int(read_scalar(db.query(sql, _build_pair_params(pair))))
 
@@ -142,8 +143,8 @@ def _build_pair_params(pair: SideBySide) -> list[object]:
 
 
 def _build_source_sql(kind: OutcomeKind) -> str:
-    """Answers to requests asked since: to whom they were dealt, whether the other version was, whether the
-    one that was dealt answered, and whether well. Of errors an answer in its place is its failure."""
+    """Requests since the start: who they were assigned to, whether to the other version, whether that version
+    responded, and whether well. For errors, a response of another version in its place is a failure."""
     dealt = "dealt_to AS who, dealt = $4 AS other"
     asked = "endpoint_id = $1 AND asked_at > $2 AND dealt IN ($3, $4) AND model = $5 AND role <> 'shadow'"
     if kind == "errors":
@@ -157,7 +158,7 @@ def _build_source_sql(kind: OutcomeKind) -> str:
 
 
 def _build_grid_sql(share: str) -> str:
-    """A share in parts of GRID. One that is not none or all is never taken for it."""
+    """A share in parts of GRID. Only exactly 0 or 1 is rounded to 0 or GRID."""
     part = f"{GRID} * ({share})"
     return f"""(CASE
         WHEN {share} <= 0 THEN 0 WHEN {share} >= 1 THEN {GRID}
@@ -167,7 +168,7 @@ def _build_grid_sql(share: str) -> str:
 
 
 def count_callers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> list[ArmCallers]:
-    """Of a candidate and the live version. Whoever was dealt both, while shares changed, is a caller of the
+    """Callers of candidate and live version. A caller assigned to both, while shares changed, counts for the
     candidate."""
     sql = f"""
         WITH by_arm AS (
@@ -202,13 +203,13 @@ _PAIRS = f"""
 
 
 def count_pairs(db: Queryable, pair: SideBySide) -> int:
-    """Labels of requests of which the shadow answered a copy."""
+    """Labeled requests whose copy the shadow answered."""
     return int(read_scalar(db.query(f"SELECT count(*) FROM ({_PAIRS})", _build_pair_params(pair))))
 
 
 def compute_caller_pairs(db: Queryable, pair: SideBySide) -> list[ArmCallers]:
-    """Of a shadow: the mean difference of each caller (right by the shadow less right by the live version),
-    in parts of GRID."""
+    """For a shadow: the mean difference of each caller (shadow correct minus live correct), in parts of
+    GRID."""
     sql = f"""
         SELECT false AS other, (sign(gained) * {_build_grid_sql("abs(gained)")})::INTEGER AS place,
             count(*) AS callers, sum(answers)::BIGINT AS answers, sum(gained)::DOUBLE AS shares,
@@ -220,7 +221,7 @@ def compute_caller_pairs(db: Queryable, pair: SideBySide) -> list[ArmCallers]:
 
 @named_query
 def count_labelled(db: Queryable, pair: SideBySide) -> LabelCounts:
-    """Of the answers in the store that a label could be of; and those of which nobody knows the caller."""
+    """Stored responses that can have a label, and those without a known caller."""
     of, own = "role <> 'shadow' AND dealt IN ($3, $4)", "version = dealt"
     if pair.role == "shadow":
         of, own = "role = 'shadow' AND version IN ($3, $4)", "version = $4"

@@ -1,6 +1,5 @@
-"""How much an endpoint was asked, what failed and how long it took, by minute and hour; what requests
-were like within a window, and the single requests behind an alert.
-"""
+"""Requests, errors and latency of an endpoint by minute and hour; signals of a window, and requests behind an
+alert."""
 
 from __future__ import annotations
 
@@ -30,12 +29,12 @@ def build_bucket_sql(seconds: str) -> str:
 
 
 def compute_bucket(seconds: float) -> int:
-    """The bucket of one time."""
+    """The bucket of one duration."""
     return math.ceil(math.log(max(seconds, MIN_SECONDS)) / math.log(GROWTH))
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """The time that `share` of those counted don't exceed, within RELATIVE_ERROR; None of nothing."""
+    """The quantile of counted durations, within RELATIVE_ERROR; None without counts."""
     total = sum(counts.values())
     if not total:
         return None
@@ -48,7 +47,7 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def count_above(counts: Mapping[int, int], seconds: float) -> int:
-    """How many took longer than that, but for those of its own bucket."""
+    """How many took longer than that, excluding the bucket of the limit."""
     limit = compute_bucket(seconds)
     return sum(n for bucket, n in counts.items() if bucket > limit)
 
@@ -66,25 +65,25 @@ class Window(NamedTuple):
 
     @property
     def step(self) -> timedelta:
-        """Between two points of a chart."""
+        """The time between two points of a chart."""
         seconds = (self.end - self.start).total_seconds()
         return timedelta(seconds=next((step for step in STEPS if seconds / step <= POINTS), STEPS[-1]))
 
     @property
     def table(self) -> str:
-        """Where its figures are: of long windows by the hour, which are a sixtieth."""
+        """The table of figures: by hour for long windows, which is a sixtieth of the rows."""
         return "request_hour" if self.step >= HOUR else "request_minute"
 
     @property
     def bounds(self) -> list[datetime]:
-        """From the beginning of its first hour, or minute, up to its end."""
+        """From the start of the first hour or minute to the end."""
         start = self.start.replace(second=0, microsecond=0)
         return [start.replace(minute=0) if self.step >= HOUR else start, self.end]
 
 
 @dataclass(kw_only=True)
 class TrafficSums:
-    """What the minutes of a window add up to."""
+    """Sums over the minutes of a window."""
 
     requests: int
     errors: int  # status 500 and above
@@ -99,7 +98,7 @@ class TrafficSums:
 
 @dataclass(kw_only=True)
 class VersionTraffic(TrafficSums):
-    """Of a version in a role. Times in seconds, null where nothing was answered."""
+    """Traffic of a version in a role. Times in seconds, null without successful requests."""
 
     version: str
     role: str
@@ -112,7 +111,7 @@ class VersionTraffic(TrafficSums):
 
 
 class TrafficPoint(TypedDict):
-    """Of one step of a chart, over all that people saw."""
+    """One time step of a chart, without shadow traffic."""
 
     at: datetime
     requests: int
@@ -133,7 +132,7 @@ _IN_WINDOW = "endpoint_id = ? AND starts_at >= ? AND starts_at < ?"
 
 @named_query
 def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionTraffic]:
-    """Each version in each of its roles, the live one first."""
+    """Traffic by version and role, live first."""
     params = [endpoint_id, *window.bounds]
     sums = f"""
         SELECT version, role, {_SUMS}, min(starts_at) AS first_at, max(starts_at) AS last_at
@@ -166,7 +165,7 @@ def _build_counts_sql(
 
 @named_query
 def points(db: Queryable, endpoint_id: str, window: Window) -> list[TrafficPoint]:
-    """The window in steps; one without a request is there with 0, so that a gap is seen."""
+    """The window in time steps; steps without requests are included with 0, so that gaps are visible."""
     seconds = int(window.step.total_seconds())
     slot = f"time_bucket(to_seconds({seconds}), starts_at)"
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
@@ -209,7 +208,7 @@ def _make_point(at: datetime, sums: dict[str, int] | None, latency: dict[int, in
 
 
 class RecentTraffic(NamedTuple):
-    """What limits are held to: of what people saw, without what was refused, which asked no model."""
+    """Traffic that limits apply to, without shadow copies and rejected requests."""
 
     requests: int
     errors: int
@@ -217,7 +216,7 @@ class RecentTraffic(NamedTuple):
 
 
 def read_recent_traffic(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
-    """Of a short window."""
+    """Traffic of a short window."""
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
     params = [endpoint_id, *window.bounds]
     sql = (
@@ -235,14 +234,14 @@ def read_recent_traffic(db: Queryable, endpoint_id: str, window: Window) -> Rece
 
 @named_query
 def span(db: Queryable, endpoint_id: str) -> Window | None:
-    """From its first minute to its last; None where nobody has asked it."""
+    """From the first minute with requests to the last; None without requests."""
     sql = "SELECT min(starts_at) AS first, max(starts_at) AS last FROM request_minute WHERE endpoint_id = ?"
     row = db.query(sql, [endpoint_id]).to_pylist()[0]
     return Window(row["first"], row["last"]) if row["first"] is not None else None
 
 
 class SignalCounts(TypedDict):
-    """Of a watched value: how often each bin came, or each name."""
+    """Counts of a monitored value by bin or by name."""
 
     bins: dict[int, int]
     names: dict[str, int]
@@ -250,7 +249,7 @@ class SignalCounts(TypedDict):
 
 @dataclass(kw_only=True)
 class AlertRequest:
-    """A request that an alert rests on."""
+    """A request behind an alert."""
 
     place: int
     request_id: str
@@ -265,7 +264,7 @@ class AlertRequest:
 
 @named_query
 def signal_counts(db: Queryable, endpoint_id: str, window: Window) -> dict[WatchedName, SignalCounts]:
-    """Of each watched value, over the hours that begin in the window."""
+    """Counts of each monitored value, over the hours that start in the window."""
     sql = """
         SELECT name, bin, category, sum(n)::BIGINT AS n FROM (
             SELECT name, unnest(counts, recursive := true) FROM signal_hour
@@ -283,7 +282,7 @@ def signal_counts(db: Queryable, endpoint_id: str, window: Window) -> dict[Watch
 def read_values_between(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int]
 ) -> list[float | str]:
-    """A watched value of the requests from one place up to and with another, as far as they are there."""
+    """A monitored value of stored requests between two places, inclusive."""
     sql = (
         f"SELECT {name} AS value FROM request_signal WHERE endpoint_id = ? AND place BETWEEN ? AND ?"
         f" AND {name} IS NOT NULL ORDER BY place"
@@ -295,8 +294,8 @@ def read_values_between(
 def most_unlike(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int], *, order: str, limit: int
 ) -> list[AlertRequest]:
-    """Requests from one place up to and with another by a number, the largest (`order` DESC) or the smallest
-    first; as many as there still are."""
+    """Stored requests between two places, inclusive, by the largest (`order` DESC) or smallest value
+    first."""
     sql = f"""
         SELECT s.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
                s.{name} AS value, NULL::VARCHAR AS category
@@ -330,7 +329,7 @@ def with_names(
 def troubled(
     db: Queryable, endpoint_id: str, since: datetime, *, kind: str, limit: int
 ) -> list[AlertRequest]:
-    """Behind an alert of errors those that failed, of latency the slowest, newest or slowest first."""
+    """Failed requests, the newest first, for an error alert; the slowest for a latency alert."""
     where, order = (
         ("status >= 500", "asked_at DESC") if kind == "errors" else ("status < 400", "seconds DESC")
     )
@@ -344,8 +343,8 @@ def troubled(
 
 @named_query
 def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[AlertRequest]:
-    """Answers of a candidate that were wrong, not liked, or not given, the newest first; `category`: what
-    people said of it, or the error."""
+    """Incorrect, disliked or failed responses of a candidate, the newest first. category: the feedback or the
+    error."""
     sql = """
         SELECT r.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
                f.value, coalesce('expected: ' || f.text, nullif(f.comment, ''), r.error) AS category
@@ -361,7 +360,7 @@ def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit:
 
 @named_query
 def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[AlertRequest]:
-    """Answers that people didn't like, the newest first, as far as they are in the log."""
+    """Stored responses with thumbs down, the newest first."""
     sql = """
         SELECT r.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
                f.value, f.comment AS category
@@ -382,7 +381,7 @@ _OTHERS = {
 
 
 def format_category_name(watched: WatchedName, name: str) -> str:
-    """ "German" of "de"; a topic or a label in quotes; what stands for all the others in words."""
+    """ "German" for "de"; topics and labels in quotes; other names as "other languages"."""
     if name == OTHER:
         return _OTHERS[watched]
     if watched == "input_language":
