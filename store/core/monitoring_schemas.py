@@ -1,6 +1,4 @@
-"""The monitor of an endpoint: what is watched of its requests, how far each test is, what it raises, what
-a judge and people say of answers, and two versions side by side.
-"""
+"""Types of monitors: settings and test states, alerts, judge runs, and version comparisons."""
 
 from __future__ import annotations
 
@@ -25,25 +23,25 @@ WatchedName = Literal[
     "output_perplexity",
 ]
 
-OTHER = "other"  # of a category all names that have no test of their own
+OTHER = "other"  # all names of a category without a test of their own
 
 
 @dataclass(kw_only=True)
 class MartingaleState:
-    """One conformal test martingale: what was seen, by bin, and the capital of each bet."""
+    """One conformal test martingale: counts by bin, and the capital of each bet."""
 
-    bins: list[int]  # those with a value, rising
-    counts: list[int]  # of reference and past
+    bins: list[int]  # with a value, ascending
+    counts: list[int]  # of reference and past values
     reference_bins: list[int]
     reference_counts: list[int]
     shares: list[float]  # of the capital, by bet; they sum to 1
-    log_wealth: float  # logarithm of the capital, which began with 1
-    tested: int  # values that were bet on
+    log_wealth: float  # logarithm of the capital, which starts at 1
+    tested: int  # values tested
 
 
 @dataclass(kw_only=True)
 class DayFigures:
-    """The values of one day, by column: of a number its bin, of a category 0 or 1 for each of its names."""
+    """Values of one day by column: the bin for a number, 0 or 1 for each name of a category."""
 
     day: int  # since 1970, UTC
     place: int  # of its first request
@@ -54,34 +52,33 @@ class DayFigures:
 
 @dataclass(kw_only=True)
 class DayTest:
-    """Whole days against the same weekdays of the first week, which an alarm waits for."""
+    """Full days compared with the same weekdays of the first week, which an alert needs."""
 
-    first_day: int | None  # of which only a part was seen
-    open: DayFigures | None  # the day that goes on
-    reference: list[DayFigures]  # one of each weekday
-    recent: list[DayFigures]  # at most the last seven after them
+    first_day: int | None  # seen only in part
+    open: DayFigures | None  # the current day
+    reference: list[DayFigures]  # one per weekday
+    recent: list[DayFigures]  # up to seven days after them
 
 
 @dataclass(kw_only=True)
 class TestState:
-    """A watched value: how far it is. A category has one test for each of its names, and their mean
-    counts."""
+    """The test of a monitored value. A category has one test per name, and their mean counts."""
 
     name: WatchedName
-    categories: list[str]  # of a category those that have a test of their own; the last stands for all others
+    categories: list[str]  # names of a category with their own test; the last one stands for all others
     bets: list[MartingaleState]
-    wanted: int  # values that make its reference
-    reference: int  # of them that are there
-    tested: int  # values after them
+    wanted: int  # values required for the reference
+    reference: int  # collected so far
+    tested: int  # values after the reference
     log_wealth: float
-    largest: float  # log_wealth at most, since the test began
-    lowest: float  # log_wealth at least; it rises from there where something has changed
-    lowest_place: int | None  # of the last request, before an alarm, at which it was near that
+    largest: float  # maximum of log_wealth since the start
+    lowest: float  # minimum of log_wealth, from where it rises after a change
+    lowest_place: int | None  # of the last request before an alert that was near the minimum
     lowest_at: float | None  # Unix time of that request, s
-    alarm_place: int | None  # of the request at which it first went over the threshold
+    alarm_place: int | None  # of the request that first crossed the threshold
     alarm_at: float | None
-    seed: int  # of how ties are broken
-    days: DayTest | None = None  # where the reference is of requests, whose hours and weekdays differ
+    seed: int  # for breaking ties
+    days: DayTest | None = None  # if the reference consists of requests
 
 
 PaceName = Literal["slower", "failing"]
@@ -89,61 +86,60 @@ PaceName = Literal["slower", "failing"]
 
 @dataclass(kw_only=True)
 class TimeModel:
-    """How long an answer of a length took in the reference, so that half of its answers took longer: seconds,
-    and per_prompt and per_completion of each token read and written. No longer or shorter ones than `ranges`
-    were in it."""
+    """Median response time in the reference by length: seconds, plus per_prompt and per_completion for each
+    token. `ranges` are the lengths that it covers."""
 
     seconds: float
     per_prompt: float
     per_completion: float
-    ranges: list[list[float]]  # fewest and most tokens, read and written
-    limit: float  # an answer that took so many times as long is slow
+    ranges: list[list[float]]  # minimum and maximum of prompt and completion tokens
+    limit: float  # a response that takes more times as long is slow
 
 
 @dataclass(kw_only=True)
 class CurrentMinute:
-    """The minute that goes on; it counts once it is over."""
+    """The current minute; it counts once it is complete."""
 
     minute: int  # since 1970
     place: int  # of its first request
     last_place: int
     n: int
-    over: int  # requests that were slow, or failed
-    bins: dict[str, int]  # of times beside the expected ones -> answers
+    over: int  # slow or failed requests
+    bins: dict[str, int]  # of time relative to expected -> responses
 
 
 @dataclass(kw_only=True)
 class CusumState:
-    """What came since the time from which on a change is most likely (Page's cumulative sum)."""
+    """Counts since the most likely change point (Page's cumulative sum)."""
 
     score: float
-    minute: int | None  # null: nothing speaks for a change
+    minute: int | None  # null: no evidence of a change
     place: int | None
     n: int
     over: int
-    bins: dict[str, int]  # of times beside the expected ones -> answers
+    bins: dict[str, int]  # of time relative to expected -> responses
 
 
 @dataclass(kw_only=True)
 class PaceTest:
-    """Whether answers are slower, or more requests fail, than in the reference."""
+    """Tests whether latency or the error rate is higher than in the reference."""
 
     name: PaceName
-    warm_up: int  # first requests that are still left out, as a model that was just loaded is slow
-    begins_at: float | None  # Unix time of the first request of its reference, s
-    ends_at: float | None = None  # of the window that its reference comes from, s
-    wanted: int  # requests that make its reference
-    gathered: list[list[float]]  # of them: seconds, tokens read and written; or 1 where one failed
-    reference: int  # of them that are there
-    usual: float  # of the reference: seconds that half of its answers exceeded, or the share that failed
+    warm_up: int  # first requests still to be excluded, because a newly loaded model is slow
+    begins_at: float | None  # Unix time of the first reference request, s
+    ends_at: float | None = None  # end of the reference window, s
+    wanted: int  # requests required for the reference
+    gathered: list[list[float]]  # seconds, prompt and completion tokens of each; or 1 if failed
+    reference: int  # collected so far
+    usual: float  # in the reference: median seconds, or the error rate
     times: TimeModel | None
-    allowed: float  # share of a minute's requests that may be over
+    allowed: float  # share of a minute's requests that may be slow or failed
     shares: list[float]  # of the capital, by bet
     log_wealth: float
     largest: float
-    minutes: int  # that were bet on
-    tested: int  # requests in them
-    unlike: int  # answers of lengths that the reference hasn't, which are not compared
+    minutes: int  # tested
+    tested: int  # requests in these minutes
+    unlike: int  # responses of lengths outside the reference, excluded
     open: CurrentMinute | None
     since: CusumState
     alarm_place: int | None
@@ -152,38 +148,37 @@ class PaceTest:
 
 @dataclass(kw_only=True)
 class PaceWatch:
-    """Both tests, none before their first request, and the place up to which they have seen requests, or from
-    which they begin."""
+    """Both tests, none before the first request, and the place from which requests are still to be tested."""
 
     place: int
     tests: list[PaceTest]
 
 
 class ServedBase(TypedDict):
-    """Where the base of a version is to be looked for: one of the three is set."""
+    """Where to find the base model of a version; exactly one of the three is set."""
 
-    model: str  # registered version NAME@3, model of the home folder, or path
+    model: str  # registered version NAME@3, model in the home folder, or path
     run: str  # id
-    why: str  # that there is none
+    why: str  # why there is none
 
 
 class ServedBases(TypedDict):
-    """`bases.json` of a look that measures perplexity."""
+    """`bases.json` of a check that scores perplexity."""
 
-    live: str  # the version whose base measures the reference's rows that no version answered
+    live: str  # its base model scores reference rows that no version answered
     bases: dict[str, ServedBase]  # by version
 
 
 @dataclass(kw_only=True)
 class BaseMeasurement:
-    """How many answers of a look were measured under a base, and what that took."""
+    """Responses scored under a base model in one check, and the time it took."""
 
     measured: int
-    left_out: int  # not drawn
-    cut: int  # of the measured: longer than the base's context
-    reasons: dict[str, int]  # why others have no value
-    seconds: float  # of one answer
-    loading: float  # seconds until the bases were there
+    left_out: int  # not sampled
+    cut: int  # of the scored: truncated to the context length
+    reasons: dict[str, int]  # why others are not scored
+    seconds: float  # per response
+    loading: float  # seconds to load base models
 
 
 AlertKind = Literal["drift", "quality", "errors", "latency"]
@@ -192,25 +187,25 @@ AlertOutcome = Literal["same_reference", "new_normal"]
 
 @dataclass(kw_only=True)
 class ReferenceValue:
-    """What the reference says of one watched value."""
+    """The reference of one monitored value."""
 
-    n: int  # rows that the test begins with
-    bins: list[int]  # of a number: those with a value, rising
-    names: list[str]  # of a category
-    counts: list[int]  # of each of them
-    why: str  # that it isn't watched, or is watched against the first requests; empty where neither
+    n: int  # rows that the test starts with
+    bins: list[int]  # for a number: with a value, ascending
+    names: list[str]  # for a category
+    counts: list[int]  # by bin or name
+    why: str  # why it is not monitored or is compared with the first requests; otherwise empty
 
 
 @dataclass(kw_only=True)
 class ReferenceFacts:
-    """What new requests are held against."""
+    """What new requests are compared with."""
 
-    source: str  # in words: "the first 300 requests"
+    source: str  # as text: "the first 300 requests"
     rows: int
-    fitted: int  # rows that distances and topics are measured from; not among those that tests begin with
+    fitted: int  # rows that distances and topics are fitted on; tests of these start with the others
     topics: list[str]  # names
     values: dict[WatchedName, ReferenceValue]
-    fit: str  # file in the endpoint's folder `monitor`; empty where no text was kept
+    fit: str  # file in the endpoint's folder `monitor`; empty without stored texts
 
 
 @dataclass(kw_only=True)
@@ -226,8 +221,8 @@ class Monitor:
     states: list[TestState]
     changed_by_name: str
     changed_at: datetime
-    base_look: BaseMeasurement | None  # the last one; null: perplexity was never watched
-    pace: PaceWatch | None  # null: no request was seen yet
+    base_look: BaseMeasurement | None  # the last one; null: perplexity was never monitored
+    pace: PaceWatch | None  # null: no requests yet
 
 
 @dataclass(kw_only=True)
@@ -237,7 +232,7 @@ class MonitorAlert:
     alert_id: str
     endpoint_id: str
     kind: AlertKind
-    subject: str  # of drift the watched value; "slower", "failing": beside the reference; else what of it
+    subject: str  # for drift the monitored value; "slower", "failing"; or another topic
     reason: str
     advice: str
     first_place: int | None
@@ -252,27 +247,26 @@ class MonitorAlert:
 
 
 class WatchSpec(TypedDict):
-    """What a measuring of requests begins with; the requests lie in `requests.parquet` of the job's
-    folder."""
+    """The input of a check; requests are in `requests.parquet` of the job's folder."""
 
     states: list[TestState]
-    fit: str  # path of the file, beneath the home folder; empty where there is none
+    fit: str  # path relative to the home folder; empty if there is none
     log_threshold: float
-    alpha: float  # of each watched value, a month: for what whole days say
+    alpha: float  # of each monitored value, per month, for full days
 
 
 class WatchResult(TypedDict):
-    """What a measuring leaves: `signals.parquet`, of a reference `fit.npz` too, and this."""
+    """The result of a check, in addition to `signals.parquet` and, for a reference, `fit.npz`."""
 
     states: list[TestState]
-    reference: ReferenceFacts | None  # of a measuring of the reference alone
+    reference: ReferenceFacts | None  # only for a check of the reference
     requests: int
-    base_look: BaseMeasurement | None  # where perplexity is watched
+    base_look: BaseMeasurement | None  # if perplexity is monitored
 
 
 @dataclass(kw_only=True)
 class WebhookSettings:
-    """Where alerts go; the secret is never read back."""
+    """The alert webhook; the secret is never read back."""
 
     webhook_id: str
     url: str
@@ -282,7 +276,7 @@ class WebhookSettings:
 
 @dataclass(kw_only=True)
 class WebhookDelivery:
-    """One message to a webhook and what became of it."""
+    """A webhook message and its delivery."""
 
     delivery_id: str
     webhook_id: str
@@ -300,17 +294,17 @@ class WebhookDelivery:
 class RequestWindow(TypedDict):
     """Requests of a window."""
 
-    requests: int  # that were answered live or by a candidate
-    left_out: int  # of them, whose text is not kept
+    requests: int  # answered by the live version or a candidate
+    left_out: int  # of these, without stored text
 
 
 class RequestJudging(RequestWindow):
-    """What the job `judge_requests` leaves, beside `judgements.parquet`."""
+    """The result of `judge_requests`, in addition to `judgements.parquet`."""
 
-    sample: int  # different answers of the random sample
-    rated: int  # answers that people rated, judged beside
-    judged: int  # of both, those that the judge gave a verdict on
-    reasons: dict[str, int]  # why it gave none, and how many
+    sample: int  # unique responses in the random sample
+    rated: int  # rated responses, judged too
+    judged: int  # of both, with a verdict
+    reasons: dict[str, int]  # why there is no verdict -> responses
     calls: int
     cached: int
     seconds: float
@@ -318,19 +312,19 @@ class RequestJudging(RequestWindow):
 
 @dataclass(kw_only=True)
 class JudgedAnswer:
-    """One different answer, by the judge and by people."""
+    """One unique response, graded by the judge and by raters."""
 
     version: str
     grouped_by: str | None
-    at_random: bool  # of the judge's random sample; else it is there as people rated it
+    at_random: bool  # in the random sample; otherwise included because it was rated
     passed: bool | None  # by the judge
-    in_frame: bool  # of the requests that the round drew from which corrects the judge
-    people: float | None  # the share of its raters that passed it
+    in_frame: bool  # among requests that the correcting round drew from
+    people: float | None  # share of raters who passed it
 
 
 @dataclass(kw_only=True)
 class RequestRoundSummary:
-    """A round, pass or fail, that may correct a judge."""
+    """A pass/fail round that may correct a judge."""
 
     round_id: str
     name: str
@@ -341,22 +335,23 @@ class RequestRoundSummary:
 
 @dataclass(kw_only=True)
 class CorrectionRound:
-    """The round whose random items correct a judge, on the requests that it and the judge's window share."""
+    """The round whose random items correct a judge, for requests in both windows."""
 
     round_id: str
     name: str
     start: datetime
     end: datetime
-    version: str  # whose answers alone it asked about; empty for all
+    version: str  # only its responses were rated; empty for all
     notices: list[str]
 
 
-OutcomeKind = Literal["labels", "thumbs", "errors"]  # what makes an answer good: right, liked, given at all
+OutcomeKind = Literal["labels", "thumbs", "errors"]  # a good response is correct, liked, or successful
 
 
 @dataclass(kw_only=True)
 class ArmSummary:
-    """One of the two versions. share: of good answers, the mean of its callers; null: of pairs, or none."""
+    """One of the two versions. share: mean share of good responses of its callers; null for pairs or without
+    callers."""
 
     callers: int
     answers: int
@@ -365,8 +360,8 @@ class ArmSummary:
 
 @dataclass(kw_only=True)
 class SignificantDifference:
-    """The first look at which it could be told from luck, of those that said the same for sure since. The
-    last look may be sure no more."""
+    """The first look with a significant difference in the current direction. The last look may no longer be
+    significant."""
 
     verdict: Literal["better", "worse"]  # of the other version
     answers: int
@@ -377,17 +372,17 @@ class SignificantDifference:
 class ArmComparison:
     """One look at one kind of outcome."""
 
-    look: int  # how many looks at these versions have spent alpha, also at other shares
-    few: bool | None = None  # so few callers that nothing could be told; this look spent nothing
+    look: int  # looks at these versions that spent alpha, also at other shares
+    few: bool | None = None  # too few callers for significance; this look spent nothing
     answers: int
-    next_look: int  # answers at which is looked again
+    next_look: int  # responses at the next look
     at: float  # Unix time, s
     live: ArmSummary
     other: ArmSummary
-    left_out: int  # answers that the other one gave in its place, or to a caller of both
-    difference: Estimate  # of the shares, the other less live; holds at every look
+    left_out: int  # responses of the other version in its place, or to a caller of both
+    difference: Estimate  # of shares, other minus live; valid for all looks together
     p: float
-    alpha: float  # that this look spent
+    alpha: float  # spent by this look
     sure: SignificantDifference | None
 
 
