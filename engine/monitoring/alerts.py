@@ -223,10 +223,10 @@ def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) ->
     return DeliveryResult(status, f"The server returned status {status}.{moved}")
 
 
-# Messages to the webhook, in a thread of their own: an address that hangs holds up no queue and no log.
+# Webhook messages have their own thread, so that a webhook that hangs delays neither jobs nor log ingestion.
 #
-# What is to be sent is in the store before it is sent, so that no message is lost; one whose answer was cut
-# off by a kill is sent again, and is told apart by its `alert_id`.
+# A message is stored before it is sent, so none is lost. A message that is interrupted by a crash is sent
+# again; receivers identify duplicates by `alert_id`.
 
 POLL_SECONDS = 2.0
 RETRY_SECONDS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0)  # before the second attempt, the third, …

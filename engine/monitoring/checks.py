@@ -57,12 +57,11 @@ from store.monitoring.side_by_side import ArmCallers
 from store.monitoring.traffic import Window, count_above
 from store.serving.schemas import ServedModel
 
-# Limits that somebody has set: how many requests may fail, how long answers may take, how many thumbs are
-# up.
+# Limits on the error rate, latency and thumbs up.
 #
-# The first two are held to the last quarter of an hour at every minute, at 4.8 standard errors: were a limit
-# just kept by independent requests, the chance of a false alarm at any of the 35,000 quarters of a year is
-# under 3%. Thumbs are held to an interval that holds at every moment.
+# The first two are checked every minute over the last 15 minutes, at 4.8 standard errors: if independent
+# requests just keep a limit, the chance of a false alert in any of the 35,000 quarters of a year is under 3%.
+# Thumbs up use an anytime-valid interval.
 
 QUARTER = timedelta(minutes=15)
 MIN_REQUESTS = 20
@@ -150,14 +149,14 @@ LIMIT_CHECKS: dict[str, LimitCheck] = {
 check_same_names("limit of a monitor", LIMITS, LIMIT_CHECKS)
 
 
-# Candidates and shadows beside the live version: noticed, looked at as answers come, and warned of.
+# Candidates and shadows compared with the live version: recorded, checked as responses arrive, and alerted
+# on.
 #
-# What there is says the endpoint's `config.json`. Another share begins with answers of its own: who is in
-# which share must not change while versions are compared. Each pair of versions has an own alpha, apart from
-# that of drift, which its kinds of outcome share, and all its comparisons do: looks are counted on from step
-# to step of a share, so that a candidate that is let in bit by bit has one chance of a false word, and not
-# one a step. What each look left is committed with its alert, so that a look that is made again after a kill
-# is the same one.
+# The endpoint's `config.json` defines the pairs. A new share starts a new comparison, because the assignment
+# of callers must not change within one. Each pair of versions has its own alpha, separate from that of drift.
+# Its kinds of outcome share it, and so do all its comparisons: looks are counted across shares, so that a
+# gradual rollout has one chance of a false result, not one per step. The result of a look is committed with
+# its alert, so that a look that is repeated after a crash has the same result.
 
 ALPHA = 0.05  # of a pair
 OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("labels", "thumbs", "errors")

@@ -21,21 +21,20 @@ from engine.evaluation.statistics import intervals
 from engine.evaluation.statistics.intervals import Interval, subtract_estimates, wilson_interval
 from store.core.monitoring_schemas import ArmComparison
 
-# Two versions side by side: is the one better or worse than the other, however often one looks?
+# Is one of two versions better or worse than the other, however often they are compared?
 #
-# Callers are what is dealt by chance and what is independent: requests of one are like each other, and some
-# send a hundred times as many as others. So a caller counts once, with the share of its answers that were
-# good. The question is asked again whenever there are half as many answers more as at the last look (a
-# number that has nothing to do with which version is better), and each look spends a part of alpha. What is
-# asked is exact: were both versions alike to every caller, any other dealing of callers would have been as
-# likely, so that the difference is ranked among those of random dealings (a permutation test; Fisher 1935).
-# Of answers to copies of the same requests each caller has a difference, whose sign would be as likely the
-# other way. A look at which not even the clearest difference could be told spends nothing.
+# Callers are randomized and independent; requests of one caller are correlated, and some callers send a
+# hundred times as many as others. So each caller counts once, with the share of its responses that were good.
+# A look takes place whenever the number of responses has grown by half (which does not depend on which
+# version is better), and spends a part of alpha. The test is exact: if both versions are alike for every
+# caller, any other assignment of callers would have been equally likely, so the difference is ranked among
+# those of random assignments (permutation test; Fisher 1935). For copies of the same requests, each caller
+# has a difference whose sign would be equally likely to flip. A look at which even the clearest difference
+# could not be significant spends nothing.
 #
-# The interval is Wilson's of each version, at as many callers as would be as sure had each but one answer,
-# put together as Newcombe's and at the alpha of the look; where the test and the interval part, the test
-# decides. In simulations (`bench/truths/monitoring/arms.py`) it holds at all looks together. Pure and
-# seeded.
+# The interval combines Wilson's intervals of both versions, with effective numbers of callers, by Newcombe's
+# method at the alpha of the look. If test and interval disagree, the test decides. In simulations
+# (`bench/truths/monitoring/arms.py`) it holds for all looks together. Pure and seeded.
 
 GRID = 4096  # parts of 1 to which a caller's share is rounded, so that a failure in a thousand is one
 DRAW_BATCH = 10_000  # draws that are held in memory
@@ -228,11 +227,11 @@ def _compute_log_assignments(n: int, m: int) -> float:
     return float(special.gammaln(n + m + 1) - special.gammaln(n + 1) - special.gammaln(m + 1))
 
 
-# Is the endpoint worse for one group of callers than for the others? For one look.
+# Is the endpoint worse for one group of callers than for the others? For a single look.
 #
-# Each caller counts once, as in the comparison of versions (`arms`), with the share of its answers that were
-# good. A group is held against the callers of all others; the intervals are as wide as so many groups need
-# (Bonferroni), so that of equal groups hardly ever any is called better or worse. Pure.
+# Each caller counts once, as in the comparison of versions, with the share of its responses that were good. A
+# group is compared with the callers of all others. Intervals are corrected for the number of groups
+# (Bonferroni), so that equal groups are rarely reported as better or worse. Pure.
 
 SHARE_GRID = 64  # parts of 1 in which shares come
 MIN_CALLERS = 10  # of a group, and of all others
@@ -272,12 +271,12 @@ def _compute_interval(callers: Callers, confidence: float) -> Interval:
     return estimate_caller_mean(values, np.array([*callers.values()], np.int64), confidence)
 
 
-# How a window of values differs from the reference: a description, beside the tests that raise alarms.
+# How a window of values differs from the reference: descriptive, in addition to the tests that raise alerts.
 #
-# What stands here is looked at for one chosen window, so that its levels hold for one look and not for
-# watching. Values come as counts by bin, as the store keeps them for any number of requests. PSI (the
-# population stability index, over tenths of the reference) has no level of its own; what luck alone would
-# reach is (1/n + 1/m) times the 95% quantile of chi-squared (Yurdakul 2018). Pure.
+# The figures are for one selected window, so their levels hold for a single look and not for monitoring.
+# Values are counts by bin, as stored for any number of requests. PSI (population stability index, over
+# deciles of the reference) has no significance level; chance alone reaches (1/n + 1/m) times the 95% quantile
+# of chi-squared (Yurdakul 2018). Pure.
 
 TENTHS = 10
 MIN_VALUES = 20  # values on either side

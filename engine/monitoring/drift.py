@@ -114,16 +114,15 @@ def compute_bin_value(scale: Scale, place: float) -> float:
     return (place - MAX_BIN) * LOGPROB_STEP
 
 
-# Whether whole days are still like the days of the first week: what an alarm has to wait for.
+# Do full days still resemble those of the first week? An alert needs this confirmation.
 #
-# A test of single requests takes each to be drawn by chance. Those of an endpoint are not: levels go up and
-# down with the hour and the weekday, callers send bursts, and one answer is like the one before. Averaged
-# over a day most of that is gone, and the rest is part of how far days differ. So each whole day is held
-# against the same weekday of the first week, and the mean of these differences over the last 3 to 7 days
-# against their own spread, by Student's t: the days of one window are of different weekdays, so that no two
-# share a day of the reference. The spread is never taken to be less than the values of the days say, as few
-# flags may differ in nothing by luck. Every day has five windows, and a month of them shares alpha
-# (Bonferroni). UTC. Pure.
+# A test of single requests assumes random sampling. Real requests vary with hour and weekday, callers send
+# bursts, and consecutive responses are correlated. Averaging over a day removes most of that, and the rest is
+# part of the variation between days. So each full day is compared with the same weekday of the first week,
+# and the mean of these differences over the last 3 to 7 days with their own spread, by Student's t. The days
+# of a window have different weekdays, so no two share a reference day. The spread is never assumed to be
+# smaller than the values within days imply, because a few flags may be equal by chance. Each day has five
+# windows, and a month of them shares alpha (Bonferroni). UTC. Pure.
 
 DAY = 86_400
 WEEK = 7  # days that make the reference
@@ -241,19 +240,18 @@ def _compute_error_variance(day: DayFigures, column: int) -> float:
     return max(day.squares[column] / n - mean * mean + 1 / (n + 1), 0.0) / n
 
 
-# The tests of all watched values, moved on by the values of new requests.
+# The tests of all monitored values, advanced by new requests.
 #
-# What is watched shares alpha: of m values, each raises its alarm at a capital of m / alpha, so that the
-# chance that any of them ever raises a false one is alpha (Bonferroni, which holds whatever they have to do
-# with each other). A category has one test for each of its names, of whether a request has that name; their
-# mean is one test again. A value whose reference doesn't suffice takes its first values as reference, and
-# tests those after. State and values fix what comes out, however the values are cut into batches.
+# Monitored values share alpha: each of m values raises an alert at a capital of m / alpha, so the chance of
+# any false alert is at most alpha (Bonferroni, valid under any dependence). A category has one test per name,
+# of whether a request has that name; their mean is again a test. A value with too small a reference uses its
+# first values as the reference and tests later ones. The result depends only on state and values, not on
+# batch sizes.
 #
-# The test of single values takes them to be drawn by chance, which those of an endpoint's hours, weekdays
-# and callers are not. So where the reference is of requests, its evidence is told at once, and an alarm
-# waits until whole days differ from the same weekdays of the first week. Rows of a data set
-# or an evaluation have no time, so there the evidence is the alarm: requests of this time differ from these
-# rows. Pure.
+# The test of single values assumes random sampling, which does not hold for hours, weekdays and callers of an
+# endpoint. So if the reference consists of requests, evidence is shown at once, but an alert waits until full
+# days differ from the same weekdays of the first week. Rows of a data set or an evaluation have no time, so
+# there the evidence alone raises the alert: current requests differ from these rows. Pure.
 
 MAX_NAMES = 8  # of a category that have a test of their own
 MIN_REFERENCE = 30  # values

@@ -43,10 +43,10 @@ from store.runs.schemas import Run
 from store.serving import endpoints
 from store.serving.config import EndpointSettings, RouteChoice
 
-# Where the base of each version is to be looked for that answered an endpoint's requests.
+# Where to find the base model of each version that answered an endpoint's requests.
 #
-# A log knows versions by name alone: NAME@3, a run, a model of the home folder, a folder or a file, a model
-# at another address. Whether the files are still there is for the worker to see, which reads them.
+# A log contains only names of versions: NAME@3, a run, a model in the home folder, a folder or file, or a
+# model on another server. The worker checks whether the files exist.
 
 REMOTE = "served by another server, base model unknown"
 GGUF = "GGUF file, base model unknown"
@@ -172,11 +172,10 @@ def select_reference_rows(settings: MonitorSettings) -> ReferenceRows:
     return ReferenceRows(settings.reference_rows, start, end)
 
 
-# What a measuring of requests brings into the store, in the transaction that ends its job.
+# Results of a check are stored in the transaction that ends its job.
 #
-# Invariant: signals, figures, tests and the place up to which requests are measured move together, and a
-# measuring that began with other tests or at another place than there are now is left out and made again: no
-# value is counted twice, and none is left out.
+# Invariant: signals, figures, tests and the measured place move together. A check that started from other
+# tests or another place is discarded and repeated, so that no value is counted twice or skipped.
 
 HOURS_SCHEMA = pa.schema(
     [

@@ -35,18 +35,17 @@ from engine.monitoring.labelling_text import (
 from store.core.monitoring_schemas import Monitor
 from store.core.rating_schemas import RatingProtocol
 
-# What should be labelled next: which logged requests tell most, and why.
+# The labeling queue: which logged requests are most informative, and why.
 #
-# Each reason is a number from 0 to 1 that goes by ranks, so that scales don't matter: how unsure the model
-# was (of a label 1 less its confidence; of a text the mean log-probability of its tokens, among answers of
-# its kind), how unlike the reference the request is, and whether answers part. What was not measured counts
-# as the middle, of a disagreement as none. A request's score is their weighted mean. Those that tell most
-# are chosen one after another, and what nearly repeats one that is chosen waits.
+# Each reason is a rank from 0 to 1, so that scales don't matter: uncertainty of the model (1 minus confidence
+# for a label, mean token log-probability for a text, among responses of its kind), distance from the
+# reference, and disagreement between versions. A missing measurement counts as the middle; a missing
+# disagreement as none. The score is the weighted mean. The most informative requests are selected in order,
+# and near-duplicates of selected ones come last.
 #
-# Whoever learns from such requests may not judge by them: they are hard on purpose. So a round has a share
-# that is drawn at random before, with the chance that each had: of all requests, also those that an earlier
-# round or a caller has said something of. Drawn from the rest alone, a sixth round had the easy ones. Pure
-# and seeded.
+# Selected requests are hard on purpose and cannot evaluate a model trained on them. So each round has a
+# random share that is drawn first, with known probability, from all requests, including those already rated
+# or labeled. If it were drawn only from the rest, later rounds would get the easy ones. Pure and seeded.
 
 SHINGLE = 5  # characters
 SKETCH_SIZE = 64  # of a text's shingles those with the smallest hashes

@@ -178,11 +178,8 @@ def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
     return PaceWatch(place=place, tests=tests)
 
 
-# What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.
-#
-# A step takes in what gateways have written, queues the measuring of new requests, tests their times and
-# failures, holds limits, asks for the evaluations of a schedule, and deletes what is too old. It never waits,
-# and all that it must remember is in the store: a step of the next engine goes on where this one was killed.
+# The monitoring loop: see the docstring of the module. All state is in the store, so that the next engine
+# continues where this one was killed.
 
 
 TAIL_SECONDS = 1.0  # between two looks at the logs while an endpoint is there

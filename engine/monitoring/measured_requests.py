@@ -240,10 +240,11 @@ def _build_row_answer(
     return ServedAnswer(place, version, [*turns[:last], _build_answer(answer)])
 
 
-# Perplexity of served answers under their base: which answers are measured, and what is said of the others.
+# Perplexity of responses under their base model: which responses are scored, and why others are not.
 #
-# A look measures MAX_ANSWERS at most, drawn by a number of their place alone: what an answer is like has no
-# part in it, so that the tests stay valid. Bases are loaded one at a time, those of most answers first.
+# At most MAX_ANSWERS responses are scored per check, sampled by place only: their content must not affect the
+# selection, so that the tests stay valid. Base models are loaded one at a time, those with the most responses
+# first.
 
 MAX_BASES = 2
 TOO_MANY_BASES = f"other base model (a check loads at most {MAX_BASES})"

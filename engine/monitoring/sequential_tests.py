@@ -26,20 +26,20 @@ from store.core.monitoring_schemas import (
     TimeModel,
 )
 
-# A test of whether values still come as before, which may be looked at after every one of them.
+# An anytime-valid test of whether values are still distributed as before.
 #
-# Each value is ranked among the reference and all values since (Vovk, Gammerman and Shafer 2005): as long
-# as their order means nothing, its rank, with ties broken at random, is uniform and says nothing of the
-# next one. A gambler bets against that; the capital begins with 1 and reaches c with a chance of 1/c at
-# most, in all eternity. So an alarm at 1/alpha is false with a chance of alpha, however often one looks,
-# whatever the values' distribution.
+# Each value is ranked among the reference and all later values (Vovk, Gammerman and Shafer 2005). While the
+# values are exchangeable, its rank, with ties broken at random, is uniform and independent of the next one. A
+# gambler bets against that: the capital starts at 1 and ever reaches c with a chance of at most 1/c. So an
+# alert at 1/alpha is false with a chance of at most alpha, however often the test is checked and whatever the
+# distribution of the values.
 #
-# Bets: that ranks gather at the top, at the bottom or at both ends, the first two at several strengths. A
-# little of the bets' capital is dealt anew among them at each value, so that old losses don't weigh on
-# them. A part of the capital is held back and put on the bets bit by bit, less and less of it, so that a
-# change after a hundred thousand quiet values finds nearly as much capital as one at the beginning. Values
-# are told apart by bins that are fixed before the first of them: values of one bin are ties, so that bins
-# cost sharpness and no validity, and the state stays small. Pure.
+# The bets are that ranks gather at the top, at the bottom or at both ends, the first two at several
+# strengths. A small part of the bets' capital is redistributed at each value, so that old losses carry less
+# weight. A reserve is put on the bets gradually and ever more slowly, so that a change after a hundred
+# thousand quiet values finds nearly as much capital as one at the start. Values are binned, with bins fixed
+# before the first value: values in one bin are ties, so binning costs power but not validity, and the state
+# stays small. Pure.
 
 JUMP = 0.003  # of the bets' capital, dealt anew at each value
 HELD = 0.5  # of the capital, before the first value
@@ -166,36 +166,36 @@ def _add_counts(state: MartingaleState, bins: Ints) -> tuple[Ints, Ints]:
     return both, np.bincount(place, weights, len(both)).astype(np.int64)
 
 
-# Whether answers take longer, or fail more often, than in the reference: from the first day on.
+# Do responses take longer, or fail more often, than in the reference? Tested from the first day on.
 #
-# Levels of an endpoint go up and down with the hour, so that a test of "no change" needs whole days
-# (`drift.py`). Here a margin takes their place: what is tested is that a usual answer takes at most half as
-# long again as one of its length did in the reference, and that the share of failures is at most what the
-# reference can't rule out. Cycles, wandering levels and bursts stay within that, and four times slower
-# doesn't.
+# Levels vary with the hour, so a test of "no change" needs full days (`drift.py`). Here a margin replaces
+# them: the null hypothesis is that the median response takes at most half as long again as reference
+# responses of the same length, and that the error rate is at most the upper confidence limit of the
+# reference. Cycles, drifting levels and bursts stay within the margin; a fourfold slowdown does not.
 #
-# A time is held against what an answer of as many tokens took: a model of the reference's times (a
-# constant, and a time for each token read and written, fitted to their logarithms), so that longer answers
-# are not slower ones. Answers of lengths that the reference hasn't are compared with nothing. "Slow" is
-# over MARGIN times the upper limit of the reference's median, so that no tail, however heavy, is taken for
-# a change: at most half of the answers may be. Each minute counts once, with the share of its requests that
-# were slow, or failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith
-# and Ramdas 2023) reach 1 / alpha with a chance of alpha at most while the share is expected to be within
-# the limit, however often one looks. Where the reference failed often, stakes are smaller, so that no
-# minute takes all: the limit is fixed before the first bet, and a smaller stake is as fair. Since when:
-# where Page's cumulative sum (1954) began to rise. Pure.
+# A time is compared with that expected for as many tokens: a model of reference times (a constant, and a time
+# per prompt and completion token, fitted to their logarithms), so that longer responses do not count as
+# slower. Responses of lengths outside the reference are excluded. "Slow" is over MARGIN times the upper
+# confidence limit of the reference's median, so that heavy tails do not count as a change: at most half of
+# the responses may be slow. Each minute counts once, with the share of its requests that were slow or failed;
+# many requests of one caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023)
+# reach 1 / alpha with a chance of at most alpha while its expectation is within the limit, however often the
+# test is checked. If the reference often failed, stakes are smaller, so that no minute takes all the capital:
+# the limit is fixed before the first bet, and a smaller stake is equally valid. The change point is where
+# Page's cumulative sum (1954) started to rise. Pure.
 
 PACES: tuple[PaceName, ...] = ("slower", "failing")
 MARGIN = 1.5
-# Times the reference's longest, and tokens more, that are compared: of what is read, and of what is written.
-# Reading takes little, and a longer prompt must not hide that answers have become slow.
+# Tested lengths: up to this factor of the longest in the reference plus this many tokens, for prompts and for
+# completions. Prompt tokens take little time, and a longer prompt must not hide a slowdown.
 LONGER = ((4.0, 100.0), (1.5, 8.0))
 WARM_UP = 20  # requests
 MIN_REFERENCE = 60  # requests of a window
 MINUTE = 60
 LATE_MINUTES = 10  # that a request may come late; further back, a clock was wrong or was set back
 MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
-# A bet pays 1 + stake * (share - allowed). A minute in which all fails is an outage if others follow.
+# A bet pays 1 + stake * (share - allowed). A minute in which everything fails is an outage only if others
+# follow.
 MAX_LOSS = 0.9  # of a bet's capital, in a minute in which nothing is over
 STAKES: dict[PaceName, Floats] = {
     "slower": np.array([0.0, 0.25, 0.5, 1.0, 1.8]),

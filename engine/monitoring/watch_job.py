@@ -167,12 +167,12 @@ def _measure_distances(
     return distance, topic
 
 
-# The reference: rows dealt by chance into those that distances, topics and names are taken from, and those
-# that the tests begin with.
+# The reference is split at random into rows on which distances, topics and names are fitted, and rows with
+# which the tests start.
 #
-# A row that is its own nearest neighbour is nearer than any new one, and the commonest labels of some rows
-# are rarer in others: so what is fitted and what is ranked must be different rows, or every stream would
-# seem to have changed.
+# A row that is its own nearest neighbor is closer than any new row, and the most common labels in some rows
+# are rarer in others. So fitting and ranking must use different rows, or every stream would appear to have
+# changed.
 
 
 class MonitorReference(NamedTuple):
@@ -277,14 +277,14 @@ def _build_facts(name: WatchedName, values: list[float | str], few: bool) -> Ref
     return ReferenceValue(n=len(values), bins=bins.tolist(), names=[], counts=counts.tolist(), why=why)
 
 
-# The job `watch`: what new requests of an endpoint are like, and what that says of drift.
+# The job `watch`: measures new requests and advances the drift tests.
 #
-# It leaves `signals.parquet`, a line for each request, and the tests' states after them; of a reference
-# `fit.npz` too. Requests and states come with its order, so that the same order gives the same end: what is
-# stored of it is never counted twice (`engine.monitoring.job_handlers`). Where perplexity is watched,
-# `bases.json` says which models lie beneath the versions; they are loaded then, and no model otherwise.
+# It writes `signals.parquet`, one row per request, and the states of the tests, and `fit.npz` for a
+# reference. Requests and states are part of its input, so the same input gives the same result, and nothing
+# counts twice (`engine.monitoring.job_handlers`). If perplexity is monitored, `bases.json` names the base
+# models, which are then loaded; otherwise no model is.
 
-# Nothing is foreseen: of how many answers how many bases are asked is known once versions were looked up, and
+# No time estimate: the number of responses per base model is known only after versions are looked up, and
 # nobody waits for this job.
 phases = build_fixed_phases(Phase(("Loading the base model", "Scoring responses"), 0))
 

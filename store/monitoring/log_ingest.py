@@ -19,14 +19,14 @@ from store.db.database import Database, Queryable, Transaction
 from store.db.records import read_scalar
 from store.monitoring.traffic import build_bucket_sql
 
-# Where the log of an endpoint lies, and what stands beside it.
+# Files of an endpoint.
 #
-# endpoints/ID/log/requests-NNNNNN.jsonl    a line for each request (`store.serving.schemas`)
-# endpoints/ID/log/feedback-NNNNNN.jsonl    a line for each answer to an answer (`…serving.feedback_line`)
-# endpoints/ID/monitor/                     what new requests are measured from
+# endpoints/ID/log/requests-NNNNNN.jsonl    one line per request (`store.serving.schemas`)
+# endpoints/ID/log/feedback-NNNNNN.jsonl    one line per feedback item (`…serving.feedback_line`)
+# endpoints/ID/monitor/                     fitted references
 #
-# Files are appended to alone, and a new one begins with the next number; whoever reads them goes on from a
-# byte offset and takes whole lines (`store.core.job_folder.read_events`).
+# Files are append-only, and a new file gets the next number. Readers continue from a byte offset and take
+# complete lines (`store.core.job_folder.read_events`).
 
 Series = Literal["requests", "feedback"]
 _NAME = re.compile(r"(requests|feedback)-(\d+)\.jsonl")
@@ -223,12 +223,12 @@ def _parse_value(column: _Column, line: Mapping[str, object]) -> Any:
     return column.read(value)
 
 
-# From the logs of endpoints to the store: each line lands exactly once.
+# Exactly-once ingestion of endpoint logs.
 #
-# Invariant: the lines of a batch, what they add up to, and the byte offset after them are committed in one
-# transaction, and a batch is taken only where it begins at the offset that the store has. Whatever is killed
-# when, a file read again from its stored offset goes on where it stopped. Feedback finds its request in the
-# log, whichever of the two comes first; where the request was not logged it is kept and counted without.
+# Invariant: the lines of a batch, their figures, and the byte offset after them are committed in one
+# transaction, and a batch is accepted only if it starts at the stored offset. After a crash, reading
+# continues from there. Feedback is matched to its request, whichever comes first; feedback without a logged
+# request is stored and counted separately.
 
 SOON_DAYS = 2  # before the feedback, in which its request is looked for first
 NOBODY = ""  # who changed a monitor that is as it comes
@@ -332,7 +332,7 @@ _MATCH_LATER = f"""
     FROM fresh r WHERE f.version IS NULL AND f.endpoint_id = r.endpoint_id AND f.request_id = r.request_id
         AND r.role <> 'shadow'
 """
-# A shadow's answer has an id of its own and was seen by nobody: no feedback is of it.
+# A shadow response has its own id and is not returned to anyone, so no feedback refers to it.
 _ADD_FEEDBACK = f"""
     INSERT INTO feedback BY NAME
     SELECT f.*, {", ".join(f"r.{name}" for name in _COPIED)}, {_CORRECT} AS correct, true AS is_last

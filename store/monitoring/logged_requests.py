@@ -115,12 +115,12 @@ _NEWEST = f"""
 """
 
 
-# Logged answers that a judge is asked about, and what it and people say of them.
+# Logged responses that a judge grades, with ratings of them.
 #
-# Each different answer (a version's, to the same messages) counts once, as in rounds of requests. People's
-# part are ratings, pass or fail, of one round of requests: of its items that were drawn at random, which
-# stand for the requests that it drew from and for no others. So a round about an alert or a group corrects
-# nothing, and the judge is corrected on the requests that the window and the round have in common.
+# Each unique response (of a version, to the same messages) counts once, as in rating rounds. Human ratings
+# come from the random items of one pass/fail round, which represent only the requests that it drew from. So a
+# round of an alert or group corrects nothing, and the judge is corrected only for requests in both the window
+# and the round.
 
 NEWEST = 100_000  # requests of a window that are looked through
 
@@ -151,13 +151,13 @@ _ROUNDS = """
     FROM rating_round r LEFT JOIN job j ON j.job_id = r.round_id
     WHERE r.protocol = 'pass_fail' AND r.config -> 'requests' ->> 'endpoint' = $1
     ORDER BY drawn_at DESC, r.round_id"""
-# Where a round stopped looking: it draws from the newest requests alone.
+# The oldest request that a round considered: it draws only from the newest requests.
 _FIRST_LOOKED_AT = f"""
     SELECT asked_at FROM request
     WHERE endpoint_id = $1 AND status < 400 AND role <> 'shadow' AND ($2::TIMESTAMP IS NULL OR asked_at >= $2)
         AND asked_at < $3
     ORDER BY place DESC LIMIT 1 OFFSET {MAX_LOOKED_AT - 1}"""
-# Of each item and version of rounds ($4) the first request that it stands for.
+# The first request of each item and version of rounds ($4).
 _RATED = """
     SELECT round_id, item_id, version, arg_min(request_id, asked_at) AS request_id
     FROM round_request
