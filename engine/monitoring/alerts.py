@@ -149,8 +149,8 @@ def _build_message(tx: Transaction, alert: MonitorAlert) -> str:
 
 
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 10.0  # until the head of an answer; its body is not read
-TOTAL_SECONDS = 15.0  # of all together, however slowly an answer drips
+ANSWER_SECONDS = 10.0  # until the response headers; the body is not read
+TOTAL_SECONDS = 15.0  # in total, however slow the response
 SIGNATURE_HEADER = "Tunebench-Signature"
 
 
@@ -270,7 +270,7 @@ class WebhookSender:
         left = delivery.attempts < len(RETRY_SECONDS) and webhook is not None
         again = job_queue.to_utc(at + RETRY_SECONDS[delivery.attempts]) if outcome.trouble and left else None
         if self._ended.is_set():
-            return  # the store may be closed by now; the message goes again
+            return  # the store may be closed; the message is sent again
         with self.database.transaction() as tx:
             monitor_alerts.note_attempt(
                 tx,

@@ -28,7 +28,7 @@ from store.core.row_schemas import Message
 from store.core.version_folders import is_reference
 from store.training.train_config import TrainConfig
 
-BATCH = 8  # rows at most; fewer where their logits would take too much room
+BATCH = 8  # rows at most; fewer if their logits need too much memory
 
 
 class VersionBases:
@@ -60,7 +60,7 @@ class VersionBases:
             if base["run"]
             else evaluated_model.find_version(job, model)
         )
-        imported = not run.fingerprint and not run.adapter  # a whole model that nobody here trained
+        imported = not run.fingerprint and not run.adapter  # a full model that was not trained here
         return str(run.folder.model) if imported else evaluated_model.resolve_base_source(
             job, run
         ), run.config
@@ -92,7 +92,7 @@ class VersionBases:
             for place, mean in zip(losses.row_ids.tolist(), means.tolist(), strict=True):
                 nats[place] = mean
         subject.model = None
-        gc.collect()  # before the next base comes
+        gc.collect()  # before the next base model is loaded
         lacking = [REASONS[code] for code in part.whole.reasons.tolist()]
         cut = int(((rows.lengths > part.whole.lengths) & (part.whole.reasons == 0)).sum())
         return ScoredAnswers(nats, lacking, cut, loading, time.perf_counter() - began - loading)

@@ -66,7 +66,7 @@ from store.serving.schemas import ServedModel
 QUARTER = timedelta(minutes=15)
 MIN_REQUESTS = 20
 CONFIDENCE = 1 - 1.6e-6  # two-sided, 4.8 standard errors
-SLOW = 0.05  # of the answers may take longer than the 95th percentile
+SLOW = 0.05  # share of responses that may take longer than the limit
 THUMBS = "thumbs"
 
 
@@ -248,7 +248,7 @@ def _make_next_look(tx: Transaction, pair: SideBySide, kind: OutcomeKind, at: fl
     )
     spent = past.look if past else side_by_side.count_previous_looks(tx, pair, kind)
     seen = _evaluate_look(rows, past, spent, at, pairs=pairs)
-    return seen if seen.answers >= least else None  # fewer of them count than there are
+    return seen if seen.answers >= least else None  # fewer count than are stored
 
 
 def _evaluate_look(
@@ -312,7 +312,7 @@ def _summarize_arm(
     return ArmSummary(callers=callers, answers=answers, share=share)
 
 
-BIAS, BIAS_START = "bias", "bias-start"  # subjects of its alerts: something is worse; it can't be started
+BIAS, BIAS_START = "bias", "bias-start"  # alert subjects: increased bias; could not start
 
 
 class MonitorSchedules:
@@ -347,7 +347,7 @@ class MonitorSchedules:
         if not _is_due(past, settings.bias.every_hours, at):
             return False
         check, queue_check = settings.bias.check, load_engine_features()[BIAS].queue_scheduled
-        assert queue_check is not None  # else there is no such schedule
+        assert queue_check is not None  # otherwise the setting is rejected
 
         def queue(tx: Transaction) -> None:
             job_id = queue_check(self.context, tx, check)

@@ -113,7 +113,7 @@ class MonitorCommands:
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
             if outcome is not None:
                 _restart_test(tx, alert.endpoint_id, alert.subject, outcome)
-            if (alert.kind, alert.subject) == ("quality", SUBJECT):  # compared anew from here on
+            if (alert.kind, alert.subject) == ("quality", SUBJECT):  # restarts the comparison
                 for pair in side_by_side.listed(tx, alert.endpoint_id):
                     if pair.role == SUBJECT:
                         side_by_side.end(tx, pair, at)
@@ -133,7 +133,7 @@ class MonitorCommands:
             end = job_queue.to_utc(at)
             window = JudgingWindow(endpoint.endpoint_id, end - timedelta(hours=body.hours), end)
             judge = body.judge
-            if "max_calls" not in judge.model_fields_set:  # enough for all that is asked about
+            if "max_calls" not in judge.model_fields_set:  # enough for all responses
                 answers = body.rows + logged_requests.list_rated_answers(tx, window)
                 judge = judge.model_copy(update={"max_calls": answers * (1 + judge.retries)})
             place = {"endpoint": window.endpoint_id, "start": window.start, "end": end}

@@ -36,17 +36,17 @@ from store.core.monitoring_schemas import ArmComparison
 # method at the alpha of the look. If test and interval disagree, the test decides. In simulations
 # (`bench/truths/monitoring/arms.py`) it holds for all looks together. Pure and seeded.
 
-GRID = 4096  # parts of 1 to which a caller's share is rounded, so that a failure in a thousand is one
-DRAW_BATCH = 10_000  # draws that are held in memory
+GRID = 4096  # resolution of a caller's share, so that one failure in a thousand counts
+DRAW_BATCH = 10_000  # draws in memory
 FIRST_LOOK = 20  # answers
 GROWTH = 1.5
 FIRST_DRAWS, MIN_DRAWS, MAX_DRAWS = 1_000, 20_000, 100_000
-DRAWS_OF_ALPHA = 10  # that a p-value of alpha rests on
-CLEAR_P = 0.04  # a p-value of the first draws that needs no more of them
+DRAWS_OF_ALPHA = 10  # expected draws beyond a p-value of alpha
+CLEAR_P = 0.04  # above this p-value, the first draws suffice
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Callers = Mapping[int, int]  # a caller's share of good answers in parts of GRID -> how many callers have it
+Callers = Mapping[int, int]  # share of good responses in parts of GRID -> callers
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _align_interval(change: Interval, sure: bool) -> Interval:
     return replace(change, high=min(change.high, 0.0))
 
 
-Draw = Callable[[np.random.Generator, int], tuple[Floats, float]]  # by luck alone, and what was seen
+Draw = Callable[[np.random.Generator, int], tuple[Floats, float]]  # random draws, and the observed value
 
 
 def _p_value(draw: Draw, alpha: float, n: int) -> float:
@@ -233,8 +233,8 @@ def _compute_log_assignments(n: int, m: int) -> float:
 # group is compared with the callers of all others. Intervals are corrected for the number of groups
 # (Bonferroni), so that equal groups are rarely reported as better or worse. Pure.
 
-SHARE_GRID = 64  # parts of 1 in which shares come
-MIN_CALLERS = 10  # of a group, and of all others
+SHARE_GRID = 64  # resolution of shares
+MIN_CALLERS = 10  # in a group, and in all others
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _compute_interval(callers: Callers, confidence: float) -> Interval:
 # of chi-squared (Yurdakul 2018). Pure.
 
 TENTHS = 10
-MIN_VALUES = 20  # values on either side
+MIN_VALUES = 20  # values per side
 KS_LEVEL = 1.358  # sqrt(-ln(0.05 / 2) / 2)
 
 CountsByBin = Mapping[int, int] | Mapping[str, int]  # by bin, or by name
@@ -294,7 +294,7 @@ class DriftComparison:
     window: int
     psi: float
     psi_by_luck: float
-    ks: float | None  # of a category there is none
+    ks: float | None  # null for a category
     ks_by_luck: float | None
     reference_median: float | None  # in bins
     window_median: float | None

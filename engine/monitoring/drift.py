@@ -25,7 +25,7 @@ from store.core.monitoring_schemas import OTHER, DayFigures, DayTest, Martingale
 Scale = Literal["length", "share", "distance", "logprob", "perplexity", "category"]
 Side = Literal["input", "output", "confidence"]
 
-NameFormatter = Callable[[WatchedName, str], str]  # how a name of a category reads
+NameFormatter = Callable[[WatchedName, str], str]  # formats a name of a category
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def compute_bin_value(scale: Scale, place: float) -> float:
 # windows, and a month of them shares alpha (Bonferroni). UTC. Pure.
 
 DAY = 86_400
-WEEK = 7  # days that make the reference
+WEEK = 7  # days of the reference
 MIN_WINDOW = 3  # days
-NORMAL_MAD = 1.4826  # standard deviations of normal values to a median distance from their median
+NORMAL_MAD = 1.4826  # standard deviation of normal values per median absolute deviation
 LOOKS_A_MONTH = 30 * (WEEK - MIN_WINDOW + 1)
 
 
@@ -146,14 +146,14 @@ def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> b
     with the reference. Changes `test`."""
     day, closed = int(at // DAY), False
     if test.first_day is None:
-        test.first_day = day  # of which only a part was seen
+        test.first_day = day  # seen only in part
     if test.open is not None and day > test.open.day:
         closed = _close_day(test)
     if day == test.first_day:
         return closed
     figures = test.open or _open_day(day, place, len(values))
     if day < figures.day:
-        return closed  # late: its day has ended
+        return closed  # late: its day is complete
     test.open = figures
     figures.n += 1
     figures.sums = [total + value for total, value in zip(figures.sums, values, strict=True)]
@@ -196,7 +196,7 @@ def find_changed_day(test: DayTest, alpha: float) -> DayFigures | None:
     for length in range(MIN_WINDOW, min(WEEK, len(pairs)) + 1):
         window = pairs[-length:]
         if window[-1][0].day - window[0][0].day >= WEEK:
-            break  # days are missing, so that a weekday would come twice
+            break  # days are missing, so a weekday would occur twice
         columns = len(window[0][0].sums)
         limit = float(special.stdtrit(length - 1, 1 - level / columns / 2))
         if any(_compute_t(window, test.reference, column) > limit for column in range(columns)):
@@ -253,9 +253,9 @@ def _compute_error_variance(day: DayFigures, column: int) -> float:
 # days differ from the same weekdays of the first week. Rows of a data set or an evaluation have no time, so
 # there the evidence alone raises the alert: current requests differ from these rows. Pure.
 
-MAX_NAMES = 8  # of a category that have a test of their own
+MAX_NAMES = 8  # of a category with their own test
 MIN_REFERENCE = 30  # values
-NEAR_LOWEST = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
+NEAR_LOWEST = 1.0  # above the minimum log capital; the rise starts at the last value this close
 
 Value = float | str | None
 
@@ -309,7 +309,7 @@ def start_test(
     state.bets = [begin_bets(column) for column in build_columns(state, present)]
     state.reference = len(present)
     if len(present) >= MIN_REFERENCE:
-        state.wanted = len(present)  # few are enough where they were chosen
+        state.wanted = len(present)  # a chosen reference may be small
     return state
 
 
@@ -353,7 +353,7 @@ def _apply_day_test(
     """Add values to their days. The alert is raised on the first full day that confirms the evidence of
     single values."""
     days = copy.deepcopy(before.days)
-    assert days is not None  # else days are not looked at
+    assert days is not None  # only called with a day test
     state = replace(after, days=days)
     state.alarm_place, state.alarm_at = before.alarm_place, before.alarm_at
     columns = build_columns(before, [value.value for value in values])
@@ -397,7 +397,7 @@ def _test_values(state: TestState, values: Sequence[RequestValue], log_threshold
     if state.alarm_place is None and len(over):
         end = int(over[0]) + 1
         after.alarm_place, after.alarm_at = values[end - 1].place, values[end - 1].at
-    if state.alarm_place is None:  # what came before the alarm says since when
+    if state.alarm_place is None:  # values before the alert determine the change point
         lowest = np.minimum.accumulate(np.append(state.lowest, wealth[:end]))[1:]
         after.lowest = float(lowest[-1])
         near = np.flatnonzero(wealth[:end] <= lowest + NEAR_LOWEST)

@@ -88,7 +88,10 @@ def _find_base(db: Queryable, home: Home, version: str, routes: Sequence[RouteCh
             return _build_base_of_path(path)
     if " at http" in version:
         return _build_unknown_base(REMOTE)
-    for name in (*(route.subject for route in routes), version):  # of runs with one name that which is served
+    for name in (
+        *(route.subject for route in routes),
+        version,
+    ):  # among runs with the same name the served one
         run = _find_run(db, name)
         if run is not None and version in (run.run_id, run.name):
             return {"model": "", "run": run.run_id, "why": ""}
@@ -98,7 +101,7 @@ def _find_base(db: Queryable, home: Home, version: str, routes: Sequence[RouteCh
 def _find_run(db: Queryable, name: str) -> Run | None:
     try:
         return runs.get_only_run(db, name)
-    except TunebenchError:  # none of that name, or several
+    except TunebenchError:  # none or several with that name
         return None
 
 
@@ -204,11 +207,11 @@ def save_watch_result(tx: Transaction, home: Home, job: Job, result: WatchResult
 
 def _save_reference(tx: Transaction, home: Home, job: Job, result: WatchResult, config: WatchConfig) -> None:
     facts = result["reference"]
-    assert facts is not None  # of a measuring of the reference
+    assert facts is not None  # set for a check of the reference
     folder = get_monitor_folder(home, config.endpoint_id)
     folder.mkdir(parents=True, exist_ok=True)
     made, final = home.jobs / job.job_id / "fit.npz", folder / f"{job.job_id}.npz"
-    if made.exists():  # else an engine that was killed between the move and the commit has moved it
+    if made.exists():  # otherwise it was moved before a crash that preceded the commit
         os.replace(made, final)
     facts = replace(facts, fit=str(final.relative_to(home.path)))
     place = config.end if config.source == "first" else None

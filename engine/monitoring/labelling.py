@@ -48,13 +48,11 @@ from store.core.rating_schemas import RatingProtocol
 # or labeled. If it were drawn only from the rest, later rounds would get the easy ones. Pure and seeded.
 
 SHINGLE = 5  # characters
-SKETCH_SIZE = 64  # of a text's shingles those with the smallest hashes
-MAX_SKETCHED = (
-    5_000  # texts that are held against those chosen before; whatever comes after is taken as it is
-)
-MAX_COMPARED_CHARACTERS = 2_000  # characters of a text that are looked at
-MIN_SIMILARITY = 0.6  # share of shingles in common, from where on a text nearly repeats another
-UNSURE_FROM, UNLIKE_FROM = 0.8, 0.8  # ranks, from where on a request is said to be so
+SKETCH_SIZE = 64  # smallest hashes of a text's shingles
+MAX_SKETCHED = 5_000  # texts compared with selected ones; later texts are not compared
+MAX_COMPARED_CHARACTERS = 2_000  # characters of a text that are compared
+MIN_SIMILARITY = 0.6  # share of common shingles that makes a near-duplicate
+UNSURE_FROM, UNLIKE_FROM = 0.8, 0.8  # ranks above which the reason is stated
 NEUTRAL_SCORE = 0.5
 
 Floats = NDArray[np.float64]
@@ -215,7 +213,9 @@ def pick_candidates(
     if not candidates:
         return []
     every = [*candidates, *reached]
-    drawn_count = n if count >= n else round(count * random_share)  # of all of them none is chosen
+    drawn_count = (
+        n if count >= n else round(count * random_share)
+    )  # if all are taken, none is selected by score
     order = np.random.default_rng(seed).permutation(n)
     drawn = sorted(order[:drawn_count].tolist())
     picked = [PickedCandidate(place, drawn_count / n, [AT_RANDOM]) for place in drawn]
@@ -268,7 +268,7 @@ def _build_sketch(text: str) -> list[int]:
     if len(codes) < SHINGLE:
         return [zlib.crc32(folded.encode("utf-8", "replace"))] if folded else []
     mixed = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
-    for shift in range(SHINGLE):  # wraps around, as a hash may
+    for shift in range(SHINGLE):  # overflow is fine for a hash
         mixed = mixed * np.uint64(0x100000001B3) ^ codes[shift : shift + len(mixed)]
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     smallest: list[int] = np.unique(mixed ^ (mixed >> np.uint64(32)))[:SKETCH_SIZE].tolist()
@@ -291,7 +291,7 @@ def _add_sketch(sketch: Sequence[int], postings: dict[int, list[int]], sizes: li
 
 
 MAX_LISTED = 200  # requests
-MAX_TEXT = 240  # characters of a text in the list
+MAX_TEXT = 240  # characters of a text in a list
 PROTOCOL_BY_KIND: Mapping[str, RatingProtocol] = {"labels": "label", "decision": "label"}
 
 
@@ -304,7 +304,7 @@ class RequestToLabel:
     reasons: list[str]
     asked_at: datetime
     version: str
-    times: int  # that it was asked
+    times: int  # number of requests
     score: float  # 0 to 1
 
 
@@ -334,7 +334,7 @@ def build_label_queue(
     looked = collect_candidates(requests, asked)
     ranking = rank_candidates(looked.candidates, weights, topics_before)
     chosen = pick_candidates(looked.candidates, ranking, limit, random_share=0) if looked.candidates else []
-    if len(looked.candidates) <= limit:  # of all of them the order
+    if len(looked.candidates) <= limit:  # all of them, ordered
         chosen = [PickedCandidate(place, None, ranking.reasons[place]) for place in order_by_score(ranking)]
     counts = Counter(reason for reasons in ranking.reasons for reason in reasons)
     listed = [

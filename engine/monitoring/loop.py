@@ -115,7 +115,7 @@ def _list_files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:
             yield series, path
 
 
-PACE_BATCH = 20_000  # requests at a time: some tenths of a second
+PACE_BATCH = 20_000  # requests per batch: a few tenths of a second
 
 
 def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
@@ -182,14 +182,14 @@ def _begin_pace_watch(db: Queryable, monitor: Monitor) -> PaceWatch | None:
 # continues where this one was killed.
 
 
-TAIL_SECONDS = 1.0  # between two looks at the logs while an endpoint is there
-IDLE_SECONDS = 10.0  # and while none is
-MEASURE_SECONDS = 30.0  # between two measurings of an endpoint
-RETRY_SECONDS = 600.0  # after one that failed
+TAIL_SECONDS = 1.0  # between log reads, with endpoints
+IDLE_SECONDS = 10.0  # between log reads, without endpoints
+MEASURE_SECONDS = 30.0  # between checks of an endpoint
+RETRY_SECONDS = 600.0  # after a failed check
 LIMITS_SECONDS = 60.0
 TIDY_SECONDS = 3_600.0
-BATCH = 2_000  # requests that are measured at a time
-MIN_WINDOW = 60  # requests of a reference that is a window
+BATCH = 2_000  # requests per check
+MIN_WINDOW = 60  # requests in a reference window
 
 
 class MonitoringLoop:
@@ -237,7 +237,7 @@ class MonitoringLoop:
         try:
             done = act(endpoint_id, at)
         except Exception as error:
-            if self._troubled.get((task, endpoint_id)) != repr(error):  # once, not at every step
+            if self._troubled.get((task, endpoint_id)) != repr(error):  # log once, not at every step
                 log.error("%s of the endpoint %s failed", task, endpoint_id, exc_info=error)
             self._troubled[task, endpoint_id] = repr(error)
             return False
@@ -338,7 +338,7 @@ def _plan_next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:
     if first >= monitor.next_place:
         return None
     end = monitors.find_batch_end(tx, endpoint_id, first, BATCH)
-    if end == first:  # all of them are gone by now
+    if end == first:  # all were deleted
         monitors.skip_to(tx, endpoint_id, monitor.next_place)
         return None
     return WatchConfig(endpoint_id=endpoint_id, revision=monitor.revision, first=first, end=end)

@@ -27,7 +27,7 @@ from store.core.row_schemas import Message
 from store.data import dataset_files
 from store.training.split import Split
 
-PARTS = ("test", "validation")  # those that a model hasn't trained on, in the order in which they are taken
+PARTS = ("test", "validation")  # parts without training rows, in order of preference
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MeasuredRequests:
     output_characters: list[int | None]
     labels: list[str | None]
     confidences: list[float | None]  # of the label
-    logprobs: list[float | None]  # mean of a token
+    logprobs: list[float | None]  # mean per token
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -210,7 +210,7 @@ def read_evaluation_answers(
             job.home, fingerprint, columns=["messages"], row_ids=table["row_id"].to_numpy()
         )
         conversations = rows["messages"].to_pylist()
-    except (NotFoundError, KeyError):  # deleted since, or an evaluation of before rows had ids
+    except (NotFoundError, KeyError):  # deleted, or an old evaluation without row ids
         return [ServedAnswer(place, version, None, ROWS_GONE) for place in range(len(table))]
     return [
         _build_row_answer(place, version, messages, output, ANSWER_IS_LABEL if is_label else "")

@@ -41,10 +41,10 @@ from store.core.monitoring_schemas import (
 # before the first value: values in one bin are ties, so binning costs power but not validity, and the state
 # stays small. Pure.
 
-JUMP = 0.003  # of the bets' capital, dealt anew at each value
-HELD = 0.5  # of the capital, before the first value
-PACE = 200.0  # values after which what is held back has fallen to HELD / sqrt(2)
-POWERS = (0.4, 0.75)  # a bet on small ranks pays a rank to the power of this less 1: the smaller, the bolder
+JUMP = 0.003  # of the bets' capital, redistributed at each value
+HELD = 0.5  # initial reserve
+PACE = 200.0  # values after which the reserve has fallen to HELD / sqrt(2)
+POWERS = (0.4, 0.75)  # a bet on small ranks pays rank ** (power - 1): smaller is bolder
 BOTH_ENDS = 0.5
 MIN_RANK = 1e-12
 
@@ -52,7 +52,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _POWERS = np.array(POWERS)
-BETS = 1 + 2 + 2 * len(POWERS) + 1  # none, two even ones, two of each power, and one on both ends
+BETS = 1 + 2 + 2 * len(POWERS) + 1  # no bet, two linear ones, two per power, and one on both ends
 
 
 class BetPath(NamedTuple):
@@ -192,17 +192,20 @@ LONGER = ((4.0, 100.0), (1.5, 8.0))
 WARM_UP = 20  # requests
 MIN_REFERENCE = 60  # requests of a window
 MINUTE = 60
-LATE_MINUTES = 10  # that a request may come late; further back, a clock was wrong or was set back
-MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
+LATE_MINUTES = 10  # how late a request may arrive; later means a wrong clock
+MIN_REQUESTS = 5  # per minute; one with fewer is extended, as requests may be of one conversation
 # A bet pays 1 + stake * (share - allowed). A minute in which everything fails is an outage only if others
 # follow.
-MAX_LOSS = 0.9  # of a bet's capital, in a minute in which nothing is over
+MAX_LOSS = 0.9  # of a bet's capital, in a minute without slow or failed requests
 STAKES: dict[PaceName, Floats] = {
     "slower": np.array([0.0, 0.25, 0.5, 1.0, 1.8]),
     "failing": np.array([0.0, 0.5, 1.0, 2.0, 4.0]),
 }
-SURE: dict[PaceName, float] = {"slower": 0.99, "failing": 0.95}  # of the reference's median, and its share
-SLOW = 0.5  # share of a minute's answers that may be slow
+SURE: dict[PaceName, float] = {
+    "slower": 0.99,
+    "failing": 0.95,
+}  # confidence of the reference's median and error rate
+SLOW = 0.5  # share of a minute's responses that may be slow
 RATIO_STEP = math.log(1.02)
 MIN_SECONDS = 1e-4
 
@@ -278,7 +281,7 @@ def advance_pace_test(test: PaceTest, requests: Sequence[PacedRequest], log_thre
 def _add_request(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
     if test.reference < test.wanted and _is_over(test, request):
         if test.reference < MIN_REFERENCE:
-            return  # too few: nothing is tested against them
+            return  # too few for a test
         test.wanted = test.reference
         _fit_reference(test)
     if test.warm_up:
@@ -328,7 +331,7 @@ def _fit_reference(test: PaceTest) -> None:
 
 def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     """Fit the time of reference responses to their prompt and completion tokens."""
-    from scipy import optimize  # dear, and no screen needs it
+    from scipy import optimize  # slow import that no page needs
 
     logs = np.log(np.maximum(seconds, MIN_SECONDS))
     columns = np.column_stack([np.ones(len(logs)), lengths])
@@ -344,7 +347,7 @@ def fit_time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     middle = float(np.median(beside))
     constant, per_prompt, per_completion = (fitted.x * scale * middle).tolist()
     z, n = float(special.ndtri((1 + SURE["slower"]) / 2)), len(beside)
-    upper = math.ceil(n / 2 + z * math.sqrt(n) / 2)  # the place of the median's upper limit
+    upper = math.ceil(n / 2 + z * math.sqrt(n) / 2)  # rank of the median's upper confidence limit
     high = float(np.sort(beside)[min(upper, n - 1)]) / middle
     ranges = [[float(column.min()), float(column.max())] for column in lengths.T]
     return TimeModel(
@@ -398,7 +401,7 @@ def _close_minute(test: PaceTest, minute: CurrentMinute, log_threshold: float) -
     test.minutes += 1
     test.tested += minute.n
     if test.alarm_place is not None:
-        return  # its figures stay those of the alarm
+        return  # figures stay as of the alert
     test.since = _update_change_point(test.since, minute, math.log1p(min(1.0, largest) * excess))
     if test.log_wealth >= log_threshold:
         test.alarm_place = minute.last_place

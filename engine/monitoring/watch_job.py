@@ -46,7 +46,7 @@ from store.core.monitoring_schemas import (
 from store.monitoring.config import EXPENSIVE, WatchConfig
 
 NEIGHBOURS = 3
-WORDS = 3  # of which a repetition consists
+WORDS = 3  # per repetition
 MIN_CONFIDENCE = 1e-6
 
 SCHEMA = pa.schema(
@@ -207,7 +207,7 @@ def learn_reference(
         ranked_values = column.take(pa.array(ranked)).to_pylist()
         if WATCHED_SIGNALS[name].is_category:
             names = choose_names([value for value in column.take(pa.array(fitted)).to_pylist() if value])
-        elif name != "input_distance":  # what nothing was fitted to may use all rows
+        elif name != "input_distance":  # nothing was fitted, so all rows can be used
             ranked_values, names = column.to_pylist(), []
         else:
             names = []
@@ -323,7 +323,7 @@ def _score_reference_under_base(job: WorkerJob, config: WatchConfig) -> BaseLoss
 
 
 def _score_under_base(job: WorkerJob, answers: list[ServedAnswer]) -> BaseLosses:
-    from engine.monitoring.base_model_losses import VersionBases  # torch, which no other look needs
+    from engine.monitoring.base_model_losses import VersionBases  # imports torch
 
     return measure_answers(answers, _read_bases(job)["bases"], VersionBases(job))
 

@@ -177,7 +177,7 @@ def _build_figure(title: str, axis: str) -> go.Figure:
 
 
 AFTER = 500  # requests after the alert that are searched too
-SHORT = 160  # characters of a text in the list
+SHORT = 160  # characters of a text in a list
 OUTCOMES = {
     "same_reference": "Fixed: keep the reference",
     "new_normal": "Expected: use new requests as the reference",
@@ -195,7 +195,7 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
     st.markdown(f":red[:material/notifications_active:] **{format_alert_title(alert)}**")
     st.markdown(escape_markdown(alert.reason))
     st.markdown(f":material/lightbulb: {escape_markdown(alert.advice)}")
-    if has_right("work"):  # what callers wrote
+    if has_right("work"):  # request texts
         rows = _list_alert_requests(monitor, alert)
         with st.expander(f"Requests ({len(rows)})", icon=":material/list:"):
             _draw_rows(alert, rows)

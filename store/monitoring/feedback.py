@@ -45,7 +45,7 @@ class FeedbackCounts:
     scores: int
     mean_score: float | None
     corrections: int
-    labels: int  # of which it is known whether the answer was right
+    labels: int  # responses known to be correct or not
     right: int
 
 
@@ -102,9 +102,9 @@ class FeedbackEntry:
     request_id: str
     person_id: str | None
     kind: str  # correction | label
-    text: str | None  # null: gone by now
-    asked_at: float | None  # null: the request is gone by now
-    messages: str | None  # JSON; null: not kept
+    text: str | None  # null: deleted
+    asked_at: float | None  # null: the request was deleted
+    messages: str | None  # JSON; null: not stored
     output: str | None
 
 
@@ -204,11 +204,11 @@ class FeedbackTotals:
     endpoint_id: str
     corrections: int
     labels: int
-    requests: int  # that they are of; one may have both
-    with_texts: int  # of the requests: those whose texts the log has
+    requests: int  # may have both
+    with_texts: int  # requests with stored text
     people: int
-    names: list[str]  # of the first few of them
-    groups: list[str]  # that callers named
+    names: list[str]  # first few
+    groups: list[str]  # named by callers
 
 
 @named_query

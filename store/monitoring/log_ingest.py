@@ -61,7 +61,7 @@ def list_log_files(home: Home, endpoint_id: str, series: Series) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-MAX_NUMBER = 2**40  # of any number: sums of millions of them stay in 64 bits
+MAX_NUMBER = 2**40  # limit of any number, so that sums stay within 64 bits
 
 
 class _Column(NamedTuple):
@@ -81,13 +81,13 @@ class _MalformedField(ValueError):
 def _parse_text(value: Any) -> str:
     if not isinstance(value, str):
         raise _MalformedField
-    return value.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no text
+    return value.encode("utf-8", "replace").decode("utf-8")  # drops unpaired surrogates
 
 
 def _parse_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _MalformedField
-    if not abs(value) <= MAX_NUMBER:  # NaN is not either
+    if not abs(value) <= MAX_NUMBER:  # also rejects NaN
         raise _MalformedField
     return float(value)
 
@@ -132,7 +132,7 @@ def _parse_messages(value: Any) -> str:
     except (
         ValueError,
         RecursionError,
-    ) as error:  # NaN, which is no JSON, or nested deeper than anybody talks
+    ) as error:  # NaN, or nested too deeply
         raise _MalformedField from error
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -230,8 +230,8 @@ def _parse_value(column: _Column, line: Mapping[str, object]) -> Any:
 # continues from there. Feedback is matched to its request, whichever comes first; feedback without a logged
 # request is stored and counted separately.
 
-SOON_DAYS = 2  # before the feedback, in which its request is looked for first
-NOBODY = ""  # who changed a monitor that is as it comes
+SOON_DAYS = 2  # requests this recent are searched first
+NOBODY = ""  # who changed a monitor with default settings
 
 
 class LogBatch(NamedTuple):
@@ -302,7 +302,7 @@ def _add_feedback(tx: Transaction, rows: pa.Table) -> None:
     with tx.table("fresh", rows):
         tx.execute(_ADD_FEEDBACK)
         tx.execute(_MARK_LAST)
-        if read_scalar(tx.query(_LEFT)):  # labels that come late: all requests are looked through
+        if read_scalar(tx.query(_LEFT)):  # late labels: search all requests
             tx.execute(_MATCH_EARLIER)
 
 

@@ -77,7 +77,7 @@ _MEANT = """
     AND ($4::BIGINT IS NULL OR r.place >= $4) AND ($5::BIGINT IS NULL OR r.place <= $5)
     AND ($6::VARCHAR IS NULL OR r.grouped_by = $6)
 """
-_ASKED_AS = "coalesce(r.copy_of, r.request_id)"  # a shadow's copy has an id of its own
+_ASKED_AS = "coalesce(r.copy_of, r.request_id)"  # a shadow copy has its own id
 _NEWEST = f"""
     WITH looked AS (
         SELECT r.place, r.request_id, r.asked_at FROM request r
@@ -122,7 +122,7 @@ _NEWEST = f"""
 # round of an alert or group corrects nothing, and the judge is corrected only for requests in both the window
 # and the round.
 
-NEWEST = 100_000  # requests of a window that are looked through
+NEWEST = 100_000  # requests of a window that are searched
 
 
 class JudgingWindow(NamedTuple):

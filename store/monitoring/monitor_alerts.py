@@ -139,8 +139,8 @@ def acknowledge(
     )
 
 
-ONLY = "alerts"  # the id of the webhook that there is
-FURTHEST = timedelta(hours=3)  # no attempt is put off for so long: the clock was set back
+ONLY = "alerts"  # id of the only webhook
+FURTHEST = timedelta(hours=3)  # no attempt is this far ahead unless the clock was set back
 
 
 @named_query

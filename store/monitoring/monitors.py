@@ -20,7 +20,7 @@ from store.monitoring.config import LIMITS, MonitorSettings, find_check_config
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-KIND = "watch"  # of the jobs that measure
+KIND = "watch"  # of check jobs
 JSON_COLUMNS = ["config", "reference", "states", "base_look", "pace"]
 OF_ENDPOINT = (
     *("request", "request_signal", "request_minute", "request_hour", "feedback", "signal_hour"),
@@ -144,7 +144,7 @@ def _select_pace_settings(config: MonitorSettings) -> tuple[object, ...]:
 
 # -- requests that are measured -----------------------------------------------------------------------
 
-COUNTS = "role = 'live' AND status < 400"  # for drift: what people saw, and a shadow didn't see twice
+COUNTS = "role = 'live' AND status < 400"  # requests that count for drift
 _COLUMNS = (
     "place, kind, version, asked_at, epoch(asked_at) AS asked_seconds, messages, input_characters, output,"
     " output_characters,"
@@ -386,7 +386,7 @@ class ScheduledCheck:
     model: str | None
     against: str | None
     sentence: str | None
-    worse: int | None  # figures that are surely worse than those of what it is held against
+    worse: int | None  # figures significantly worse than the baseline
     cant_tell: int | None
     finished_at: datetime | None
 

@@ -25,7 +25,7 @@ GRID = 4096  # as in engine.monitoring.comparisons
 END, STEP = (
     64,
     16,
-)  # so near to none or all each part counts; between them so many are one, and few numbers stay
+)  # full resolution near 0 and 1, coarser in between to keep few distinct values
 
 
 @dataclass(kw_only=True)
@@ -33,12 +33,12 @@ class ArmCallers:
     """Callers of one version with the same share of good responses. place: the share or, for pairs, the mean
     difference, in parts of GRID."""
 
-    other: bool  # of the candidate; else of the live version, or a pair
+    other: bool  # candidate; otherwise live version, or a pair
     place: int
     callers: int
     answers: int
-    shares: float  # sum of the callers' shares, as they are
-    left_out: int  # answers that another version gave in its place, or to a caller of both
+    shares: float  # exact sum of the callers' shares
+    left_out: int  # responses of another version in its place, or to a caller of both
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,7 @@ class LabelCounts:
 
     answers: int
     labelled: int
-    without_caller: int  # in no comparison
+    without_caller: int  # excluded from comparisons
 
 
 @named_query
@@ -132,7 +132,7 @@ def count_answers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
     return int(read_scalar(db.query(sql, _build_pair_params(pair))))
 
 
-_GOOD: dict[OutcomeKind, tuple[str, str]] = {  # what makes it good, and which feedback says so
+_GOOD: dict[OutcomeKind, tuple[str, str]] = {  # condition of a good response, and its feedback
     "labels": ("correct", "kind = 'label' AND correct IS NOT NULL"),
     "thumbs": ("value > 0", "kind = 'thumb' AND value IS NOT NULL"),
 }

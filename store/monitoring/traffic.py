@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 RELATIVE_ERROR = 0.03
-GROWTH = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)  # a bucket's end over its beginning
+GROWTH = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)  # ratio of a bucket's end to its start
 MIN_SECONDS = 1e-4
 
 
@@ -52,7 +52,7 @@ def count_above(counts: Mapping[int, int], seconds: float) -> int:
     return sum(n for bucket, n in counts.items() if bucket > limit)
 
 
-POINTS = 120  # of a chart at most
+POINTS = 120  # maximum per chart
 HOUR = timedelta(hours=1)
 STEPS = (60, 300, 900, 3_600, 3 * 3_600, 12 * 3_600, 86_400, 7 * 86_400)  # seconds
 
@@ -92,8 +92,8 @@ class TrafficSums:
     prompt_tokens: int
     completion_tokens: int
     calls: int  # of functions
-    invalid_calls: int  # meant for one and none, or with arguments that don't fit their schema
-    seconds: float  # of those that were answered
+    invalid_calls: int  # malformed, or with arguments that don't match the schema
+    seconds: float  # of successful requests
 
 
 @dataclass(kw_only=True)
@@ -258,7 +258,7 @@ class AlertRequest:
     messages: str | None  # JSON
     output: str | None
     label: str | None
-    value: float | None  # of the watched value, where that is a number
+    value: float | None  # of a numeric monitored value
     category: str | None
 
 
