@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.shared import cached_queries
 from pages.shared.session import escape_markdown
-from store.archives import archive_text
+from store.archives import text as archive_text
 from store.archives.schemas import (
     LOSS_TOLERANCE,
     OpenedBundle,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from store.archives import archive_text
+from store.archives import text as archive_text
 from store.archives.schemas import BundleDifference, BundleResult, OpenedBundle, Reproduction
 from store.core.documents import as_json, parse_document
 from store.core.errors import ConfigError, NotFoundError, StateError

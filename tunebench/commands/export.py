@@ -18,7 +18,8 @@ from store.core.figure_schemas import Estimate
 from store.core.formatting import plural
 from store.core.home import Home
 from store.core.version_folders import is_reference
-from store.export import export_text, exports
+from store.export import exports
+from store.export import text as export_text
 from store.export.config import ModelExport, ModelVerify
 from store.export.forms import FORMS
 from store.http.client import Client

@@ -245,7 +245,7 @@ def test_exports_pass_together_and_warnings_count_as_asked() -> None:
     same = {"value": 0.98, "low": 0.95, "high": 0.99, "n": 200}
     measured = form | {"answer_agreement": same, "reasons": ["The KL is 0.02."]}
     assert judged({"check": "parity_passed"}, exports=[measured]).checks[0].sentence == (
-        "GGUF Q8_0: not sure, 98.0% of the answers the same (95.0 to 99.0%, n 200) (The KL is 0.02)."
+        "GGUF Q8_0: warning, 98.0% of the answers the same (95.0 to 99.0%, n 200) (The KL is 0.02)."
     )
     unmeasured = form | {"form": "f16", "status": None}
     line = judged({"check": "parity_passed", "warned": True}, exports=[form, unmeasured])

@@ -24,7 +24,7 @@ from engine.archives import contents as bundled_rows
 from engine.data.conversion.dataset_writer import DatasetWriter
 from engine.server.audit_log import build_job_subject
 from engine.server.command import ActivitySubject
-from store.archives import archive_text
+from store.archives import text as archive_text
 from store.archives.config import ManifestBase, ManifestDocument, ManifestRows
 from store.archives.schemas import BundledRun, OpenedBundle
 from store.core.errors import DataError
