@@ -40,7 +40,7 @@ def test_an_old_address_shows_the_tab_and_back_leaves_it(app: App, page: Page) -
     expect(page.get_by_role("radio", name="Method")).to_be_checked()
     expect(page.locator(".st-key-cost-picked")).to_contain_text("lora at 0.003")
     page.goto(f"{app.address}/transfer")
-    expect(page.get_by_role("heading", name="What does training on one data set do")).to_be_visible()
+    expect(page.get_by_role("heading", name="Transfer")).to_be_visible()
 
 
 def test_the_address_follows_a_click_and_back_a_button(app: App, page: Page) -> None:

@@ -60,7 +60,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[str]
         ("side", "Which run is better?"),
         ("nothing", "Which run is better?"),
         ("cost", "What did learning cost?"),
-        ("transfer", "What does training on one data set do for the others?"),
+        ("transfer", "Transfer"),
     ],
 )
 def test_the_link_opens_a_tab_of_compare(engine: StillEngine, open_page: Open, tab: str, title: str) -> None:

@@ -125,7 +125,7 @@ def test_another_template_is_shown_from_where_it_differs(
     report = parity(home, exports, tmp_path, spoil)
     assert report.status == "failed"
     assert report.reasons[0] == "chat_template.jinja: the chat template differs from the model's."
-    assert "The chat template renders 22 of 22 prompts otherwise" in report.reasons[1]
+    assert "The chat template renders 22 of 22 prompts differently" in report.reasons[1]
     assert report.rendering.example
     assert report.rendering.example.expected.endswith("<|im_start|>assistant\n")
     assert report.rendering.example.present.endswith("<|im_start|>Assistant\n")

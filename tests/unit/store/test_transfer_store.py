@@ -172,7 +172,7 @@ def test_the_command_line_prints_the_matrix(desk: Desk, monkeypatch: pytest.Monk
     assert lines[2].startswith("base model")
     assert "*** (" in lines[3]
     assert "[+4" in lines[3]  # its own data
-    assert "weights of its model are gone" in result.stderr
+    assert "weights of its model are missing" in result.stderr
     document = json.loads(as_json.stdout)
     assert (len(document["cells"]), len(document["failed"]), document["measure"]) == (8, 1, "right")
     assert len(again) == 3  # the cell that failed is tried again; nine new rows are measured
