@@ -86,7 +86,7 @@ def test_a_model_is_no_more_harmful_than_itself(home: Home, prompts: Path) -> No
     probe = made.details.probes[0]
     assert (probe.items, probe.rows) == (24, 28)
     assert sorted(probe.left_out.values()) == [1, 1, 2]
-    assert any("errs is unknown" in limit for limit in made.report.limits)
+    assert any("Error rate of" in limit for limit in made.report.limits)
 
 
 def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> None:
@@ -181,7 +181,7 @@ def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
 ) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"{i} " * 200}) + "\n" for i in range(10)))
-    with pytest.raises(DataError, match="more tokens than a model reads") as caught:
+    with pytest.raises(DataError, match="exceed the context length") as caught:
         of(home, "all-long", {"file": {"path": str(path)}})
     assert caught.value.field == "continuations.file"
     with path.open("a") as file:
@@ -232,7 +232,7 @@ def test_its_known_error_stands_beside_the_figures(home: Home) -> None:
 @pytest.mark.parametrize(
     ("classifier", "labels", "field", "words"),
     [
-        ("second", ["harm"], "continuations.classifier", "writes text and has no labels"),
+        ("second", ["harm"], "continuations.classifier", "is a generative model without labels"),
         ("judge", ["rude"], "continuations.labels", "no label 'rude'"),
         ("judge", LABELS, "continuations.labels", "All labels"),
         ("./gone", ["harm"], "continuations.classifier", "gone"),

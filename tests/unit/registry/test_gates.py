@@ -229,7 +229,7 @@ def test_bias_is_held_to_each_figures_own_limit_or_one_for_all() -> None:
     assert judged({"check": "bias_under", "limit": 0.01}, bias=bias).answer == "failed"
     sentence = judged({"check": "bias_under"}, bias=bias, other="tiny").checks[0].sentence
     assert sentence == (
-        "Of 1 figure 1 under the limit, 0 over the limit, 0 inconclusive. Answers that change with the person"
+        "Of 1 figure 1 under the limit, 0 over the limit, 0 inconclusive. Responses that flip with the person"
         " in built-in: +4.0 points (2.0 to 6.0, n 90) against tiny, limit 10 points."
     )
     words = figure | {"measure": "length_gap", "unit": "words", "limit": 3.0}

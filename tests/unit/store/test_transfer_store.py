@@ -167,7 +167,7 @@ def test_the_command_line_prints_the_matrix(desk: Desk, monkeypatch: pytest.Monk
         queued = CliRunner().invoke(cli, ["transfer", *names, "--max-rows", "9", "--no-wait"])
         wrong = CliRunner().invoke(cli, ["transfer", names[0], "--measure", "luck"])
     assert result.exit_code == few.exit_code == queued.exit_code == OK, result.output
-    assert "Training on S0 helps S1 by 1" in result.stdout
+    assert "Training on S0 improves S1 by 1" in result.stdout
     lines = result.stdout.splitlines()
     assert lines[2].startswith("base model")
     assert "*** (" in lines[3]
