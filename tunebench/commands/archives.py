@@ -47,7 +47,7 @@ def bundle(
     ] = True,
     json: Json = False,
 ) -> None:
-    """Write a run as one file that `tunebench reproduce` runs again on any machine."""
+    """Bundle a run into one file that `tunebench reproduce` runs again on any machine."""
     with report_errors(json):
         client = connect(start=True)
         run_id = runs.get_run(client, run).run_id
@@ -81,8 +81,10 @@ def reproduce(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Run a bundle again and say which figures came back; exit 7 where one didn't, there is none, or the run
-    or the bundle is another than the original, where that is here."""
+    """Reproduce the run of a bundle and compare its metrics.
+
+    Exits with code 7 if a metric is not reproduced or there are none, or if the run or the bundle differs
+    from the original run, where that is in this home folder."""
     code = OK
     with report_errors(json):
         client = connect(start=True)

@@ -75,7 +75,7 @@ def bias(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Check a run against its base, or a model against another: what did fine-tuning make worse?"""
+    """Check a run against its base model, or a model against another one, for bias."""
     with report_errors(json):
         if last:
             check = find_newest_check(connect(start=True), name)

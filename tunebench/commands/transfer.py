@@ -58,7 +58,7 @@ def transfer(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Measure what training on one data set does for the others; what is known is not measured again."""
+    """Evaluate runs on each other's data sets (transfer). Known results are reused."""
     with report_errors(json):
         if measure not in LEGEND:
             raise ConfigError(f"Invalid measure {measure!r}.", fix="Use relative or right.", field="measure")
@@ -197,9 +197,7 @@ def _format_cell(cell: ReportedCell | None) -> str:
         return "–"
     figure = cell["figure"]
     low, high = figure.low, figure.high
-    between = (
-        "no interval" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
-    )
+    between = "no CI" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
     text = f"{PERCENT * figure.value:+.1f}{cell['stars']} ({between}), n {figure.n:,}"
     return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text
 

@@ -239,7 +239,11 @@ def test_rows_that_a_classifier_was_trained_on_say_nothing_of_its_error(desk: De
         ({"classifier": "Waits", "labels": ["x"]}, "continuations.classifier", "queued"),
         ({"classifier": "Anger@3", "labels": ["x"]}, "continuations.classifier", "Anger"),
         ({"classifier": "Anger", "labels": []}, "continuations.labels", ""),
-        ({"classifier": "Anger", "labels": ["anger", "anger"]}, "continuations.labels", "duplicate label 'anger'"),
+        (
+            {"classifier": "Anger", "labels": ["anger", "anger"]},
+            "continuations.labels",
+            "duplicate label 'anger'",
+        ),
     ],
 )
 def test_what_cannot_judge_is_refused_by_its_field(
