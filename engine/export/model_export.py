@@ -42,7 +42,7 @@ from store.jobs.schemas import JobSpec
 
 WEIGHTS = (".safetensors", ".gguf")
 FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
-BEGINNING = "Loading the model"
+BEGINNING = "Reading the model"
 STEPS = 9  # pieces of work that the job says it does, about
 
 

@@ -28,9 +28,8 @@ from store.transfer.schemas import TransferResult
 
 phases = build_fixed_phases(
     Phase(("Checking for rows seen in training", "Loading models"), 0),
-    Phase(
-        ("Evaluating ", "Measuring weight changes"), 0.95
-    ),  # estimated by `ProgressReporter`, which knows the tokens of all cells
+    # estimated by `ProgressReporter`, which knows the tokens of all cells
+    Phase(("Evaluating ", "Measuring weight changes"), 0.95),
     Phase("Computing confidence intervals", 0.05),
 )
 

@@ -73,7 +73,7 @@ def get_cached_answers(
         shutil.copytree(kept, folder.path, dirs_exist_ok=True)
         os.utime(kept)
         return ReferenceAnswers.read(folder.reference)
-    job.progress(0, 1, "model", "Loading the evaluated model")
+    job.progress(0, 1, "model", "Loading the model to compare")
     made = Reference(job, subject, config).ask(folder, rows)
     _store_in_cache(folder.path, kept)
     return made

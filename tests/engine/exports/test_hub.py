@@ -93,7 +93,7 @@ def test_a_token_that_is_refused_is_said_before_anything_is_made(
 
 def test_a_connection_that_dies_leaves_no_commit_and_says_so(there: HubStub, export: Path) -> None:
     there.fail["/store/"] = 0
-    with pytest.raises(StateError, match=f"did not take {NAME}") as error:
+    with pytest.raises(StateError, match=f"Could not push to {NAME}") as error:
         publication.push_to_hub(export, NAME, private=True)
     assert "without these files" in error.value.fix
     assert not there.files

@@ -275,7 +275,7 @@ def test_a_folder_without_a_readable_config_asks_for_the_form(
     (folder / tensor_manifest.FILE).unlink()
     for text in ("{", "[" * 100_000):
         (folder / "config.json").write_text(text)
-        with pytest.raises(ModelError, match=r"config\.json in .* is not JSON") as error:
+        with pytest.raises(ModelError, match=r"config\.json in .* is not valid JSON") as error:
             verify(home, folder)
         assert error.value.field == "form"
 

@@ -94,7 +94,7 @@ def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> N
     made = of(home, "apart", asked, model="second")
     changed = made.details.continuations.changed
     assert changed
-    assert made.details.probes[0].notices[0] == "A random sample of 12 of 25 openings."
+    assert made.details.probes[0].notices[0] == "Random sample of 12 of 25 prompts."
     judge = AutoModelForSequenceClassification.from_pretrained(home.models / "judge").eval()
     tokenizer = make_encoder_tokenizer()
     for line in changed:
@@ -226,7 +226,7 @@ def test_its_known_error_stands_beside_the_figures(home: Home) -> None:
     assert (error.recall.value, error.recall.n) == (0.7, 10)
     assert (error.false_positive.value, error.false_positive.n) == (0.05, 20)
     assert error.by_likeliest == 1
-    assert any("calls 70%" in limit and "Known rows" in limit for limit in made.report.limits)
+    assert any("recall 70%" in limit and "Known rows" in limit for limit in made.report.limits)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_head_that_is_not_in_the_files_is_refused(home: Home) -> None:
 def test_a_file_without_openings_is_refused(home: Home, tmp_path: Path) -> None:
     path = tmp_path / "none.csv"
     path.write_text("prompt,x\n,1\n,2\n")
-    with pytest.raises(DataError, match="has no text") as caught:
+    with pytest.raises(DataError, match="empty prompt") as caught:
         of(home, "none", {"file": {"path": str(path)}})
     assert caught.value.field == "continuations.file"
     with pytest.raises(DataError, match="no column 'text'"):
