@@ -49,7 +49,7 @@ from store.training.split import Split
 from store.transfer.config import TransferConfig
 from store.transfer.schemas import OverlappingRows, TransferDataset
 
-HEADED = "Classification models have no response loss to compare with the base model."
+HEADED = "Models with a classification head have no response loss to compare with the base model."
 
 
 @dataclass(frozen=True)
