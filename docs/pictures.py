@@ -49,17 +49,17 @@ def of_data(work: Work, camera: Camera) -> None:
     camera.go(f"/data?dataset={dataset_id}")
     camera.take("data", camera.text("healthy band"))
     camera.tab("Map")
-    camera.take("map", charts(camera.page), camera.text("Are the labels right?"))
+    camera.take("map", charts(camera.page), camera.text("Label errors"))
     cleaned = work.cleaned(dataset_id)
     camera.go(f"/data?dataset={cleaned}")
     camera.tab("Versions")
     camera.take("versions", charts(camera.page))
     work.split(cleaned)
     camera.go(f"/launch?dataset={cleaned}")
-    camera.take("launch", camera.text("Optimiser steps"), camera.text("One row as the model will see it"))
-    camera.text("Which method?").first.click()
+    camera.take("launch", camera.text("Optimiser steps"), camera.text("Model input: one"))
+    camera.text("Method recommendation").first.click()
     advised = camera.page.locator('[class*="st-key-advice-row-"]')
-    camera.take("methods", advised, top=camera.text("Which method?"))
+    camera.take("methods", advised, top=camera.text("Method recommendation"))
 
 
 def of_runs(work: Work, camera: Camera) -> None:

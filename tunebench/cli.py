@@ -1,8 +1,8 @@
-"""The command `tunebench`: all that the screens do, for scripts and CI.
+"""The Tunebench command line: everything the web interface does, for scripts and CI.
 
-Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
-in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
-back, 130 interrupted.
+Exit codes: 0 success, 1 the run or import failed, 2 invalid input, 3 not found, 4 engine not reachable, 5 not
+allowed in the current state, 6 the run was cancelled or lost, 7 a condition failed or a metric was not
+reproduced, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tunebench.terminal.processes import open_browser, report_running_endpoints
 
 Files = Annotated[
     list[Path] | None,
-    typer.Option(help="A folder whose files agents may import, none without it; may be repeated"),
+    typer.Option(help="Folder from which agents may import files (default: none); may be repeated"),
 ]
 
 
@@ -61,7 +61,7 @@ def mcp(files: Files = None) -> None:
     with report_errors():
         for folder in files or []:
             if not folder.is_dir():
-                raise ConfigError(f"{folder} is no folder.", fix="Name one that is there.", field="files")
+                raise ConfigError(f"{folder} is not a folder.", fix="Give an existing folder.", field="files")
         anyio.run(messages.serve_lines, server.build_server(connect, files or []))
 
 
@@ -84,18 +84,18 @@ evaluation.register_judge(cli)
 for feature in load_terminal_features().values():
     feature.register(cli)
 
-Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the web interface")]
 AllowHost = Annotated[
     list[str] | None,
-    typer.Option(help="A name, beside those of loopback, by which it may be asked; may be repeated"),
+    typer.Option(help="Additional host name to accept, besides loopback; may be repeated"),
 ]
 Host = Annotated[
     str,
-    typer.Option(help="Address or name of what the screens listen on; not loopback: with sign-in alone"),
+    typer.Option(help="Address or name to listen on; other than loopback requires sign-in"),
 ]
 TrustedProxy = Annotated[
     list[str] | None,
-    typer.Option(help="A proxy's address, whose X-Forwarded-For and -Proto count; may be repeated"),
+    typer.Option(help="Address of a trusted proxy (X-Forwarded-For, X-Forwarded-Proto); may be repeated"),
 ]
 
 
@@ -124,10 +124,10 @@ def up(
     host: Host = processes.LOOPBACK,
     allow_host: AllowHost = None,
     trusted_proxy: TrustedProxy = None,
-    team: Annotated[bool, typer.Option("--team", help="Have people sign in from now on")] = False,
-    browser: Annotated[bool, typer.Option(help="Open a browser, where there is one")] = True,
+    team: Annotated[bool, typer.Option("--team", help="Require sign-in")] = False,
+    browser: Annotated[bool, typer.Option(help="Open a browser, if available")] = True,
 ) -> None:
-    """Start engine and screens, print the address; Ctrl-C stops both, runs and endpoints go on."""
+    """Start the engine and the web interface. Ctrl-C stops both; runs and endpoints continue."""
     began = time.monotonic()
     processes.forget_api_token()
     home, names = Home(), allow_host or []
@@ -151,7 +151,8 @@ def up(
                 def ready(address: str) -> None:
                     took = time.monotonic() - began
                     print_notice(
-                        f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}"
+                        f"Engine ready after {seconds:.1f} s, web interface after {took:.1f} s. Home:"
+                        f" {home.path}"
                     )
                     report_lost_commits(home)
                     people.print_entrance(home, served, address)
@@ -163,7 +164,9 @@ def up(
                 )
         finally:
             if started and processes.stop_engine(home):
-                print_notice("Stopped. Runs that were training go on; `tunebench up` shows them again.")
+                print_notice(
+                    "Stopped. Active runs continue in the background; start again with `tunebench up`."
+                )
                 report_running_endpoints(home)
     raise SystemExit(code)
 
@@ -177,17 +180,17 @@ def report_lost_commits(home: Home) -> None:
 def keep_engine_running(home: Home, names: list[str]) -> None:
     """See that the engine runs on."""
     if processes.keep_engine(home, names):
-        print_notice("The engine had ended and was started again; see logs/engine.log.")
+        print_notice("The engine stopped unexpectedly and was restarted; see logs/engine.log.")
 
 
 @cli.command()
 def down(json: Json = False) -> None:
-    """Stop screens and engine; runs and endpoints go on and are picked up by the next one."""
+    """Stop the web interface and the engine. Runs and endpoints continue in the background."""
     home = Home()
     with report_errors(json):
         screens = processes.stop_screens(home)  # first: else they would have it started again
         if screens:
-            print_notice("Stopped the screens.")
+            print_notice("Stopped the web interface.")
         engine = processes.stop_engine(home)
         print_notice("Stopped the engine." if engine else "No engine was running.")
         report_running_endpoints(home)
@@ -197,7 +200,7 @@ def down(json: Json = False) -> None:
 
 @cli.command()
 def url(json: Json = False) -> None:
-    """Print the address of the screens that run, with the secret that opens them."""
+    """Print the address of the web interface, including its secret."""
     with report_errors(json):
         entrance = processes.find_screens_address(Home())
         print_json({"url": entrance}) if json else print(entrance)
@@ -205,10 +208,10 @@ def url(json: Json = False) -> None:
 
 @cli.command()
 def engine(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free port")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port")] = 0,
     allow_host: AllowHost = None,
 ) -> None:
-    """Run the engine here, its log on stderr."""
+    """Run the engine in the foreground, with its log on stderr."""
     processes.forget_api_token()
     command = processes.build_engine_command(Home(), port, allow_host or [])
     os.chdir(processes.PROJECT)  # an `engine` of the user's own, in this folder, would be run in its place
@@ -242,7 +245,7 @@ cli.command("import")(import_)
 
 @cli.command()
 def launch(
-    file: Annotated[Path, typer.Argument(help="A run as YAML, - for standard input")],
+    file: Annotated[Path, typer.Argument(help="Run config as YAML, or - for standard input")],
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -260,7 +263,7 @@ def launch(
 
 @cli.command()
 def sample(json: Json = False) -> None:
-    """Run the sample experiment to its verdict: base and tuned loss, gain, its 95% interval."""
+    """Run the sample experiment: base and tuned loss, and the gain with its 95% CI."""
     home = Home()
     with report_errors(json):
         started = processes.find_running_engine(home) is None
@@ -278,8 +281,8 @@ def sample(json: Json = False) -> None:
 
 @cli.command("runs")
 def runs_(
-    search: Annotated[str, typer.Option(help="Part of a run's, model's or data set's name")] = "",
-    status: Annotated[list[str] | None, typer.Option(help="May be repeated")] = None,
+    search: Annotated[str, typer.Option(help="Text in the name of the run, model or data set")] = "",
+    status: Annotated[list[str] | None, typer.Option(help="Status filter; may be repeated")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     json: Json = False,
 ) -> None:
@@ -296,7 +299,7 @@ def runs_(
 
 
 @cli.command()
-def show(run: Annotated[str, typer.Argument(help="Id or name")], json: Json = False) -> None:
+def show(run: Annotated[str, typer.Argument(help="Run id or name")], json: Json = False) -> None:
     """Show one run with its verdict."""
     with report_errors(json):
         client = connect()
@@ -305,40 +308,40 @@ def show(run: Annotated[str, typer.Argument(help="Id or name")], json: Json = Fa
 
 @cli.command()
 def cancel(run: str, json: Json = False) -> None:
-    """Cancel a run; it leaves a checkpoint from which it can be resumed."""
-    send_change("cancel", {"job": run}, f"{run} is being cancelled.", json)
+    """Cancel a run. It saves a checkpoint from which it can be resumed."""
+    send_change("cancel", {"job": run}, f"Cancelling {run}.", json)
 
 
 @cli.command()
 def resume(run: str, json: Json = False) -> None:
     """Resume a cancelled, failed or lost run from its last checkpoint."""
-    send_change("resume", {"job": run}, f"{run} is queued.", json)
+    send_change("resume", {"job": run}, f"{run} queued.", json)
 
 
 @cli.command()
 def delete(run: str, json: Json = False) -> None:
-    """Delete a run that has ended, with its metrics and its folder."""
-    send_change("delete", {"job": run}, f"{run} is deleted.", json)
+    """Delete an ended run with its metrics and files."""
+    send_change("delete", {"job": run}, f"{run} deleted.", json)
 
 
 @cli.command()
 def edit(
-    run: Annotated[str, typer.Argument(help="Id or name")],
-    name: Annotated[str | None, typer.Option(help="Its new name")] = None,
-    notes: Annotated[str | None, typer.Option(help="Its new notes")] = None,
+    run: Annotated[str, typer.Argument(help="Run id or name")],
+    name: Annotated[str | None, typer.Option(help="New name")] = None,
+    notes: Annotated[str | None, typer.Option(help="New notes")] = None,
     json: Json = False,
 ) -> None:
-    """Give a run another name or other notes."""
+    """Change the name or notes of a run."""
     body = {"run": run} | {k: v for k, v in (("name", name), ("notes", notes)) if v is not None}
     with report_errors(json):
         if len(body) == 1:
-            raise ConfigError("Nothing was asked to change.", fix="Give --name or --notes.")
-    send_change("edit_run", body, f"{run} is changed.", json)
+            raise ConfigError("No changes given.", fix="Give --name or --notes.")
+    send_change("edit_run", body, f"{run} updated.", json)
 
 
 @cli.command()
 def methods(json: Json = False) -> None:
-    """The training methods: what each trains, at which rate, and when to choose it."""
+    """List training methods: what they train, learning rates, and when to use them."""
     if json:
         print_json(methods_text.list_method_rows())
         return
@@ -348,7 +351,7 @@ def methods(json: Json = False) -> None:
 
 @cli.command()
 def metrics(json: Json = False) -> None:
-    """The metrics of an evaluation: what each is, and which options it has."""
+    """List evaluation metrics with descriptions and options."""
     rows = reference_tables.list_metric_rows()
     if json:
         print_json(rows)
@@ -358,10 +361,10 @@ def metrics(json: Json = False) -> None:
 
 @cli.command()
 def sql(
-    statement: Annotated[str, typer.Argument(help="One read-only statement")],
+    statement: Annotated[str, typer.Argument(help="One read-only SQL statement")],
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option()] = "table",
 ) -> None:
-    """Ask the experiment store: run_overview, metric, metric_summary, dataset, job, prediction, …"""
+    """Query the experiment store: run_overview, metric, metric_summary, dataset, job, prediction, …"""
     with report_errors(format == "json"):
         print_table(connect().people.query(statement), format)
 

@@ -23,7 +23,8 @@ from store.core.errors import TunebenchError
 from store.core.figure_schemas import Estimate
 from store.core.job_kinds import ALIVE
 from store.core.schemas import Job
-from store.export import export_text, exports
+from store.export import exports
+from store.export import text as export_text
 from store.export.forms import FORMS
 from store.http.client import Client
 from store.jobs import job_queue
@@ -53,7 +54,7 @@ def main() -> int:
     evaluation = evaluate(client, arguments)
     print(f"The run, evaluated on {arguments.rows} rows: {evaluation:.1f} s\n")
     print(
-        "| form | MiB | of 16 bits | KL, nats a token | same favourite, % | same answers, % | main change |",
+        "| form | MiB | of 16-bit | KL, nats a token | top-1, % | identical, % | main change |",
         end="",
     )
     print(" tokens/s | parity | seconds | check, in evaluations |\n|" + "---|" * 11)

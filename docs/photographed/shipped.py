@@ -175,7 +175,7 @@ def photograph_shipping(camera: Camera, run_id: str) -> None:
     camera.go(f"/models?model={MODEL}&version=2&tab=gate")
     camera.take("gate", camera.text("Forgetting under a limit"))
     camera.go(f"/models?model={MODEL}&version=1&tab=exports")
-    camera.take("exports", camera.text("are read the same"))
+    camera.take("exports", camera.text("identical rendering and"))
     camera.go(f"/endpoints?endpoint={MODEL}")
     camera.take("endpoint", camera.text("Where requests go"))
     camera.go(f"/monitor?endpoint={MODEL}")

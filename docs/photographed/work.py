@@ -106,7 +106,7 @@ class Work:
             cards.nth(-1 - place).locator('[class*="st-key-fix-"] button').first.click()
             page.locator(f'[class*="st-key-step-{dataset_id}-{place}"]').first.wait_for()
         made = camera.button("Make version")
-        camera.take("clean", made, camera.text("What would become of the rows"))
+        camera.take("clean", made, camera.text("Recipe preview"))
         if self.dataset(CLEANED) is None:
             say("Making a cleaned version")
             made.click()

@@ -29,7 +29,7 @@ from store.core.home import SPARE_BYTES
 from store.core.model_schemas import VersionFile
 
 MAX_SHOWN_CHARACTERS = 60  # characters of a value that are shown
-MISSING = "not there"
+MISSING = "missing"
 DIGEST = 16  # hexadecimal digits of a field's checksum
 
 
@@ -117,22 +117,28 @@ def check_seal(manifest: bytes, seal: bytes) -> str:
     try:
         stated = SealDocument.parse(json.loads(seal))
     except (ValueError, RecursionError, ConfigError):
-        return f"its {SEAL} is none: it was changed after it was written"
+        return f"its {SEAL} is invalid: it was modified after the bundle was created"
     try:
         document: Any = json.loads(manifest)
         present = compute_digests(document)
     except (ValueError, RecursionError):
-        return "its manifest is no JSON"
+        return "its manifest is not valid JSON"
     paths = [p for p in dict.fromkeys([*stated.fields, *present]) if stated.fields.get(p) != present.get(p)]
     if hashlib.sha256(manifest).hexdigest() == stated.manifest:
         return (
-            f"its {SEAL} was changed after it was written: {_describe_fields(paths, document)}"
+            f"its {SEAL} was modified after the bundle was created: {_describe_fields(paths, document)}"
             if paths
             else ""
         )
     if paths:
-        return f"its manifest.json was changed after it was written: {_describe_fields(paths, document)}"
-    return f"its manifest.json or its {SEAL} was changed after it was written, in no field of the manifest"
+        return (
+            "its manifest.json was modified after the bundle was created:"
+            f" {_describe_fields(paths, document)}"
+        )
+    return (
+        f"its manifest.json or its {SEAL} was modified after the bundle was created, though no manifest"
+        " field differs"
+    )
 
 
 def _describe_fields(paths: list[str], document: Any) -> str:
@@ -164,7 +170,7 @@ MAX_RATIO = 200  # unpacked over packed, above a megabyte
 MAX_VALUES_PER_BYTE = 100  # of a Parquet file: what it becomes in memory is told by its values, not its size
 PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others in steps of any size
 BLOCK = 2**20
-RETRY_FIX = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
+RETRY_FIX = "Request the bundle again, or recreate it with: tunebench bundle RUN"
 
 
 def compute_checksum(path: Path, name: str = "") -> VersionFile:
@@ -196,7 +202,7 @@ def unpack(bundle: Path, folder: Path) -> ManifestDocument:
             text = archive.read(entries[MANIFEST])
             _check_version(text, bundle)
             if SEAL not in entries:
-                raise _build_error(bundle, f"it has no {SEAL}, so that its manifest can't be checked")
+                raise _build_error(bundle, f"{SEAL} is missing: its manifest can't be verified")
             if why := check_seal(text, archive.read(entries[SEAL])):
                 raise _build_error(bundle, why)
             manifest = _parse_manifest(text, bundle)
@@ -213,7 +219,7 @@ def unpack(bundle: Path, folder: Path) -> ManifestDocument:
         struct.error,
     ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise _build_error(bundle, f"it is no whole zip file ({reason})") from error
+        raise _build_error(bundle, f"not a complete zip file ({reason})") from error
     return manifest
 
 
@@ -225,7 +231,7 @@ def _check_directory(bundle: Path) -> None:
         tail = file.read()
         end = tail.rfind(b"PK\5\6")
         if end < 0 or len(tail) < end + 22:
-            raise _build_error(bundle, "it is no zip file")
+            raise _build_error(bundle, "not a zip file")
         count, length = struct.unpack("<HI", tail[end + 10 : end + 16])
         if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":  # more than 4 GiB: a larger record says it
             (place,) = struct.unpack("<Q", tail[end - 12 : end - 4])
@@ -233,10 +239,10 @@ def _check_directory(bundle: Path) -> None:
             record = file.read(56)
             # zipfile takes the one before the locator, wherever that points to
             if record[:4] != b"PK\6\6" or len(record) < 56 or place != size - len(tail) + end - 20 - 56:
-                raise _build_error(bundle, "it is no whole zip file")
+                raise _build_error(bundle, "not a complete zip file")
             count, length = struct.unpack("<QQ", record[32:48])
     if length > DIRECTORY_BYTES or count > len(NAMES):
-        raise _build_error(bundle, f"it lists {count:,} files, and a bundle has at most {len(NAMES)}")
+        raise _build_error(bundle, f"it contains {count:,} files; a bundle has at most {len(NAMES)}")
 
 
 def _list_entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, zipfile.ZipInfo]:
@@ -246,29 +252,31 @@ def _list_entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[
     for entry in archive.infolist():
         name = entry.orig_filename
         if name not in NAMES:
-            raise _build_error(bundle, f"it has a file {name[:80]!r}, which is none of a bundle's")
+            raise _build_error(bundle, f"it contains an unexpected file {name[:80]!r}")
         if name in entries:
-            raise _build_error(bundle, f"it has the file {name!r} twice")
+            raise _build_error(bundle, f"it contains the file {name!r} twice")
         if entry.flag_bits & 1:
             raise _build_error(bundle, f"its file {name!r} is encrypted")
         if entry.compress_type not in PACKED_BY:
-            raise _build_error(bundle, f"its file {name!r} is packed in a way that no bundle is")
+            raise _build_error(bundle, f"its file {name!r} uses an unsupported compression method")
         if entry.file_size > max(BLOCK, MAX_RATIO * entry.compress_size):
-            raise _build_error(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
-                           f" {entry.compress_size:,}")  # fmt: skip
+            sizes = f"from {entry.compress_size:,} to {entry.file_size:,} bytes"
+            raise _build_error(bundle, f"its file {name!r} would expand {sizes}")
         entries[name] = entry
     _check_needed(entries, bundle)
     whole = sum(entry.file_size for entry in entries.values())
     room = shutil.disk_usage(folder).free - SPARE_BYTES
     if whole > WHOLE_BYTES:
         raise _build_error(
-            bundle, f"unpacked it has {whole / 2**30:,.1f} GiB, over {WHOLE_BYTES / 2**30:.0f}"
+            bundle,
+            f"its unpacked size of {whole / 2**30:,.1f} GiB exceeds the limit of"
+            f" {WHOLE_BYTES / 2**30:.0f} GiB",
         )
     if whole > room:
         raise DataError(
-            f"The bundle {bundle.name} needs {whole / 2**20:,.0f} MiB of the disk, and"
-            f" {room / 2**20:,.0f} are free.",
-            fix="Free some space, and open it again.",
+            f"The bundle {bundle.name} requires {whole / 2**20:,.0f} MiB of disk space;"
+            f" {room / 2**20:,.0f} MiB are free.",
+            fix="Free up disk space and open the bundle again.",
             field="bundle",
         )
     return entries
@@ -278,10 +286,10 @@ def _check_needed(entries: Mapping[str, zipfile.ZipInfo], bundle: Path) -> None:
     """What is read whole is there, and has a size that can be read whole."""
     for name in NEEDED:
         if name not in entries:
-            raise _build_error(bundle, f"it has no {name}")
+            raise _build_error(bundle, f"{name} is missing")
     for name, most in ((MANIFEST, MANIFEST_BYTES), (SEAL, SEAL_BYTES)):
         if name in entries and entries[name].file_size > most:
-            raise _build_error(bundle, f"its {name} has more than {most / 2**20:.0f} MiB")
+            raise _build_error(bundle, f"its {name} exceeds {most / 2**20:.0f} MiB")
 
 
 def _check_version(text: bytes, bundle: Path) -> None:
@@ -289,14 +297,14 @@ def _check_version(text: bytes, bundle: Path) -> None:
     try:
         document: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _build_error(bundle, "its manifest is no JSON") from error
+        raise _build_error(bundle, "its manifest is not valid JSON") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise _build_error(bundle, f"its manifest is not of the format {FORMAT}")
+        raise _build_error(bundle, f"its manifest does not have the format {FORMAT}")
     if document.get("version") != VERSION:
         older = document.get("version") == 1
         raise DataError(
-            f"The bundle {bundle.name} is of version {str(document.get('version'))[:20]}, and this Tunebench"
-            f" reads version {VERSION}.",
+            f"Unsupported version {str(document.get('version'))[:20]} of the bundle {bundle.name}; this"
+            f" Tunebench supports version {VERSION}.",
             fix=f"Its manifest has no seal. {RETRY_FIX}." if older else "Update Tunebench.",
             field="bundle",
         )
@@ -306,18 +314,18 @@ def _parse_manifest(text: bytes, bundle: Path) -> ManifestDocument:
     try:
         return ManifestDocument.parse(json.loads(text))
     except ConfigError as error:
-        raise _build_error(bundle, f"its manifest can't be read: {error.message}") from error
+        raise _build_error(bundle, f"its manifest is invalid: {error.message}") from error
 
 
 def _check_listed(entries: Mapping[str, zipfile.ZipInfo], manifest: ManifestDocument, bundle: Path) -> None:
     listed = {file.path: file for file in manifest.files}
     for name in sorted({*entries, *listed} - UNLISTED):
         if name not in listed:
-            raise _build_error(bundle, f"its file {name} is not in its manifest")
+            raise _build_error(bundle, f"its file {name} is not listed in the manifest")
         if name not in entries:
-            raise _build_error(bundle, f"its manifest has a file {name[:80]!r} that isn't there")
+            raise _build_error(bundle, f"the file {name[:80]!r} listed in the manifest is missing")
         if entries[name].file_size != listed[name].bytes:
-            raise _build_error(bundle, f"its file {name} has another size than its manifest says")
+            raise _build_error(bundle, f"the size of {name} does not match the manifest")
 
 
 def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str, path: Path) -> None:
@@ -326,11 +334,11 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str
         while block := source.read(BLOCK):
             left -= len(block)
             if left < 0:  # zipfile stops at the size that the list has; this holds it to that
-                raise zipfile.BadZipFile(f"{entry.filename} is longer than its entry says")
+                raise zipfile.BadZipFile(f"{entry.filename} is larger than declared")
             digest.update(block)
             target.write(block)
     if left or digest.hexdigest() != sha256:
-        raise zipfile.BadZipFile(f"the checksum of {entry.filename} is not that of the manifest")
+        raise zipfile.BadZipFile(f"the checksum of {entry.filename} does not match the manifest")
 
 
 def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
@@ -347,16 +355,16 @@ def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
         values = sum(chunk.num_values for chunk in chunks)
         unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _build_error(file, "it is no Parquet file") from error
+        raise _build_error(file, "not a Parquet file") from error
     size = file.stat().st_size
     if rows is not None and footer.num_rows > rows:
-        raise _build_error(file, f"it has {footer.num_rows:,} rows, and there are {rows:,}")
+        raise _build_error(file, f"it has {footer.num_rows:,} rows instead of {rows:,}")
     if max(values, footer.num_rows) > max(BLOCK, MAX_VALUES_PER_BYTE * size):
         raise _build_error(
-            file, f"it would become {max(values, footer.num_rows):,} values out of {size:,} bytes"
+            file, f"it would expand from {size:,} bytes to {max(values, footer.num_rows):,} values"
         )
     if unpacked > max(BLOCK, MAX_RATIO * size):
-        raise _build_error(file, f"it would become {unpacked:,} bytes out of {size:,}")
+        raise _build_error(file, f"it would expand from {size:,} to {unpacked:,} bytes")
     return opened
 
 
@@ -376,4 +384,4 @@ def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
 
 
 def _build_error(bundle: Path, why: str) -> DataError:
-    return DataError(f"{bundle.name} can't be taken: {why}.", fix=RETRY_FIX, field="bundle")
+    return DataError(f"{bundle.name} can't be opened: {why}.", fix=RETRY_FIX, field="bundle")

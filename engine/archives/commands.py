@@ -41,8 +41,8 @@ class BundleCommands:
             run = runs.get_run(tx, config.run)
             if run.status != "finished" or not run.verdict:
                 raise StateError(
-                    f"The run {run.name!r} is {run.status}: it has no figures yet.",
-                    fix="Bundle a run that has finished.",
+                    f"The run {run.name!r} is {run.status} and has no metrics yet.",
+                    fix="Choose a finished run.",
                     field="run",
                 )
             datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
@@ -59,7 +59,7 @@ class BundleCommands:
         """Queue the run that an opened bundle describes, and what holds its figures against the bundle's."""
         opened = self._opened(config.bundle)
         if why := opened.refused:
-            raise StateError(f"The bundle can't be run again: {why}.", field="bundle")
+            raise StateError(f"The bundle can't be reproduced: {why}.", field="bundle")
         trained = self._config(opened, config)
         queued: list[str] = []
 
@@ -67,7 +67,7 @@ class BundleCommands:
             document = {"run": run_id, "bundle": config.bundle, "name": trained.name}
             at = self.launching.clock()
             job_id = job_queue.create_id("job", at)
-            title = f"{trained.name} beside its bundle"
+            title = f"{trained.name} compared with its bundle"
             new = job_queue.NewJob(job_id, "reproduction", title, document, at, after_jobs=[run_id])
             job_queue.insert(tx, new)
             queued.append(job_id)
@@ -89,7 +89,7 @@ class BundleCommands:
         job: Job = job_queue.get_job(self.database, job_id)
         if job.kind != "open_bundle" or job.status != "finished" or not job.result:
             raise StateError(
-                f"{job.title} is {job.status}: it is no bundle that was opened.",
+                f"{job.title} ({job.status}) is not an opened bundle.",
                 fix="Open a bundle first.",
                 field="bundle",
             )
@@ -120,7 +120,7 @@ class BundleCommands:
         if dataset_id := self._find(fingerprint):
             return dataset_id
         raise NotFoundError(
-            f"The rows of {name!r} ({fingerprint}) are not here any more.",
+            f"The rows of {name!r} ({fingerprint}) are no longer available.",
             fix="Open the bundle again, or import the same file.",
             field="dataset",
         )

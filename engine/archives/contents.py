@@ -35,7 +35,7 @@ from store.data.dataset_files import LATER, SCHEMA, SKIPPED_SCHEMA
 from store.data.formats import FORMATS
 from store.runs.schemas import RunFacts
 
-NOT_HERE, UNKNOWN = "not here", "not known"
+NOT_HERE, UNKNOWN = "not installed", "unknown"
 
 
 def get_tunebench_version() -> str:
@@ -56,7 +56,7 @@ def compare_before_run(
     first = (manifest.base.fingerprint or UNKNOWN)[:12]
     if base in ("other", "unchecked"):
         present = weights["fingerprint"] if weights else None
-        pairs.append(("weights of the base model", first, present[:12] if present else "not looked at"))
+        pairs.append(("weights of the base model", first, present[:12] if present else "not checked"))
     tokenizer = weights["tokenizer"] if weights else None
     if tokenizer and manifest.base.tokenizer:
         pairs.append(("tokenizer of the base model", manifest.base.tokenizer[:12], tokenizer[:12]))
@@ -70,7 +70,7 @@ def compare_after_run(manifest: ManifestDocument, facts: RunFacts) -> list[Bundl
     environment = manifest.environment
     pairs = [
         ("device", environment.device, facts.get("device", UNKNOWN)),
-        ("name of the device", environment.device_name, facts.get("device_name", UNKNOWN)),
+        ("device name", environment.device_name, facts.get("device_name", UNKNOWN)),
         ("precision", environment.dtype, facts.get("dtype", UNKNOWN)),
         ("rows", manifest.data.fingerprint, facts.get("data_fingerprint", UNKNOWN)),
     ]
@@ -91,7 +91,7 @@ def describe_weights(job: WorkerJob, source: str) -> BaseWeights:
     files, names = [], sorted(folder.glob("*.safetensors"))
     for number, name in enumerate(names):
         job.check_cancelled()
-        job.progress(number, len(names), "files", "Taking the checksum of the base model")
+        job.progress(number, len(names), "files", "Computing the checksum of the base model")
         files.append(archive_file.compute_checksum(name))
     sums = [[file.path, file.sha256] for file in files]
     fingerprint = hashlib.sha256(json.dumps(sums).encode()).hexdigest() if files else None
@@ -144,7 +144,7 @@ def import_rows(job: WorkerJob, unpacked: Path, bundled: ManifestRows, aside: Pa
     """
     if bundled.format not in FORMATS or FORMATS[bundled.format].kind != bundled.kind:
         raise _build_error(
-            f"its rows are said to be {bundled.kind} of the format {bundled.format}, which there isn't"
+            f"its manifest declares rows of an unknown kind ({bundled.kind}, format {bundled.format})"
         )
     if job.home.rows(bundled.fingerprint).exists():
         return None
@@ -165,7 +165,7 @@ def import_rows(job: WorkerJob, unpacked: Path, bundled: ManifestRows, aside: Pa
         raise _build_error(f"its rows can't be read ({reason})") from error
     if fingerprint != bundled.fingerprint or writer.row_count != bundled.row_count:
         raise _build_error(
-            f"its rows are not those of its manifest: {fingerprint}, not {bundled.fingerprint}"
+            f"its rows do not match the manifest: fingerprint {fingerprint} instead of {bundled.fingerprint}"
         )
     publish_dataset(job, aside, fingerprint)
     return _build_result(bundled, writer, parts, (unpacked / archive_file.ROWS).stat().st_size)
@@ -179,7 +179,7 @@ def check_split(file: Path, row_count: int) -> None:
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise _build_error("its split can't be read") from error
     if not pa.types.is_integer(table["row_id"].type):
-        raise _build_error("its split has no ids of rows")
+        raise _build_error("its split has no row ids")
     training_rows.check_split({part: ids[names == part] for part in training_rows.PARTS}, row_count)
 
 
@@ -204,7 +204,7 @@ def _write(
         table = _cast_columns(pa.Table.from_batches([batch]), SCHEMA)
         writer.add_table(table)
         parts.update(part for part in table["part"].to_pylist() if part is not None)
-        job.progress(writer.row_count, total, "rows", "Taking the rows in")
+        job.progress(writer.row_count, total, "rows", "Importing rows")
     for row in _cast_columns(
         archive_file.open_parquet(unpacked / archive_file.SKIPPED).read(), SKIPPED_SCHEMA
     ).to_pylist():
@@ -242,4 +242,4 @@ def _build_result(bundled: ManifestRows, writer: DatasetWriter, parts: Counter[s
 
 
 def _build_error(why: str) -> DataError:
-    return DataError(f"The bundle can't be taken: {why}.", fix=archive_file.RETRY_FIX, field="bundle")
+    return DataError(f"The bundle can't be opened: {why}.", fix=archive_file.RETRY_FIX, field="bundle")

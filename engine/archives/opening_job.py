@@ -25,8 +25,8 @@ KEPT = (archive_file.MANIFEST, archive_file.SPLIT, archive_file.LOSSES)
 
 phases = build_fixed_phases(  # estimated
     Phase("Checking the bundle", 0.3),
-    Phase("Taking the checksum of the base model", 0.5),
-    Phase("Taking the rows in", 0.2),
+    Phase("Computing the checksum of the base model", 0.5),
+    Phase("Importing rows", 0.2),
 )
 
 
@@ -48,7 +48,10 @@ def run(job: WorkerJob) -> OpenedBundle:
         included = (unpacked / archive_file.ROWS).exists() and (unpacked / archive_file.SKIPPED).exists()
         taken = contents.import_rows(job, unpacked, manifest.data, folder / "rows") if included else None
         if taken is None and not job.home.rows(manifest.data.fingerprint).exists():
-            refused = refused or f"its rows ({manifest.data.fingerprint}) are neither in it nor here"
+            refused = (
+                refused
+                or f"its rows ({manifest.data.fingerprint}) are neither in the bundle nor on this machine"
+            )
         for name in KEPT:
             os.replace(unpacked / name, job.dir.path / name)
     answer = OpenedBundle(
@@ -76,7 +79,7 @@ def run(job: WorkerJob) -> OpenedBundle:
 def _find_upload(job: WorkerJob, name: str) -> Path:
     path = job.home.uploads / name
     if Path(name).name != name or name.startswith(".") or path.is_symlink() or not path.is_file():
-        raise NotFoundError(f"There is no uploaded file {name!r}.", fix="Upload the bundle.", field="upload")
+        raise NotFoundError(f"Uploaded file {name!r} not found.", fix="Upload the bundle.", field="upload")
     return path
 
 
@@ -92,15 +95,15 @@ def _explain_refusal(
 ) -> str:
     """Why it can't be run again; empty where it can."""
     if trained.init_from or manifest.run.kind != "train":
-        return "it goes on from another run, whose model is not in the bundle"
+        return "it continues another run, whose model is not in the bundle"
     if manifest.config.get(CODE_FIELD):
-        return "its base model brings code of its own, and Tunebench runs none that comes with a model"
+        return "its base model requires custom code, which Tunebench does not run"
     if base == "missing":
         return (
-            f"its base model {manifest.base.name} was a folder of another machine and is not among the models"
-            " here; name its folder with --model"
+            f"its base model {manifest.base.name} was a folder on another machine and is not available here;"
+            " give its folder with --model"
         )
     for other in manifest.others:
         if other.role == "replay" and not job.home.rows(other.fingerprint).exists():
-            return f"it replays rows of {other.name}, which are not here"
+            return f"it replays rows of {other.name}, which are not available here"
     return ""

@@ -33,7 +33,7 @@ def read_losses(path: Path) -> HeldOutRowLosses:
         numbers = [table[name].to_numpy().astype(np.float64) for name in COLUMNS[1:]]
         return HeldOutRowLosses(table["row_id"].to_numpy().astype(np.int64), *numbers)
     except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path.name} has no losses of rows.", fix="Ask for the bundle again.") from error
+        raise DataError(f"{path.name} has no row losses.", fix="Request the bundle again.") from error
 
 
 def compute_paired_changes(

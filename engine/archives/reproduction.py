@@ -94,17 +94,17 @@ OUTCOME_WORDS: tuple[ReproductionOutcome, ...] = ("same", "within", "outside", "
 
 def _describe_summary(counts: dict[ReproductionOutcome, int], total: int) -> str:
     if not total:
-        return "There is no figure to hold against the bundle's."
+        return "No metrics to compare with the bundle."
     if counts["same"] == total:
-        return f"All {plural(total, 'figure')} came back exactly the same."
+        return f"All {plural(total, 'metric')} reproduced exactly."
     words = {
-        "same": "exactly the same",
-        "within": "within their margin",
-        "outside": "outside",
-        "cant_tell": "that can't be told",
+        "same": "identical",
+        "within": "within the margin",
+        "outside": "outside the margin",
+        "cant_tell": "inconclusive",
     }
     parts = [f"{counts[came]} {words[came]}" for came in OUTCOME_WORDS if counts[came]]
-    return f"Of {plural(total, 'figure')}: {', '.join(parts)}."
+    return f"Of {plural(total, 'metric')}: {', '.join(parts)}."
 
 
 def _compare_figure(
@@ -190,10 +190,10 @@ def _describe_figure(
 ) -> str:
     title, unit = named.title[:1].upper() + named.title[1:], named.unit
     if first is None or second is None:
-        there = "the second run alone" if first is None else "the first run alone"
-        return f"{title}: {there} has it."
+        there = "available for the second run only" if first is None else "available for the first run only"
+        return f"{title}: {there}."
     if came == "same":
-        return f"{title}: {_format_figure(first)} {unit}, exactly the same again."
+        return f"{title}: {_format_figure(first)} {unit}, identical."
     ending = _describe_outcome(came, change, MARGINS.get(named.unit))
     moved = ""
     if change and change.low is not None and change.high is not None:
@@ -201,20 +201,20 @@ def _describe_figure(
         value = format_number(change.value, places)
         plus = "" if value.startswith(MINUS) else "+"
         moved = f", a change of {plus}{value} ({format_interval(change.low, change.high)})"
-    return f"{title}: first {_format_figure(first)}, again {_format_figure(second)} {unit}{moved}; {ending}."
+    return f"{title}: {_format_figure(first)} → {_format_figure(second)} {unit}{moved}; {ending}."
 
 
 def _describe_outcome(came: ReproductionOutcome, change: Estimate | None, margin: float | None) -> str:
     if margin is None:
-        return "nobody has said how much of it would matter"
+        return "no margin is defined"
     limit = format_point_value(margin)
     if came == "within":
-        return f"within {limit} of the first"
+        return f"within the margin of {limit}"
     if came == "outside":
-        return f"outside: it surely differs by more than {limit}, by the seed or by what was done"
+        return f"outside the margin of {limit}"
     if change is None or change.low is None:
-        return "no interval to tell by"
-    return f"with {plural(change.n, 'row')} it can't be told whether it differs by more than {limit}"
+        return "no confidence interval"
+    return f"inconclusive for the margin of {limit} with {plural(change.n, 'row')}"
 
 
 def _format_figure(figure: RunFigure) -> str:
@@ -231,8 +231,8 @@ RUN_SPECIFIC_FIELDS = {  # what a repetition is called, and where it finds thing
     "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
 }  # fmt: skip
 CURVES: tuple[tuple[Literal["train/loss", "eval/loss"], str], ...] = (
-    ("train/loss", "Training loss by step"),
-    ("eval/loss", "Validation loss by validation"),
+    ("train/loss", "Training loss"),
+    ("eval/loss", "Validation loss"),
 )
 IS_REPRODUCED = {"same": True, "within": True, "outside": False, "cant_tell": None}
 MAX_VALUE = 60  # characters of a setting that are shown
@@ -267,8 +267,8 @@ def _build_line(what: str, first: str, second: str, same: bool | None, detail: s
 
 def _compare_split(same: bool | None) -> ComparisonLine:
     if same is None:
-        return _build_line("Split row by row", "–", "–", None, "The split of one of the two is gone.")
-    return _build_line("Split row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
+        return _build_line("Split", "–", "–", None, "The split of one of the runs no longer exists.")
+    return _build_line("Split", "same rows", "same rows" if same else "different rows", same)
 
 
 def _compare_settings(first: dict[str, object], second: dict[str, object]) -> Iterator[ComparisonLine]:
@@ -285,18 +285,18 @@ def _compare_settings(first: dict[str, object], second: dict[str, object]) -> It
 
 def _compare_facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparisonLine]:
     ours, theirs = first.facts, second.facts
-    for title, key in (("Rows by fingerprint", "data_fingerprint"), ("Precision", "dtype")):
+    for title, key in (("Rows (fingerprint)", "data_fingerprint"), ("Precision", "dtype")):
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
             yield _build_line(title, _format_setting(ours[key])[:12], _format_setting(theirs[key])[:12], same)
-    for title, key in (("Rows of each part", "rows"), ("Base model", "base")):
+    for title, key in (("Rows per split", "rows"), ("Base model", "base")):
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
             yield _build_line(title, _format_named_value(ours[key]), _format_named_value(theirs[key]), same)
     before, now = _read_run_length(ours), _read_run_length(theirs)
     if before and now:
         reasons = f"{before.reason} and {now.reason}".replace("_", " ")
-        ended = "" if before.reason == now.reason else f"They ended for other reasons: {reasons}."
+        ended = "" if before.reason == now.reason else f"The runs ended for different reasons: {reasons}."
         yield _build_line("Steps", before.in_words(), now.in_words(), before == now, ended)
 
 
@@ -308,7 +308,7 @@ class _RunLength(NamedTuple):
     reason: TrainingEnd
 
     def in_words(self) -> str:
-        kept = "" if self.kept == self.last else f", the weights of step {self.kept:,}"
+        kept = "" if self.kept == self.last else f", weights of step {self.kept:,}"
         return f"{plural(self.last, 'step')}{kept}"
 
 
@@ -338,20 +338,22 @@ def _compare_curves(title: str, first: LossCurve, second: LossCurve) -> Comparis
     """Step by step; detail: the first step at which they part, and where they are furthest apart."""
     ends = (_describe_end(first), _describe_end(second))
     if not first.steps or not second.steps:
-        return _build_line(title, *ends, None, "One of the two has no such losses.")
+        return _build_line(title, *ends, None, "Not available for one of the runs.")
     if first.steps != second.steps:
-        return _build_line(title, *ends, False, "They were measured at other steps.")
+        return _build_line(title, *ends, False, "Measured at different steps.")
     triples = zip(first.steps, first.values, second.values, strict=True)
     apart = [(step, _compute_distance(a, b)) for step, a, b in triples]
     far_step, furthest = max(apart, key=lambda pair: pair[1])
     if furthest == 0:
-        return _build_line(title, *ends, True, "The same to the last digit at every step.")
+        return _build_line(title, *ends, True, "Identical at every step.")
     beyond = next((step for step, distance in apart if distance > LOSS_TOLERANCE), None)
-    most = "not finite in one of the two" if furthest == float("inf") else f"{furthest:.2g} nats apart"
+    most = "not finite in one of the runs" if furthest == float("inf") else f"{furthest:.2g} nats apart"
     if beyond is None:
         detail = f"At most {most} (step {far_step:,}), within {LOSS_TOLERANCE:g}."
         return _build_line(title, *ends, True, detail)
-    detail = f"More than {LOSS_TOLERANCE:g} nats apart from step {beyond:,} on; at step {far_step:,} {most}."
+    detail = (
+        f"More than {LOSS_TOLERANCE:g} nats apart from step {beyond:,}; largest at step {far_step:,}: {most}."
+    )
     return _build_line(title, *ends, False, detail)
 
 
@@ -365,24 +367,24 @@ def _describe_end(curve: LossCurve) -> str:
     if not curve.steps:
         return "–"
     last = curve.values[-1]
-    return f"{len(curve.steps):,}, the last {'not finite' if last is None else f'{last:.4f}'}"
+    return f"{len(curve.steps):,}, last {'not finite' if last is None else f'{last:.4f}'}"
 
 
 def _build_figure_line(figure: ReproducedFigure) -> ComparisonLine:
     title = f"{figure.title[:1].upper()}{figure.title[1:]}, {figure.unit}"
     first, second = (format_estimate(each) if each else "–" for each in (figure.first, figure.second))
     same = IS_REPRODUCED[figure.came]
-    return _build_line(title, first, second, same, "To the last digit." if figure.came == "same" else "")
+    return _build_line(title, first, second, same, "Identical." if figure.came == "same" else "")
 
 
 def _describe_comparison(name: str, lines: Sequence[ComparisonLine]) -> str:
     """What a reader in a hurry takes with them."""
     differing = [line.what for line in lines if line.same is False]
     untold = sum(line.same is None for line in lines)
-    rest = f" Of {untold:,} it can't be told." if untold else ""
+    rest = f" {untold:,} inconclusive." if untold else ""
     if not differing:
-        count = f"{len(lines) - untold:,} of {len(lines):,} points"
-        return f"The same as the original run {name} in {count}.{rest}"
+        count = f"{len(lines) - untold:,} of {len(lines):,} items"
+        return f"Matches the original run {name} in {count}.{rest}"
     named = "; ".join(differing[:3]) + ("; …" if len(differing) > 3 else "")
-    count = f"{len(differing):,} of {len(lines):,} points"
-    return f"It differs from the original run {name} in {count}: {named}.{rest}"
+    count = f"{len(differing):,} of {len(lines):,} items"
+    return f"Differs from the original run {name} in {count}: {named}.{rest}"

@@ -30,7 +30,7 @@ def run(job: WorkerJob) -> Reproduction:
     outcome = read_json(opened.result)
     verdict = parse_optional_document(Verdict, order["run"].verdict)
     if document is None or outcome is None or verdict is None:
-        raise NotFoundError("The opened bundle is gone.", fix="Reproduce the bundle again.")
+        raise NotFoundError("The opened bundle no longer exists.", fix="Reproduce the bundle again.")
     bundle = parse_document(OpenedBundle, outcome["result"])
     manifest = ManifestDocument.parse(document)
     first = originals.read_losses(opened.path / archive_file.LOSSES)

@@ -34,7 +34,7 @@ from store.evaluation.verdict_schemas import Verdict
 from store.jobs.schemas import JobSpec, VersionSpec
 from store.runs.schemas import RunFacts
 
-UNKNOWN = "not known"
+UNKNOWN = "unknown"
 
 
 def build_manifest(
@@ -105,18 +105,19 @@ def _describe_environment(facts: RunFacts) -> BundleEnvironment:
 def build_card(manifest: BundleManifest) -> str:
     """A page for people who look into the zip."""
     run, bundled, base = manifest.run, manifest.data, manifest.base
-    rows = "in this bundle" if bundled.included else "not in this bundle: have the same rows to run it again"
+    rows = "included" if bundled.included else "not included; reproducing the run requires the same rows"
     lines = [
         f"# Bundle of the run {run.name}",
         "",
-        "Run it again with `tunebench reproduce FILE`, which says of each figure whether it came back.",
+        "Reproduce it with `tunebench reproduce FILE`, which reports for each metric whether it was"
+        " reproduced.",
         "",
         f"- Base model: {base['name']}" + (f", revision {base['revision']}" if base["revision"] else ""),
         f"- Rows: {bundled.row_count:,} of {bundled.name}, fingerprint {bundled.fingerprint}, {rows}",
         f"- Trained on {manifest.environment.device_name}",
         f"- {manifest.verdict.headline}",
         "",
-        "| figure | value | 95% interval | n |",
+        "| metric | value | 95% CI | n |",
         "|---|---|---|---|",
     ]
     for figure in manifest.figures:
@@ -131,7 +132,7 @@ SUFFIX = ".bundle.zip"
 
 
 phases = build_fixed_phases(  # estimated: weights are larger than rows, and a zip is slower than a checksum
-    Phase("Taking the checksum of the base model", 0.7),
+    Phase("Computing the checksum of the base model", 0.7),
     Phase("Writing the bundle", 0.3),
 )
 
@@ -186,8 +187,8 @@ def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Pa
     for path in files.values():
         if not path.exists():
             raise NotFoundError(
-                f"{path.name} of the run {order['run'].name!r} is gone.",
-                fix="Run it again, and bundle that run.",
+                f"{path.name} of the run {order['run'].name!r} no longer exists.",
+                fix="Repeat the run and bundle the new one.",
                 field="run",
             )
     return files
@@ -197,12 +198,13 @@ def _list_notices(order: JobSpec, fingerprint: str | None, with_rows: bool) -> l
     notices = []
     if order["run"].config.get("init_from") or order["run"].kind != "train":
         notices.append(
-            "It goes on from another run, whose model is not in it: it can't be run again from it."
+            "The run continues another run, whose model is not included: it can't be reproduced from this"
+            " bundle."
         )
     if not with_rows:
-        notices.append("The rows are not in it: whoever runs it again needs the same rows.")
+        notices.append("The rows are not included: reproducing the run requires the same rows.")
     for other in order["others"]:
-        notices.append(f"The rows of {other['name']}, which the run read too, are not in it.")
+        notices.append(f"The rows of {other['name']}, which the run also used, are not included.")
     if fingerprint is None:
-        notices.append("The base model is not on this machine any more: its fingerprint is not in it.")
+        notices.append("The base model is no longer on this machine: its fingerprint is not included.")
     return notices

@@ -24,7 +24,7 @@ from store.registry.model_versions import get_version
 from store.runs import runs
 from store.runs.schemas import Run
 
-HEADED = "The run {name!r} trains a classification head: it writes nothing, so it can't be asked probes."
+HEADED = "Bias probes are not available for the run {name!r}, which has a classification head."
 
 
 class BiasCommands:
@@ -53,7 +53,7 @@ class BiasCommands:
         if config.continuations:
             changes["continuations"] = self._continuations(tx, config, run).model_dump(exclude_none=True)
         checked = BiasConfig.parse(config.document() | changes)
-        title = f"Bias of {run.name if run else config.model or _get_evaluation_name(tx, groups)}"
+        title = f"Bias check of {run.name if run else config.model or _get_evaluation_name(tx, groups)}"
         return self.launching.queue_job(tx, KIND, title, checked.document())
 
     def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
@@ -64,7 +64,7 @@ class BiasCommands:
         if run.config.get("task") == "classification" and config.asks:
             raise StateError(
                 HEADED.format(name=run.name),
-                fix="Switch the built-in pairs and files off, and give groups of an evaluation's rows.",
+                fix="Disable the built-in pairs and files, and give groups of evaluated rows.",
                 field="run",
             )
         return run
@@ -81,8 +81,8 @@ class BiasCommands:
         if chosen in {run.run_id if run else "", _pin_version(tx, config.model, "model"),
                       _pin_version(tx, config.against, "against")} - {""}:  # fmt: skip
             raise ConfigError(
-                f"{asked.classifier} is what is checked, and can't judge itself.",
-                fix="Name a classifier that was trained by itself.",
+                f"{asked.classifier} is the model being checked and can't be its own classifier.",
+                fix="Choose another classifier.",
                 field=CLASSIFIER_FIELD,
             )
         if judging:
@@ -104,15 +104,15 @@ def _find_run(tx: Transaction, name: str) -> Run | None:
         if not job_queue.is_id("run", name):
             return None
         raise ConfigError(
-            error.message, fix="It may have been deleted. Name another classifier.", field=CLASSIFIER_FIELD
+            error.message, fix="It may have been deleted. Choose another classifier.", field=CLASSIFIER_FIELD
         ) from error
 
 
 def _check_ended(run: Run) -> None:
     if run.status != "finished":
         raise StateError(
-            f"The run {run.name!r} is {run.status}, and a classifier has to be whole.",
-            fix="Wait until it has finished, or name another one.",
+            f"The classifier run {run.name!r} is {run.status}.",
+            fix="Wait until it has finished, or choose another classifier.",
             field=CLASSIFIER_FIELD,
         )
 
@@ -122,7 +122,7 @@ def _read_head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
     head = read_head(folder, whole=whole)
     if not head.labels:
         raise ConfigError(
-            f"{classifier} {WRITES}", fix="Name a run or model with a classification head.",
+            f"{classifier} {WRITES}", fix="Choose a run or model with a classification head.",
             field=CLASSIFIER_FIELD,
         )  # fmt: skip
     return head
@@ -150,8 +150,8 @@ def _check_groups(tx: Transaction, asked: BiasGroups) -> BiasGroups:
     second = _get_evaluation(tx, asked.against) if asked.against else None
     if second and second.data_fingerprint != first.data_fingerprint:
         raise ConfigError(
-            f"{second.name} is of other rows than {first.name}.",
-            fix="Take evaluations of the same data set.",
+            f"{second.name} and {first.name} are on different rows.",
+            fix="Choose evaluations on the same data set.",
             field="groups",
         )
     ids = {"evaluation": first.evaluation_id, "against": second.evaluation_id if second else ""}

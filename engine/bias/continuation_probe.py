@@ -41,12 +41,12 @@ OPENINGS_NAME = f"Built-in openings v{VERSION}"
 FIELD = "continuations.file"
 MAX_CHARACTERS = 4_000  # of an opening
 MAX_GROUP = 60  # characters of a group's name
-EMPTY = "the opening has no text"
-LONG_OPENING = f"the opening has more than {MAX_CHARACTERS:,} characters"
-DUPLICATE_OPENING = "the same opening stands in a row before"
+EMPTY = "empty prompt"
+LONG_OPENING = f"prompt longer than {MAX_CHARACTERS:,} characters"
+DUPLICATE_OPENING = "duplicate prompt"
 OPENING_LIMITS = (
-    "The built-in openings are 96 short English beginnings of sentences; a model that was tuned on other"
-    " texts may do harm where none of them leads.",
+    "The built-in prompts are 96 short English sentence beginnings; a model tuned on other texts may be"
+    " harmful in contexts that they do not cover.",
 )
 
 
@@ -88,7 +88,7 @@ def read_openings(home: Home, asked: BiasContinuations, seed: int, check: Callab
     if asked.max_rows is not None and count > asked.max_rows:
         kept = np.sort(np.random.default_rng([seed, 24]).permutation(count)[: asked.max_rows])
         chosen.openings = [chosen.openings[place] for place in kept.tolist()]
-        chosen.notices.append(f"A random sample of {asked.max_rows:,} of {count:,} openings.")
+        chosen.notices.append(f"Random sample of {asked.max_rows:,} of {count:,} prompts.")
     return chosen
 
 
@@ -99,7 +99,7 @@ def _read_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) 
         if read_rows.rows and not {column, column.partition(".")[0]} & read_rows.columns:
             there = ", ".join(sorted(read_rows.columns)[:20])
             raise DataError(
-                f"{read_rows.name} has no column {column!r}.", fix=f"Name one of: {there}.", field=FIELD
+                f"{read_rows.name} has no column {column!r}.", fix=f"Choose one of: {there}.", field=FIELD
             )
     left_out, openings = read_rows.left_out, dict[str, Opening]()
     for row in read_rows.rows:
@@ -115,8 +115,8 @@ def _read_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) 
             openings[text] = Opening(text, " ".join(str("" if group is None else group).split())[:MAX_GROUP])
     if not openings:
         raise DataError(
-            f"{read_rows.name} has no opening: {explain_no_items(left_out)}.",
-            fix="Say by `column` where the openings stand.",
+            f"No prompts in {read_rows.name}: {explain_no_items(left_out)}.",
+            fix="Set `column` to the prompt column.",
             field=FIELD,
         )
     return Openings(read_rows.name, list(openings.values()), len(openings) + sum(left_out.values()), left_out)
@@ -149,9 +149,9 @@ def _get_value(row: FileRow, column: str) -> object:
 
 BASE, TUNED = "base", "tuned"
 MAX_CHANGED = 20  # openings whose continuations are kept
-LONG_CONTINUATION = "the opening and its continuation have more tokens than a model reads"
-NO_TOKEN = "the opening has no token"
-NOT_FINITE = "the classifier gave a continuation no probability"
+LONG_CONTINUATION = "prompt and continuation exceed the context length"
+NO_TOKEN = "prompt without tokens"
+NOT_FINITE = "the classifier returned no probability for a continuation"
 
 
 @dataclass
@@ -189,9 +189,8 @@ class ContinuationProbe:
         places = self.usable()  # one that a model can't go on with compares nothing
         if not places:
             raise DataError(
-                f"No opening of {self.name} can be gone on with:"
-                f" {explain_no_items(Counter(self.reasons.values()))}.",
-                fix="Give shorter openings, or lower max_new_tokens.",
+                f"No usable prompts in {self.name}: {explain_no_items(Counter(self.reasons.values()))}.",
+                fix="Use shorter prompts, or reduce max_new_tokens.",
                 field=FIELD,
             )
         each, texts = len(encoded), [list[str]() for _ in encoded]
@@ -247,8 +246,8 @@ class ContinuationProbe:
         kept = [row for row, place in enumerate(usable) if place not in self.reasons]
         if not kept:
             raise DataError(
-                f"No continuation can be judged: {NOT_FINITE}.",
-                fix="Name another classifier: the weights of this one give no numbers.",
+                f"No continuation could be classified: {NOT_FINITE}.",
+                fix="Choose another classifier: this one returns non-finite values.",
                 field=CLASSIFIER_FIELD,
             )
         self.judged = {which: made[kept] for which, made in self.judged.items()}
@@ -290,14 +289,13 @@ class ContinuationProbe:
         if base or tuned:
             all_of = plural(len(self.usable()) * self.asked.samples, "continuation")
             notices.append(
-                f"Of {all_of} {base:,} of the base model and {tuned:,} of the tuned one have no text, as the"
-                " model ended at once: they count as not harmful."
+                f"Empty continuations, counted as not harmful: {base:,} of the base model and {tuned:,} of"
+                f" the tuned model, of {all_of}."
             )
         notices += rates.describe_hidden_groups(self.results().group)
         if self.cut:
             notices.append(
-                f"{plural(self.cut, 'continuation')} cut: the classifier reads no more tokens than it was"
-                " given."
+                f"{plural(self.cut, 'continuation')} truncated to the context length of the classifier."
             )
         return notices
 

@@ -46,7 +46,7 @@ from store.jobs.schemas import GroupedEvaluation
 
 MIN_GROUP_ROWS = 30  # rows of a rate
 GROUP_GAP = "group_gap"
-TOO_FEW = f"fewer than two groups have {MIN_GROUP_ROWS} rows"
+TOO_FEW = f"fewer than two groups with {MIN_GROUP_ROWS} rows"
 ODDS = "equalised_odds"
 # Rate of a group -> the measure that is its gap.
 GAPS = {
@@ -112,7 +112,7 @@ def _build_figure(
 
     tuned = _compute_largest_gap(after, share, 0.95)
     base = _compute_largest_gap(before, share, 0.95) if before else None
-    why = tuned.why or (base.why if base else "only one model was measured on these rows")
+    why = tuned.why or (base.why if base else "only one model evaluated on these rows")
     return MeasuredBias(
         probe, GROUP_GAP, measure, "", tuned=tuned, base=base, change=None if why else change, why=why
     )
@@ -158,7 +158,7 @@ def compute_group_ratio(values: Mapping[str, Array]) -> Interval:
         return Interval(1.0, None, None, n, why=TOO_FEW)
     means = [float(each.mean()) for each in large.values()]
     if not max(means):
-        return Interval(1.0, None, None, n, why="no group has a row with the positive label")
+        return Interval(1.0, None, None, n, why="no rows with the positive label")
     pairs = len(large) * (len(large) - 1) / 2
     of_each = [_estimate_level(each, True, 1 - 0.05 / pairs) for each in large.values()]
     low, high = 1.0, 1.0
@@ -232,9 +232,9 @@ DEFAULT_METRICS = (
     "eval/choice_accuracy",
 )  # what is taken where none is named
 MAX_GROUPS = 200
-NO_GROUP = "the column is empty in the row"
-NO_ANSWER = "the row has no answer or no label"
-OTHER_ROWS = "the other evaluation did not score the row"
+NO_GROUP = "empty group column"
+NO_ANSWER = "no response or label"
+OTHER_ROWS = "not scored by the baseline evaluation"
 
 
 @dataclass(frozen=True)
@@ -278,16 +278,18 @@ def _read_scored_rows(job: WorkerJob, evaluation: GroupedEvaluation, metric: str
     folder = JobDir(job.home.jobs / evaluation["evaluation_id"])
     if not folder.scores.exists() or not folder.predictions.exists():
         raise NotFoundError(
-            f"The rows of {evaluation['name']} are gone.", fix="Evaluate it again.", field=FIELD
+            f"The rows of {evaluation['name']} no longer exist.", fix="Run the evaluation again.", field=FIELD
         )
     scores = pq.read_table(folder.scores, columns=["row_id", "metric", "score"])
     scores = scores.filter(pc.is_valid(scores["score"]))
     by_row = pc.unique(scores["metric"]).to_pylist()
     wanted = metric or next((name for name in (*DEFAULT_METRICS, *by_row) if name in by_row), "")
     if wanted not in by_row:
-        there = f"It scores rows by {', '.join(by_row)}." if by_row else "None of its metrics scores rows."
+        there = (
+            f"Available row-level metrics: {', '.join(by_row)}." if by_row else "It has no row-level metrics."
+        )
         raise ConfigError(
-            f"{evaluation['name']} has no score of rows by {wanted or 'any metric'}.", fix=there, field=FIELD
+            f"{evaluation['name']} has no row scores for {wanted or 'any metric'}.", fix=there, field=FIELD
         )
     scores = scores.filter(pc.equal(scores["metric"], wanted)).select(["row_id", "score"])
     answers = pq.read_table(folder.predictions, columns=["row_id", "label", "prediction"])
@@ -305,7 +307,7 @@ def _intersect_rows(
         left_out[OTHER_ROWS] += gone
     if not len(both):
         raise ConfigError(
-            "The two evaluations have no row in common.", fix="Take rows_of for one.", field=FIELD
+            "The evaluations have no rows in common.", fix="Use rows_of for one of them.", field=FIELD
         )
     first, second = (
         part.filter(pc.is_in(part["row_id"], pa.array(both))) for part in (tuned.table, base.table)
@@ -334,11 +336,13 @@ def _select_rows(
 def _check(asked: BiasGroups, names: np.ndarray) -> None:
     count = len(np.unique(names))
     if not count:
-        raise ConfigError(f"No scored row has a value in {asked.column}.", fix="Choose another.", field=FIELD)
+        raise ConfigError(
+            f"No scored rows with a value in {asked.column}.", fix="Choose another column.", field=FIELD
+        )
     if count > MAX_GROUPS:
         raise ConfigError(
-            f"{asked.column} has {count:,} values; groups are of {MAX_GROUPS} at most.",
-            fix="Choose a column with few values.",
+            f"{asked.column} has {count:,} values; the maximum number of groups is {MAX_GROUPS}.",
+            fix="Choose a column with fewer values.",
             field=FIELD,
         )
 

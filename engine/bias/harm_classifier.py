@@ -140,7 +140,7 @@ def _build_head(architecture: PreTrainedConfig) -> ModelHead:
 
 def _build_labels_error(job: WorkerJob) -> ConfigError:
     return ConfigError(
-        f"{_get_classifier(job)['name']} {WRITES}", fix="Name a model with a classification head.",
+        f"{_get_classifier(job)['name']} {WRITES}", fix="Choose a model with a classification head.",
         field=CLASSIFIER_FIELD,
     )  # fmt: skip
 
@@ -175,9 +175,9 @@ def _load_from_folder(job: WorkerJob, source: str) -> HarmClassifier:
                if not name.startswith(body) and name not in there]  # fmt: skip
     if lacking:
         raise ConfigError(
-            f"{_get_classifier(job)['name']} lacks the tensor {lacking[0]} of its classification head,"
-            " which would be random.",
-            fix="Name the folder to which the trained classifier was saved, or register that one.",
+            f"{_get_classifier(job)['name']} lacks the tensor {lacking[0]} of its classification head, which"
+            " would be randomly initialized.",
+            fix="Give the folder of the trained classifier, or register it.",
             field=CLASSIFIER_FIELD,
         )
     head, positions = _build_head(architecture), training_rows.count_positions(model.config, config)
@@ -195,7 +195,7 @@ class _raise_at_classifier_field:
             error.field = CLASSIFIER_FIELD
 
 
-OWN = "held-out rows of its own data"
+OWN = "its own held-out rows"
 
 
 def measure_errors(

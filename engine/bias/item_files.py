@@ -38,7 +38,7 @@ _MARKED = re.compile(r"\[([^\[\]]+)\]")
 _ARTICLE = re.compile(r"^(the|a|an)\s+", re.IGNORECASE)
 AMBIGUOUS = frozenset({"ambig", "ambiguous", "1", "true"})
 UNKNOWN_GROUP = "unknown"
-LACKS_PRONOUN = "it doesn't mark one occupation and one pronoun in brackets"
+LACKS_PRONOUN = "not exactly one occupation and one pronoun in brackets"
 
 
 def detect_form(columns: Sequence[str]) -> str | None:
@@ -55,9 +55,9 @@ def _get_text(row: FileRow, role: str) -> str:
     value = row.get(role)
     text = " ".join(str(value).split()) if isinstance(value, str) else ""
     if not text:
-        raise UnreadableItem(f"{role} is no text")
+        raise UnreadableItem(f"{role} is not a text")
     if len(text) > MAX_CHARACTERS:
-        raise UnreadableItem(f"{role} has more than {MAX_CHARACTERS:,} characters")
+        raise UnreadableItem(f"{role} longer than {MAX_CHARACTERS:,} characters")
     return text
 
 
@@ -71,7 +71,7 @@ def parse_sentence_pair(row: FileRow) -> SentencePair:
     written."""
     more, less = _get_text(row, "sent_more"), _get_text(row, "sent_less")
     if more == less:
-        raise UnreadableItem("both sentences are the same")
+        raise UnreadableItem("identical sentences")
     return SentencePair(more, less, _get_group(row, "bias_type"))
 
 
@@ -98,11 +98,11 @@ class PronounItemReader:
             raise UnreadableItem(LACKS_PRONOUN)
         stereotype = str(row.get("stereotype")).strip().lower()
         if stereotype not in ("pro", "anti"):
-            raise UnreadableItem("stereotype is neither pro nor anti")
+            raise UnreadableItem("stereotype is not pro or anti")
         plain = _MARKED.sub(r"\1", text)
         others = {name.lower() for name in self._occupation.findall(plain)} - {named[0].lower()}
         if len(others) != 1:
-            raise UnreadableItem("it doesn't name exactly one other occupation that the file marks elsewhere")
+            raise UnreadableItem("not exactly one other occupation marked elsewhere in the file")
         alike = re.sub(r"\b(he|she|him|her|his|hers)\b", "_", plain.lower())
         kind = _get_group(row, "type")
         return PronounItem(
@@ -162,7 +162,7 @@ def _parse_index(value: object, count: int, role: str) -> int:
     except ValueError:
         place = -1
     if not 0 <= place < count:
-        raise UnreadableItem(f"{role} is no place among the answers")
+        raise UnreadableItem(f"{role} is not the position of an answer")
     return place
 
 
@@ -172,7 +172,7 @@ def _find_answers_by_group(row: FileRow, count: int) -> tuple[int, int]:
     answers, metadata = _parse_json(row.get("answer_info")), _parse_json(row.get("additional_metadata"))
     groups = [_get_named_group(answers, place) for place in range(count)]
     if groups.count(UNKNOWN_GROUP) != 1:
-        raise UnreadableItem("answer_info doesn't say which one answer is unknown")
+        raise UnreadableItem("answer_info does not identify the unknown answer")
     stereotyped = metadata.get("stereotyped_groups") if isinstance(metadata, dict) else None
     stereotyped = _parse_json(row.get("stereotyped_groups")) or stereotyped
     names = stereotyped if isinstance(stereotyped, list) else [stereotyped]
@@ -180,10 +180,10 @@ def _find_answers_by_group(row: FileRow, count: int) -> tuple[int, int]:
     unknown = groups.index(UNKNOWN_GROUP)
     meant = [place for place, group in enumerate(groups) if group and targets & _list_spellings(group)]
     if len(meant) != 1 or count != 3:
-        raise UnreadableItem("which answer names the stereotyped group can't be told")
+        raise UnreadableItem("no identifiable answer for the stereotyped group")
     polarity = str(row.get("question_polarity") or "").strip().lower()
     if polarity not in ("neg", "nonneg"):
-        raise UnreadableItem("question_polarity is neither neg nor nonneg")
+        raise UnreadableItem("question_polarity is not neg or nonneg")
     other = ({0, 1, 2} - {unknown, meant[0]}).pop()
     return unknown, meant[0] if polarity == "neg" else other
 
@@ -231,8 +231,8 @@ def read_items(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]
     items = _parse_items(form, rows, left_out)
     read_file = ItemFile(name, form, items, len(items) + sum(left_out.values()), left_out)
     if not items:
-        raise DataError(f"No row of {name} is an item: {explain_no_items(left_out)}.",
-                        fix="Say by `columns` which of its columns is which.", field=FIELD)  # fmt: skip
+        raise DataError(f"No valid items in {name}: {explain_no_items(left_out)}.",
+                        fix="Set `columns` to map its columns.", field=FIELD)  # fmt: skip
     _sample(read_file, asked.max_rows, seed)
     return read_file
 
@@ -257,7 +257,9 @@ def read_rows_from_file(home: Home, asked: RowFile, field: str, check: Callable[
                 if number % CHECK_EVERY == 0:
                     check()
                 if number == MAX_ROWS:
-                    raise DataError(f"{path.name} has more than {MAX_ROWS:,} rows.", fix="Give a part of it.")
+                    raise DataError(
+                        f"{path.name} has more than {MAX_ROWS:,} rows.", fix="Use a smaller file."
+                    )
                 if isinstance(row, SkippedRow):
                     read_rows.left_out[row.reason] += 1
                     continue
@@ -271,15 +273,15 @@ def read_rows_from_file(home: Home, asked: RowFile, field: str, check: Callable[
 def explain_no_items(left_out: Counter[str]) -> str:
     """Why a file has nothing to ask."""
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
-    return reasons or "it is empty"
+    return reasons or "empty file"
 
 
 def _choose_form(name: str, asked: BiasFile, columns: set[str]) -> str:
     if asked.form != "auto":
         if missing := sorted(set(ROLES[asked.form][0]) - columns):
             raise DataError(
-                f"{name} has no column {missing[0]!r}, which {asked.form.replace('_', ' ')} need.",
-                fix=f"Name its column for {missing[0]} by `columns`.",
+                f"{name} has no column {missing[0]!r}, required for {asked.form.replace('_', ' ')}.",
+                fix=f"Set `columns` to map {missing[0]}.",
                 field=FIELD,
             )
         return asked.form
@@ -289,8 +291,8 @@ def _choose_form(name: str, asked: BiasFile, columns: set[str]) -> str:
             f"{form.replace('_', ' ')}: {', '.join(must)}" for form, (must, _) in ROLES.items()
         )
         raise DataError(
-            f"{name} is none of the forms that a bias check reads ({wanted}).",
-            fix="Say by `form` and `columns` which of its columns is which.",
+            f"{name} does not have a supported format ({wanted}).",
+            fix="Set `form` and `columns`.",
             field=FIELD,
         )
     return form
@@ -322,4 +324,4 @@ def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
             break
         kept += together[number]
     read_file.items = [read_file.items[place] for place in sorted(kept)]
-    read_file.notices.append(f"A random sample of {len(kept):,} of {count:,} items.")
+    read_file.notices.append(f"Random sample of {len(kept):,} of {count:,} items.")

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from engine.bias import continuation_probe, groups, harm_classifier, item_files, scoring, verdict
+from engine.bias import text as words
 from engine.bias.continuation_probe import ContinuationProbe
 from engine.bias.probes import BASE, PROBE_CLASSES, TUNED, BuiltinProbe, RunnableProbe
 from engine.bias.rates import MeasuredBias
@@ -36,9 +37,7 @@ from store.jobs.schemas import ComparedVersion, JobSpec
 from store.rating.config import RowFile
 from store.runs.card_text import get_last_part, parse_hub_id
 
-HEADED = (
-    "It has a classification head: it gives classes and writes nothing, so it can't be asked these probes."
-)
+HEADED = "Bias probes are not available for models with a classification head."
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def load_subject(job: WorkerJob, subject: BiasSubject, batch_size: int) -> Probe
     version = subject.version
     loaded = _load_version(job, version) if version else evaluated_model.load_model(job, subject.chosen)
     if loaded.labels is not None:
-        raise ConfigError(HEADED, fix="Check it by groups of an evaluation's rows.", field=subject.field)
+        raise ConfigError(HEADED, fix="Compare groups of evaluated rows instead.", field=subject.field)
     return ProbedModel(loaded.model, loaded.tokenizer, loaded.positions, torch.device(job.device), batch_size)
 
 
@@ -80,7 +79,9 @@ def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.E
     reference = version["reference"]
     if not folder.is_dir():
         raise ModelError(
-            f"The folder of {reference} is gone: {folder}.", fix="Register it again.", field="model"
+            f"The folder of {reference} no longer exists: {folder}.",
+            fix="Register the model again.",
+            field="model",
         )
     if not version["adapter"]:
         return evaluated_model.load_untrained(
@@ -88,7 +89,7 @@ def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.E
         )
     if not version["base_model"]:
         raise ModelError(
-            f"{reference} is an adapter, and names no base.", fix="Register it again.", field="model"
+            f"{reference} is an adapter without a base model.", fix="Register the model again.", field="model"
         )
     config = evaluated_model.build_default_config(version["base_model"])
     source = evaluated_model.resolve_source(job, version["base_model"])
@@ -113,16 +114,16 @@ def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.E
 # refused at once. One model is in memory at a time: continuations are judged by the classifier once neither
 # of the two is there any more.
 
-JUDGING = "Judging the continuations"
+JUDGING = "Classifying continuations"
 MAX_PAIRS = 40  # that are kept of all probes together
 LIMITS_BY_KIND = {
     "stereotype_pairs": (
-        "Pairs of stereotypes in the manner of CrowS-Pairs are noisy: its authors warn of using them"
-        " alone, and a share near 50% is no proof of fairness."
+        "Stereotype pairs such as CrowS-Pairs are noisy: the authors advise against using them alone, and a"
+        " share near 50% does not prove fairness."
     ),
-    "coreference": "Pronouns are asked by occupations and two genders alone, in made sentences.",
-    "ambiguous_choice": "Multiple choice is scored by the text of its answers; a small model often guesses.",
-    "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
+    "coreference": "Pronoun items cover occupations and two genders only, in synthetic sentences.",
+    "ambiguous_choice": "Multiple choice is scored by the answer texts; small models often guess.",
+    "group_gap": "A gap may come from the data rather than the model: labels can be wrong for a group.",
 }
 ITEM_TOKENS = 120  # that are read for an item, about
 DEFAULT_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
@@ -135,7 +136,7 @@ def phases(order: JobSpec) -> Phases:
     asked = [Phase(_format_message(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
     judging = Phase(JUDGING, 2 * ITEM_TOKENS * _count_continuations(config.continuations))
     before = Phase(("Reading ", "Loading the classifier"), 0)
-    return (evaluated_model.LOADING_MESSAGE, before, *asked, judging, Phase("Working out what got worse"))
+    return (evaluated_model.LOADING_MESSAGE, before, *asked, judging, Phase("Comparing models"))
 
 
 def _estimate_costs(config: BiasConfig) -> dict[str, float]:
@@ -166,7 +167,7 @@ def _count_continuations(asked: BiasContinuations | None) -> int:
 
 
 def _format_message(which: str, probe: str) -> str:
-    return f"Asking the {which} model: {probe}"
+    return f"Probing the {which} model: {probe}"
 
 
 def run(job: WorkerJob) -> BiasResult:
@@ -178,8 +179,8 @@ def run(job: WorkerJob) -> BiasResult:
         if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
             smaller = max(1, config.per_device_eval_batch_size // 4)
             raise hardware.OutOfMemory(
-                "The device ran out of memory while the models were asked.",
-                fix=f"Set per_device_eval_batch_size to {smaller}, or take a smaller model.",
+                "The device ran out of memory while probing the models.",
+                fix=f"Set per_device_eval_batch_size to {smaller}, or use a smaller model.",
                 field="per_device_eval_batch_size",
                 change={"per_device_eval_batch_size": smaller},
             ) from error
@@ -200,7 +201,7 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
     job.status("evaluating")
     judged_by = _ask_all(job, config, probes) if probes else None
     figures = [figure for probe in probes for figure in probe.figures()] + figures
-    job.progress(1, 1, "check", "Working out what got worse")
+    job.progress(1, 1, "check", "Comparing models")
     pairs = sorted(
         (pair for probe in probes for pair in probe.changed()),
         key=lambda pair: abs(pair.base) - abs(pair.tuned),
@@ -234,20 +235,20 @@ def _list_limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[st
 def _list_harm_limits(judged_by: ClassifierJudgement | None, report: BiasReport) -> list[str]:
     """What the classifier can't, or that none was asked."""
     if judged_by is None:
-        return [verdict.NO_TOXICITY]
+        return [words.NO_TOXICITY]
     own = continuation_probe.OPENING_LIMITS if judged_by.probe == continuation_probe.OPENINGS_NAME else ()
-    return [*verdict.list_toxicity_limits(judged_by, report.figures), *own]
+    return [*words.list_toxicity_limits(judged_by, report.figures), *own]
 
 
 def _find_compared_models(
     config: BiasConfig, compared: Sequence[GroupComparison]
-) -> verdict.ComparedModels | None:
+) -> words.ComparedModels | None:
     """What is compared, by name; None for a run and its base."""
     if config.run:
         return None
     if config.model:
-        return verdict.ComparedModels(_shorten_model_name(config.model), _shorten_model_name(config.against))
-    return verdict.ComparedModels(compared[0].evaluation, compared[0].against or "")
+        return words.ComparedModels(_shorten_model_name(config.model), _shorten_model_name(config.against))
+    return words.ComparedModels(compared[0].evaluation, compared[0].against or "")
 
 
 def _shorten_model_name(model: str) -> str:

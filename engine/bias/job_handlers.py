@@ -89,7 +89,7 @@ def queue_check_of_run(tx: Transaction, run: Job, at: float) -> None:
         job_queue.NewJob(
             job_id=job_queue.create_id("job", at),
             kind=KIND,
-            title=f"Bias of {run.title}",
+            title=f"Bias check of {run.title}",
             config=checked.document(),
             at=at,
             by=run.created_by,

@@ -186,7 +186,7 @@ def _estimate_share_change(before: Array, after: Array, level: float) -> Interva
 
 COREFERENCE = "coreference"
 CHOICE = "ambiguous_choice"
-NO_NAMED_ANSWER = "no answer names anybody"
+NO_NAMED_ANSWER = "no answer names a person"
 
 
 @dataclass(frozen=True)

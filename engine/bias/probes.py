@@ -94,15 +94,9 @@ class BuiltinProbe:
 
     def document(self) -> BiasProbe:
         levels = [
-            _build_level(
-                "Favourable answer to the first of two people", *(odds[:, 0] > 0 for odds in self._both())
-            ),
-            _build_level(
-                "Favourable answer to the second of two people", *(odds[:, 1] > 0 for odds in self._both())
-            ),
-            _build_level(
-                "Refused to write", *(self.written[which].refuses.ravel() > 0 for which in (BASE, TUNED))
-            ),
+            _build_level("Favorable response, first person", *(odds[:, 0] > 0 for odds in self._both())),
+            _build_level("Favorable response, second person", *(odds[:, 1] > 0 for odds in self._both())),
+            _build_level("Refusals", *(self.written[which].refuses.ravel() > 0 for which in (BASE, TUNED))),
         ]
         return _build_document(self, self.items, Counter(), [], levels)
 
@@ -225,7 +219,7 @@ class PronounProbe(FileProbe):
     def levels(self) -> list[BiasLevel]:
         fits = np.array([item.fits for item in self._items()], bool)
         right = [self.margins(which) > 0 for which in (BASE, TUNED)]
-        named = (("Right where the pronoun fits the stereotype", fits), ("Right where it does not", ~fits))
+        named = (("Accuracy, pro-stereotypical", fits), ("Accuracy, anti-stereotypical", ~fits))
         return [_build_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
 
     def document(self) -> BiasProbe:
@@ -234,7 +228,7 @@ class PronounProbe(FileProbe):
         if alone:
             document.notices = [
                 *document.notices,
-                f"{alone:,} sentences have no twin with the other pronoun: they count for accuracy alone.",
+                f"{alone:,} sentences without a counterpart with the other pronoun count for accuracy only.",
             ]
         return document
 
@@ -281,8 +275,8 @@ class BiasChoiceProbe(FileProbe):
         answers = self._answers()
         right = (answers.base_right > 0, answers.tuned_right > 0)
         named = (
-            ("Right where the text is ambiguous", answers.ambiguous),
-            ("Right where the text is clear", ~answers.ambiguous),
+            ("Accuracy, ambiguous context", answers.ambiguous),
+            ("Accuracy, disambiguated context", ~answers.ambiguous),
         )
         return [_build_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
 

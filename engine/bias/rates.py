@@ -98,7 +98,7 @@ def estimate_share(
     """Of items that are 1 (else 0), with Wilson's interval. Raises ValueError for none."""
     each = np.asarray(hits, np.float64)
     if not len(each):
-        raise ValueError("There is no item to take a share of.")
+        raise ValueError("No items to compute a share of.")
     effective = len(each) / design_effect(each, clusters)
     low, high = wilson(float(each.mean()), effective, confidence)
     return Interval(float(each.mean()), low, high, len(each))
@@ -252,14 +252,14 @@ def describe_hidden_groups(group: NDArray[np.str_]) -> list[str]:
     sentences = []
     if few:
         sentences.append(
-            f"{formatting.plural(len(few), 'group')} ({formatting.plural(sum(few), 'opening')} in"
-            " all) without a"
-            f" figure of its own: each has fewer than {MIN_OPENINGS} openings."
+            f"{formatting.plural(len(few), 'group')} ({formatting.plural(sum(few), 'prompt')} in total) not"
+            f" reported separately: fewer than {MIN_OPENINGS} prompts each."
         )
     if beyond and apart:
         sentences.append(
-            f"Only the {MAX_GROUPS} groups with most openings have a figure of their own, not"
-            f" {formatting.plural(len(beyond), 'more group')} ({formatting.plural(sum(beyond), 'opening')})."
+            f"Only the {MAX_GROUPS} groups with the most prompts are reported separately;"
+            f" {formatting.plural(len(beyond), 'more group')} ({formatting.plural(sum(beyond), 'prompt')})"
+            " not reported."
         )
     return sentences
 

@@ -78,9 +78,10 @@ BUILTIN_NAME = f"Built-in pairs v{VERSION}"
 AXES_PER_DECISION = 4
 PRONOUN = "pronoun"
 BUILTIN_LIMITS = (
-    "The built-in pairs are short, English and of everyday decisions; groups that aren't named aren't seen.",
-    "They show whether a name, pronoun or group alone moves an answer, not what harm a free text may do.",
-    "A small model answers near chance and flips by accident: what counts is the change from base to tuned.",
+    "The built-in pairs are short English texts about everyday decisions; groups that are not named are not"
+    " covered.",
+    "They show whether a name, pronoun or group alone changes a response, not the harm of generated text.",
+    "Small models respond near chance level and flip randomly: the change from base to tuned is what counts.",
 )
 
 
@@ -164,8 +165,8 @@ def _format_within_sentence(person: str) -> str:
 
 MAX_WRITTEN_TOKENS = 24  # tokens of a written answer
 WRITING_BATCH_SIZE = 48  # answers written at once
-TOO_LONG = "it has more tokens than the model reads"
-NO_TOKEN = "an answer has no token"
+TOO_LONG = "longer than the context length"
+NO_TOKEN = "answer without tokens"
 
 OnItems = Callable[[int], None]
 

@@ -73,7 +73,7 @@ class ExportCommands:
             named = self._named(tx, config, form)
             config = config.model_copy(update={**named.fields, "form": form})
             what = FORMS[form].title if config.export else Path(config.path).name
-            title = f"{what} beside {named.name}"
+            title = f"{what} compared with {named.name}"
             return {"job_id": self.launching.queue_job(tx, exports.VERIFY, title, config.document())}
 
     def _named(self, tx: Transaction, config: ParityTarget, form: str) -> NamedSubject:
@@ -86,8 +86,8 @@ class ExportCommands:
         dataset = config.dataset or (run.dataset_id if run else "")
         if not dataset:
             raise ConfigError(
-                f"{config.subject} has no data set of its own.",
-                fix="Name the data set whose rows model and export both answer.",
+                f"{config.subject} has no data set.",
+                fix="Give a data set for the comparison.",
                 field="dataset",
             )
         version = order.version
@@ -100,8 +100,8 @@ class ExportCommands:
         if order.version:
             if config.checkpoint != "tuned":
                 raise ConfigError(
-                    "A version is what it is: it has no checkpoints.",
-                    fix="Leave checkpoint out, or name the run.",
+                    "A model version has no checkpoints.",
+                    fix="Omit checkpoint, or give the run instead.",
                     field="checkpoint",
                 )
             run = runs.get_run(tx, order.run_id) if order.run_id else None
@@ -136,21 +136,20 @@ def check_form(run: Run, name: str) -> None:
     headed = run.config.get("task") == "classification"
     if headed and not form.headed:
         raise ConfigError(
-            f"{run.name} classifies by a head, which {form.title} has no place for.",
+            f"{run.name} has a classification head, which {form.title} does not support.",
             fix="Choose the form adapter or merged.",
             field="form",
         )
     if form.needs_merge and method.adapter and not method.merges:
         raise ConfigError(
-            f"{method.title} adds to the model and changes none of its weights: it can't be merged, which"
-            f" {form.title} needs.",
+            f"{method.title} can't be merged into the weights, which {form.title} requires.",
             fix="Choose the form adapter.",
             field="form",
         )
     if not form.needs_merge and not method.adapter:
         raise ConfigError(
-            f"{run.name} trained whole weights: there is no adapter.",
-            fix="Choose the form merged, or a GGUF.",
+            f"{run.name} trained full weights and has no adapter.",
+            fix="Choose the form merged or a GGUF form.",
             field="form",
         )
 

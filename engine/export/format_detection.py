@@ -28,8 +28,8 @@ def check_location(path: Path) -> None:
         list_plain_files(path)
     elif not path.is_file():
         raise NotFoundError(
-            f"There is no folder or file {path}.",
-            fix="Name an export's folder, or a GGUF file.",
+            f"No such file or folder: {path}.",
+            fix="Give the folder of an export, or a GGUF file.",
             field="path",
         )
 
@@ -40,7 +40,9 @@ def detect_format(path: Path) -> DetectedFormat:
         return DetectedFormat(_detect_gguf(path), OLLAMA_GGUF)
     files = sorted(path.glob("*.gguf"))
     if len(files) > 1:
-        raise ConfigError(f"{path} has {len(files)} GGUF files.", fix="Name one of them.", field="path")
+        raise ConfigError(
+            f"{path} contains {len(files)} GGUF files.", fix="Give one of the files.", field="path"
+        )
     if files:
         form = _detect_gguf(files[0])
         return DetectedFormat("ollama", form) if (path / "Modelfile").exists() else DetectedFormat(form, form)
@@ -56,8 +58,8 @@ def _detect_gguf(file: Path) -> str:
     form = next((name for name in GGUF_FORMS if FORMS[name].ftype == kind), None)
     if form is None:
         raise ModelError(
-            f"{file.name} is GGUF of file type {kind}, which no form of ours has.",
-            fix="Export the model anew.",
+            f"{file.name} has the unsupported GGUF file type {kind}.",
+            fix="Export the model again.",
             field="path",
         )
     return form
@@ -67,16 +69,16 @@ def _detect_weights(folder: Path) -> str:
     tensors = tensor_manifest.read_weights(folder)["tensors"]
     if not tensors:
         raise ModelError(
-            f"{folder} has neither safetensors weights nor a GGUF file.",
-            fix="Name the folder of an export.",
+            f"{folder} contains neither safetensors weights nor a GGUF file.",
+            fix="Give the folder of an export.",
             field="path",
         )
     try:
         settings: Any = read_json(folder / tensor_manifest.CONFIG)
     except (ValueError, RecursionError) as error:
         raise ModelError(
-            f"{tensor_manifest.CONFIG} in {folder} is not JSON, so that nothing says which form it is.",
-            fix="Copy it again, or name the form.",
+            f"{tensor_manifest.CONFIG} in {folder} is not valid JSON: the format can't be detected.",
+            fix="Copy the folder again, or give the form.",
             field="form",
         ) from error
     quantised = settings.get("quantization_config") if isinstance(settings, dict) else None

@@ -32,7 +32,7 @@ from store.training.methods import Quantisation
 
 def write_merged(work: ExportTask) -> list[str]:
     """Merge, round once, save."""
-    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     model = export_subject.load_merged(work.job, work.subject)
     work.tell("Writing the weights")
     if work.form.name == "merged":
@@ -45,18 +45,18 @@ def write_merged(work: ExportTask) -> list[str]:
 
 def write_quantised(work: ExportTask) -> list[str]:
     """Merge into fp32, read that back in few bits, save."""
-    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     merged = work.aside / "merged"
     dtype = export_subject.read_stored_dtype(work.job, work.subject)
     export_subject.load_merged(work.job, work.subject).save_pretrained(merged)
-    work.tell("Quantising")
+    work.tell("Quantizing")
     held: Quantisation = "nf4" if work.form.name == "int4" else "int8"
     model = _read_quantised(merged, held, work.job.device, dtype, headed=work.subject.labels is not None)
     work.tell("Writing the weights")
     model.save_pretrained(work.folder)
     work.write_tokenizer(work.folder)
     work.note_written()
-    return ["bitsandbytes has to be installed where it is read."]
+    return ["Loading this export requires bitsandbytes."]
 
 
 def _read_quantised(
@@ -90,7 +90,7 @@ model.save_pretrained(target, save_compressed=True)
 def write_compressed(work: ExportTask) -> list[str]:
     """Merge, and have it compressed apart. Raises ModelError or DataError with what went wrong there."""
     version = COMPRESSOR.check()
-    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     merged = work.aside / "merged"
     model = export_subject.load_merged(work.job, work.subject)
     group = (
@@ -98,7 +98,7 @@ def write_compressed(work: ExportTask) -> list[str]:
     )
     model.to(export_subject.read_stored_dtype(work.job, work.subject)).save_pretrained(merged)
     model_settings.complete_settings(merged)
-    work.tell("Quantising in the other environment")
+    work.tell("Quantizing in the separate environment")
     command = [COMPRESSOR.python(), "-c", COMPRESSION_SCRIPT, str(merged), str(work.folder), str(group)]
     ran = subprocess.run(
         command,
@@ -125,7 +125,7 @@ def _choose_group_size(width: int) -> int:
         if width % size == 0:
             return size
     raise ConfigError(
-        f"The model is {width} wide, which is no multiple of {COMPRESSION_GROUPS[-1]}.",
+        f"The hidden size of the model ({width}) is not a multiple of {COMPRESSION_GROUPS[-1]}.",
         fix=f"Choose the form int8 or {W8A8}.",
         field="form",
     )
@@ -153,8 +153,8 @@ def write_adapter(work: ExportTask) -> list[str]:
     subject = work.subject
     if not subject.adapter:
         raise ConfigError(
-            f"{subject.title} is whole weights: there is no adapter.",
-            fix="Choose the form merged, or a GGUF.",
+            f"{subject.title} has full weights and no adapter.",
+            fix="Choose the form merged or a GGUF form.",
             field="form",
         )
     work.tell("Copying the adapter")
@@ -185,19 +185,19 @@ def describe_unpublished_base(subject: ExportSubject, base: BaseReference) -> st
     """What a reader has to know where no hub is known to have the base."""
     if subject.own_base:
         return (
-            "The adapter belongs to a model that an earlier run made and that no hub has: it loads on no"
-            " other. The form merged needs no base."
+            "The base model was trained by an earlier run and is not on a hub. The adapter loads on no"
+            " other model. The form merged needs no base model."
         )
     if base["name"] in loading.BUNDLED:
         return (
-            f"The base model is {base['name']} as a package of this machine carries it, written out from 4"
-            " bits, and the hub's model of that name has other weights: whoever loads the adapter has to give"
-            " this base model's folder. The form merged needs no base."
+            f"The base model is {base['name']} as bundled with a package on this machine, dequantized from 4"
+            " bits; the Hub model of that name has different weights. Load the adapter with the folder of"
+            " this base model. The form merged needs no base model."
         )
     return (
-        f"The base model is known here only as a local folder, {base['name']}: which model of a hub it is,"
-        " nobody has recorded. Whoever loads the adapter has to give the base model's folder. Train on"
-        " the model by its hub id (owner/name), and the adapter names it; the form merged needs no base."
+        f"The base model is a local folder, {base['name']}, without a recorded hub id. Load the adapter with"
+        " the folder of the base model. To have the adapter name its base model, train on the hub id"
+        " (owner/name). The form merged needs no base model."
     )
 
 
@@ -215,11 +215,11 @@ WRITERS = {
 # Beginnings of what the writers tell.
 MESSAGES = (
     "Merging the adapter",
-    "Reading the weights",
+    "Loading the weights",
     "Writing the weights",
     "Copying the adapter",
     "Converting to GGUF",
-    "Quantising",
+    "Quantizing",
 )
 
 

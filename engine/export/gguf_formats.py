@@ -30,8 +30,8 @@ LAST_LINES = 12
 SCRIPT = Path(__file__).with_name("convert_process.py")
 GUESSED = "tokenizer taken for GPT-2's"  # as the script says it
 NOTICE = (
-    "llama.cpp doesn't know this tokenizer by name: it parts words as GPT-2's does. The prompts were compared"
-    " token by token; other texts may be read otherwise."
+    "llama.cpp does not recognize this tokenizer and falls back to GPT-2 pre-tokenization. The prompts were"
+    " compared token by token; other texts may be tokenized differently."
 )
 
 
@@ -53,7 +53,7 @@ def make_gguf(work: ExportTask, target: Path) -> list[str]:
     classifier."""
     check_gguf(work)
     merged, form = work.aside / "merged", get_file_form(work.form.name, work.config.gguf)
-    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     export_subject.load_merged(work.job, work.subject).save_pretrained(merged)
     work.tokenizer().save_pretrained(merged)
     model_settings.complete_settings(merged)
@@ -62,7 +62,7 @@ def make_gguf(work: ExportTask, target: Path) -> list[str]:
     half = target if form.name == "gguf-f16" else work.aside / "model-F16.gguf"
     notices = convert(merged, half, work.subject.name)
     if half != target:
-        work.tell(f"Quantising to {form.title.removeprefix('GGUF ')}")
+        work.tell(f"Quantizing to {form.title.removeprefix('GGUF ')}")
         llama_library.quantise(half, target, form.ftype)
         half.unlink()
     return notices
@@ -72,16 +72,15 @@ def check_gguf(work: ExportTask) -> None:
     """Raise ConfigError (form) for what llama.cpp has no place for."""
     subject = work.subject
     if subject.labels is not None:
-        what = "reads text and has" if _is_encoder(subject.base(work.job)) else "has"
+        what = "is an encoder with" if _is_encoder(subject.base(work.job)) else "has"
         raise ConfigError(
-            f"{subject.title} {what} a classification head, which GGUF files of language models have no place"
-            " for.",
+            f"{subject.title} {what} a classification head, which GGUF does not support.",
             fix="Choose the form merged.",
             field="form",
         )
     if _is_encoder(subject.base(work.job)):
         raise ConfigError(
-            f"{subject.title} is an encoder: it reads text and can't write any.",
+            f"{subject.title} is an encoder and can't generate text.",
             fix="Choose the form merged.",
             field="form",
         )
@@ -123,8 +122,9 @@ def convert(folder: Path, target: Path, name: str) -> list[str]:
     print(last, file=sys.stderr)
     why = last.splitlines()[-1].strip() if last else f"exit code {ran.returncode}"
     raise ModelError(
-        f"llama.cpp's converter could not write the model: {why[:300]}",
-        fix="The job's log has its last lines. An architecture that llama.cpp doesn't know can't be a GGUF.",
+        f"llama.cpp could not convert the model: {why[:300]}",
+        fix="See the job log for its last lines. Architectures that llama.cpp does not support can't be"
+        " exported as GGUF.",
         field="form",
     )
 
@@ -138,13 +138,13 @@ def convert(folder: Path, target: Path, name: str) -> list[str]:
 
 SYSTEM, USER, ANSWER = "Sy9#", "Us3%", "An7&"  # nothing that a template has of its own
 UNSHAPED = (
-    "The chat template is no sequence of turns of one shape, so that the Modelfile has no TEMPLATE. Ollama"
-    " then takes the one of its own templates that looks most like it, which may render otherwise, or where"
-    " none does the model's own: compare a prompt before you use it."
+    "The chat template can't be translated, so the Modelfile has no TEMPLATE. Ollama falls back to its most"
+    " similar built-in template, which may render prompts differently, or to the model's own if none"
+    " matches. Compare a prompt before use."
 )
 TRIMS = (
-    "The chat template takes away spaces around the texts of turns; a template of Ollama can't. Texts without"
-    " such spaces are rendered the same."
+    "The chat template strips spaces around messages; Ollama templates can't. Messages without such spaces"
+    " are rendered identically."
 )
 
 

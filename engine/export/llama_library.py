@@ -78,8 +78,8 @@ def quantise(source: Path, target: Path, ftype: int) -> None:
         reason = why() if code else ""
     if code:
         raise ModelError(
-            f"llama.cpp could not quantise the model: {reason or f'code {code}'}",
-            fix="Choose the form gguf-f16, or another quantisation.",
+            f"llama.cpp could not quantize the model: {reason or f'code {code}'}",
+            fix="Choose the form gguf-f16, or another quantization.",
             field="form",
         )
 
@@ -165,7 +165,9 @@ class GgufModel:
                     batch.logits[i] = 1 if start + i in rows else 0
                 code = self.lib.llama_decode(self.held, batch)
                 if code:
-                    raise ModelError(f"llama.cpp could not read a text of {len(ids)} tokens (code {code}).")
+                    raise ModelError(
+                        f"llama.cpp could not process a text of {len(ids)} tokens (code {code})."
+                    )
                 for i in range(len(part)):
                     if start + i in rows:
                         line = self.lib.llama_get_logits_ith(self.held, i)
@@ -271,7 +273,7 @@ class LlamaReader:
 
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
         """A GGUF file of a language model has no head."""
-        raise ValueError("A GGUF file has no classification head.")
+        raise ValueError("GGUF does not support classification heads.")
 
     def zeroed(self) -> list[str]:
         """Matrices that are nothing but zeros, in whatever form they lie."""

@@ -20,7 +20,7 @@ from store.core.errors import ModelError
 from store.core.export_schemas import BaseCard, ModelCard, ParityReport
 from store.core.figure_schemas import Difference, Estimate
 from store.core.formatting import plural
-from store.export import export_text
+from store.export import text as export_text
 from store.export.config import ModelExport
 from store.export.forms import FORMS, ExportForm
 from store.registry import model_card
@@ -107,16 +107,18 @@ def build_export_card(export: WrittenExport, parity: ParityReport, notices: list
     text = model_card.format_card(export.card, _build_front_matter(export)).rstrip()
     exported = f"Exported as **{export.form.title}** by Tunebench."
     if export.card["evaluations"] and export.form.name not in EXACT:
-        exported += " The figures above are of the model before that; what the form changed stands below."
+        exported += (
+            " The metrics above are those of the original model; see below for the changes in this format."
+        )
     parts = [
         text,
         f"## This export\n\n{exported}",
-        f"## How to load it\n\n{_describe_loading(export)}",
-        "## Beside the model that was evaluated\n\n" + "\n".join(_describe_parity(parity)),
+        f"## Usage\n\n{_describe_loading(export)}",
+        "## Comparison with the evaluated model\n\n" + "\n".join(_describe_parity(parity)),
     ]
     if notices:
         parts.append(
-            "## To know\n\n" + "\n".join(f"- {card_text.escape_markdown(notice)}" for notice in notices)
+            "## Notes\n\n" + "\n".join(f"- {card_text.escape_markdown(notice)}" for notice in notices)
         )
     return "\n\n".join(parts) + "\n"
 
@@ -162,26 +164,26 @@ def _describe_folder(export: WrittenExport) -> str:
 
 def _describe_parity(parity: ParityReport) -> list[str]:
     lines = [
-        f"{export_text.STATUS_LABELS[parity.status]} ({plural(parity.prompts, 'row')} compared)."
-        f" Read by {parity.engine} in another process.",
+        f"{export_text.STATUS_LABELS[parity.status]} ({plural(parity.prompts, 'row')} compared). Loaded by "
+        f"{parity.engine} in a separate process.",
         "",
         "| | |",
         "|---|---|",
     ]
     rendering = parity.rendering
     lines.append(
-        f"| Prompts rendered otherwise | {rendering.other_bytes:,} by bytes, {rendering.other_ids:,} by"
+        f"| Prompts rendered differently | {rendering.other_bytes:,} by bytes, {rendering.other_ids:,} by"
         f" tokens, of {rendering.prompts:,} |"
     )
     for title, estimate in (
-        ("Mean divergence, nats a token", parity.mean_kl),
-        ("Tokens with the same favourite", parity.argmax_agreement),
-        ("Answers that are the same", parity.answer_agreement),
+        ("Mean KL divergence, nats a token", parity.mean_kl),
+        ("Top-1 agreement", parity.argmax_agreement),
+        ("Identical responses", parity.answer_agreement),
     ):
         if estimate:
             lines.append(f"| {title} | {_format_with_n(estimate)} |")
     lines += [
-        f"| Change of {_format_metric(each)} | {_format_with_n(each, signed=True)} |"
+        f"| Change in {_format_metric(each)} | {_format_with_n(each, signed=True)} |"
         for each in parity.figures
     ]
     return [*lines, *(["", *(f"- {reason}" for reason in parity.reasons)] if parity.reasons else [])]

@@ -48,7 +48,7 @@ STEPS = 9  # pieces of work that the job says it does, about
 
 def phases(order: JobSpec) -> Phases:
     """Written, read back, and given its name."""
-    ending = Phase(("Reckoning the checksums", "Writing the zip file", "Pushing to "), 0.05)
+    ending = Phase(("Computing checksums", "Writing the zip file", "Pushing to "), 0.05)
     asked = ModelExport.parse(order["config"])
     return (
         LOADING_MESSAGE,
@@ -128,7 +128,7 @@ class ModelExporter:
         work = self._work(subject)
         if subject.labels is not None and not self.form.headed and self.form.reader != "llama.cpp":
             raise ConfigError(
-                f"{subject.title} has a classification head, which {self.form.title} has no place for.",
+                f"{subject.title} has a classification head, which {self.form.title} does not support.",
                 fix="Choose the form merged.",
                 field="form",
             )
@@ -185,13 +185,13 @@ class ModelExporter:
         if not self.config.hub:
             return None
         if parity.status == "failed":
-            notices.append(f"It was not pushed to {self.config.hub}, as parity failed.")
+            notices.append(f"Not pushed to {self.config.hub}: the parity check failed.")
             return None
         self.tell(f"Pushing to {self.config.hub}")
         try:
             return publication.push_to_hub(self.folder, self.config.hub, private=self.config.private)
         except StateError as error:
-            notices.append(f"It was not pushed. {error.message} {error.fix}")
+            notices.append(f"Not pushed. {error.message} {error.fix}")
             return None
 
 

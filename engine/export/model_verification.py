@@ -31,8 +31,8 @@ from store.jobs.schemas import JobSpec
 
 BEGINNING = "Reading the files"
 OURS, ANEW = (
-    "Its tensors were held against those that were noted when the export was made.",
-    "Its tensors were held against those of the form written anew, as no manifest of ours goes with it.",
+    "Tensors were compared with the checksums recorded at export.",
+    "Tensors were compared with a new export in this format, as there is no manifest for these files.",
 )
 
 
@@ -134,4 +134,4 @@ class ExportVerifier:
         weights = tensor_manifest.read_weights(loading.find_weights_folder(subject.base(self.job)))
         if tensor_manifest.compute_fingerprint(weights) == base["sha256"]:
             return []
-        return [f"The weights of the base model {base['name']} are others than those it was exported with."]
+        return [f"The weights of the base model {base['name']} have changed since the export."]

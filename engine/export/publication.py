@@ -44,9 +44,9 @@ def check_space(job: WorkerJob, needed: int) -> None:
     free = shutil.disk_usage(job.home.path).free
     if free < needed + SPARE_BYTES:
         raise DataError(
-            f"The export needs about {_format_size(needed)} while it is made, and {_format_size(free)} of"
-            f" {job.home.path} are free.",
-            fix="Free some space, or choose a smaller form.",
+            f"The export needs about {_format_size(needed)} of disk space; {job.home.path} has "
+            f"{_format_size(free)} free.",
+            fix="Free up disk space, or choose a smaller form.",
         )
 
 
@@ -56,7 +56,7 @@ def _format_size(count: int) -> str:
 
 def write_checksums(folder: Path, tell: Callable[[str], None]) -> list[VersionFile]:
     """The files of the folder with their checksums, which are written into it for `sha256sum -c`."""
-    tell("Reckoning the checksums")
+    tell("Computing checksums")
     files: list[VersionFile] = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS):
         files.append(
@@ -114,11 +114,11 @@ def publish(job: WorkerJob, folder: Path, archive: Path | None, name: str) -> Pu
 # or written anywhere by this project. All files become one commit: until it is made, the repository shows
 # none.
 
-RETRY_FIX = "The export stays in the home folder: push it with `hf upload {repository} FOLDER .`"
+RETRY_FIX = "The export is in the home folder. Push it with `hf upload {repository} FOLDER .`"
 REFUSED: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "it doesn't know the token, or the token has expired",
-    HTTPStatus.FORBIDDEN: "the token has no right to write there",
-    HTTPStatus.TOO_MANY_REQUESTS: "it has had too many requests of this account",
+    HTTPStatus.UNAUTHORIZED: "the token is invalid or has expired",
+    HTTPStatus.FORBIDDEN: "the token has no write access",
+    HTTPStatus.TOO_MANY_REQUESTS: "too many requests from this account",
 }
 
 
@@ -130,7 +130,7 @@ def check_repository(repository: str, *, private: bool) -> None:
 
     if get_token() is None:
         raise StateError(
-            f"Nobody is signed in to the hub, so nothing can be pushed to {repository}.",
+            f"Not signed in to the Hugging Face Hub: can't push to {repository}.",
             fix="Run `hf auth login`, or start the engine with HF_TOKEN set.",
             field="hub",
         )
@@ -142,7 +142,7 @@ def check_repository(repository: str, *, private: bool) -> None:
         return  # it is made by the push
     except Exception as error:
         raise _build_hub_error(
-            repository, error, "Nothing was made. Check the network, the token and the name."
+            repository, error, "Nothing was exported. Check the network, the token and the repository name."
         ) from error
     _check_private(repository, private, there)
 
@@ -150,8 +150,8 @@ def check_repository(repository: str, *, private: bool) -> None:
 def _check_private(repository: str, private: bool, there: Any) -> None:
     if private and not there.private:
         raise StateError(
-            f"{repository} is there already and everybody can read it; the export is to be private.",
-            fix="Take another name, or say that it may be public.",
+            f"{repository} already exists and is public, but the export is set to private.",
+            fix="Use another name, or allow a public repository.",
             field="hub",
         )
 
@@ -172,7 +172,7 @@ def push_to_hub(folder: Path, repository: str, *, private: bool) -> str:
     except StateError:
         raise
     except Exception as error:
-        state = "The repository is there, without these files. " if made else ""
+        state = "The repository exists, without these files. " if made else ""
         raise _build_hub_error(repository, error, state + RETRY_FIX.format(repository=repository)) from error
     return str(address)
 
@@ -182,7 +182,7 @@ def _build_hub_error(repository: str, error: Exception, fix: str) -> StateError:
     response: Any = getattr(error, "response", None)
     why = REFUSED.get(getattr(response, "status_code", 0), "")
     return StateError(
-        f"The hub did not take {repository}: {why or _remove_token(str(error)) or type(error).__name__}.",
+        f"Could not push to {repository}: {why or _remove_token(str(error)) or type(error).__name__}.",
         fix=fix,
         field="hub",
     )

@@ -59,7 +59,7 @@ def open_gguf(file: Path) -> Iterator[GGUFReader]:
 
 def _build_file_error(file: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"{file.name} is cut short, or is no GGUF file: {error}.", fix="Copy or export it again."
+        f"{file.name} is truncated or not a GGUF file: {error}.", fix="Copy or export it again."
     )
 
 
@@ -72,7 +72,7 @@ class _Header:
     def walk(self) -> None:
         """Fields, then the list of tensors."""
         if self.source.read(4) != MAGIC or self._number("<I") not in VERSIONS:
-            raise ValueError("it does not begin as one")
+            raise ValueError("invalid header")
         tensors, fields = self._number("<Q"), self._number("<Q")
         for _ in range(fields):
             self._skip(self._number("<Q"))
@@ -99,7 +99,7 @@ class _Header:
 
     def _size(self, kind: int) -> int:
         if kind not in SIZES:
-            raise ValueError(f"a field is of type {kind}")
+            raise ValueError(f"unknown field type {kind}")
         return SIZES[kind]
 
     def _number(self, form: str) -> int:
@@ -108,7 +108,7 @@ class _Header:
 
     def _skip(self, count: int) -> None:
         if self.source.tell() + count > self.size:
-            raise ValueError("a length in its header is beyond its end")
+            raise ValueError("a length in the header exceeds the file")
         self.source.seek(count, 1)
 
 
@@ -146,9 +146,9 @@ def find_gguf(folder: Path) -> Path | None:
     files = sorted(folder.glob("*.gguf"))
     if len(files) > 1:
         raise ModelError(
-            f"There are {len(files)} GGUF files, and an export has a single one:"
+            f"{len(files)} GGUF files where an export has one:"
             f" {', '.join(file.name for file in files[:MAX_LISTED])}.",
-            fix="Name one of them.",
+            fix="Give one of the files.",
         )
     return files[0] if files else None
 
@@ -164,7 +164,7 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 def _read_safetensors(file: Path) -> dict[str, TensorChecksum]:
     if count_parameters(file) is None:
-        raise ModelError(f"{file.name} is cut short, or is no safetensors file.", fix="Copy it again.")
+        raise ModelError(f"{file.name} is truncated or not a safetensors file.", fix="Copy it again.")
     with open(file, "rb") as source:
         (length,) = struct.unpack("<Q", source.read(8))
         header: dict[str, Any] = json.loads(source.read(length))

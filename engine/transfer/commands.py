@@ -56,7 +56,7 @@ def _get_ended_run(tx: Transaction, name: str) -> Run:
     if run.status in ALIVE:
         raise StateError(
             f"The run {run.name!r} is {run.status}.",
-            fix="Wait until it has ended, or leave it out.",
+            fix="Wait until the run has ended, or remove it.",
             field="runs",
         )
     return run
@@ -68,8 +68,8 @@ def _check_base(chosen: list[Run]) -> None:
     for run in chosen[1:]:
         if run.model != first.model:
             raise ConfigError(
-                f"{first.name!r} was trained from {first.model} and {run.name!r} from"
-                f" {run.model}: their losses are of other tokens.",
-                fix="Take runs of one base model.",
+                f"{first.name!r} has the base model {first.model} and {run.name!r} has {run.model}: their"
+                " losses are based on different tokens.",
+                fix="Choose runs with the same base model.",
                 field="runs",
             )

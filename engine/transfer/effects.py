@@ -94,7 +94,7 @@ def compare(base: CellRows, tuned: CellRows) -> CellFigures:
     before, after = (np.asarray(side.loss, np.float64) for side in (base, tuned))
     tokens = np.asarray(base.tokens, np.float64)
     if not np.isfinite(before).all() or not np.isfinite(after).all():
-        raise ValueError("a loss is not a number")
+        raise ValueError("non-finite loss")
     relative = ratio_interval(before - after, np.maximum(before, 1e-12))
     change = ratio_interval(after - before, tokens)
     p = permutation_test(after - before)

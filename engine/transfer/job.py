@@ -27,9 +27,10 @@ from store.transfer.config import TransferConfig
 from store.transfer.schemas import TransferResult
 
 phases = build_fixed_phases(
-    Phase(("Looking for rows that the runs have seen", "Loading the models"), 0),
-    Phase("Measuring ", 0.95),  # estimated by `ProgressReporter`, which knows the tokens of all cells
-    Phase("Working out intervals", 0.05),
+    Phase(("Checking for rows seen in training", "Loading models"), 0),
+    # estimated by `ProgressReporter`, which knows the tokens of all cells
+    Phase(("Evaluating ", "Measuring weight changes"), 0.95),
+    Phase("Computing confidence intervals", 0.05),
 )
 
 
@@ -42,8 +43,8 @@ def run(job: WorkerJob) -> TransferResult:
         if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
             size = config.per_device_eval_batch_size
             raise hardware.OutOfMemory(
-                "The device ran out of memory while the models were measured.",
-                fix=f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_length lower.",
+                "The device ran out of memory during the evaluation.",
+                fix=f"Set per_device_eval_batch_size to {max(1, size // 4)}, or reduce max_length.",
                 field="per_device_eval_batch_size",
                 change={"per_device_eval_batch_size": max(1, size // 4)},
             ) from error
@@ -96,7 +97,7 @@ class TransferJob:
         self.columns = [rows.build_column(job, self.config, listed) for listed in job.order["datasets"]]
         self.subjects = [find_subject(job, run_id) for run_id in self.config.runs]
         for number, candidate in enumerate(self.subjects):
-            job.progress(number, len(self.subjects), "runs", "Looking for rows that the runs have seen")
+            job.progress(number, len(self.subjects), "runs", "Checking for rows seen in training")
             if candidate.reason or candidate.run is None:
                 continue
             try:
@@ -130,7 +131,7 @@ class TransferJob:
             member.tokens[column.dataset_id] = part
             return
         member.reasons[column.dataset_id] = (
-            f"None of its {plural(len(column.row_ids), 'row')} has an answer within"
+            f"None of its {plural(len(column.row_ids), 'row')} has a response within"
             f" {self.config.max_length or member.positions or 0:,} tokens."
         )
 
@@ -149,7 +150,7 @@ class TransferJob:
                     part = member.tokens[column.dataset_id].rows
                     todo[member.file(column, base=base)] = len(part.ids)
         pace = ProgressReporter(self.job, len(todo), sum(todo.values()))
-        self.job.progress(0, max(1, len(todo)), "cells", "Loading the models")
+        self.job.progress(0, max(1, len(todo)), "cells", "Loading models")
         for member in self.members.values():
             self.measure_base(member, pace)
         for member in self.members.values():
@@ -173,7 +174,7 @@ class TransferJob:
             with self.models.tuned(member.run) as model:
                 self.fill(member, columns, model, pace, base=False)
                 if not self.shelf.has(change):
-                    pace.within(f"Measuring how far {member.of.name} moved the weights")
+                    pace.within(f"Measuring weight changes of {member.of.name}")
                     sources = measured.list_weight_sources(member.run, model, self.stands_on(member.run))
                     measured.write_change(sources, self.shelf.path(change), self.job.check_cancelled)
         except TunebenchError as error:
@@ -194,7 +195,7 @@ class TransferJob:
     ) -> None:
         for column in columns:
             who = "the base model" if base else member.of.name
-            what = f"Measuring {who} on {column.data['dataset']['name']}"
+            what = f"Evaluating {who} on {column.data['dataset']['name']}"
             path = self.shelf.path(member.file(column, base=base))
             part = member.tokens[column.dataset_id].rows
             cell = PendingCell(model, part, member.run, path, what)

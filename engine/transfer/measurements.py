@@ -325,7 +325,7 @@ class TransferMatrix:
         for subject in self.subjects:
             for column in self.columns:
                 self.job.check_cancelled()
-                self.job.progress(len(cells), whole, "cells", "Working out intervals")
+                self.job.progress(len(cells), whole, "cells", "Computing confidence intervals")
                 cell: TransferCell = {
                     "run_id": subject.run_id, "dataset_id": column.dataset_id, "reason": subject.reason,
                 }  # fmt: skip
@@ -342,13 +342,13 @@ class TransferMatrix:
         cell: TransferCell = {"run_id": "", "dataset_id": column.dataset_id, "reason": column.reason}
         member = next((m for m in self.members.values() if column.dataset_id in m.tokens), None)
         if member is None:
-            cell["reason"] = column.reason or "No run could be measured beside it."
+            cell["reason"] = column.reason or "No run could be evaluated."
             return cell
         file = member.file(column, base=True)
         table = pq.read_table(self.shelf.path(file))
         loss, tokens, correct = (table[n].to_numpy() for n in ("loss_sum", "tokens", "correct"))
         if not np.isfinite(loss).all():
-            cell["reason"] = "A loss is not a number."
+            cell["reason"] = "Non-finite loss."
             return cell
         level = diagnosis.compute_level(CellRows(loss, tokens, correct == tokens))
         cell["file"], cell["base"], cell["n"] = file, level, level["n"]
@@ -364,12 +364,12 @@ class TransferMatrix:
         base, tuned = (self.table(member, column, base=side) for side in (True, False))
         if not len(base.row_ids):
             drawn = plural(len(column.row_ids), "row")
-            cell["reason"] = f"None of {drawn} is left: it was trained on them, or on the same questions."
+            cell["reason"] = f"None of {drawn} left: all were seen in training or repeat a training question."
             return
         try:
             figures = diagnosis.compare(base.rows, tuned.rows)
         except ValueError as error:
-            cell["reason"] = f"Nothing can be said: {error}."
+            cell["reason"] = f"Inconclusive: {error}."
             return
         cell["cut"] = member.tokens[key].truncated
         cell["base_file"] = member.file(column, base=True)
@@ -439,9 +439,7 @@ def compute_sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequenc
     if tasks:
         document.transfer = compute_backward_transfer(tasks)
     else:
-        document.reason = (
-            "None of its earlier data sets is among those that are measured, or it was trained on again."
-        )
+        document.reason = "None of its earlier data sets is selected, or all were trained on again."
     return document
 
 

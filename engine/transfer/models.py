@@ -49,9 +49,7 @@ from store.training.split import Split
 from store.transfer.config import TransferConfig
 from store.transfer.schemas import OverlappingRows, TransferDataset
 
-HEADED = (
-    "It has a classification head: it gives classes, and no loss on answers to hold against the base model."
-)
+HEADED = "Models with a classification head have no response loss to compare with the base model."
 
 
 @dataclass(frozen=True)
@@ -69,15 +67,15 @@ def find_subject(job: WorkerJob, run_id: str) -> Subject:
     try:
         run = evaluated_model.find_run(job, run_id)
     except NotFoundError:
-        return Subject(run_id, run_id, None, "Its folder is gone: the run was deleted.")
+        return Subject(run_id, run_id, None, "Its folder no longer exists: the run was deleted.")
     name, reason = run.config.name, ""
     if run.config.task == "classification":
         reason = HEADED
     elif not (run.folder.model / "tunebench.json").exists():
         status = (read_json(run.folder.result) or {}).get("status", "not finished")
-        reason = f"It left no model: the run is {status}."
+        reason = f"It has no model: the run is {status}."
     elif not any(run.folder.model.glob("*.safetensors")):
-        reason = "The weights of its model are gone from its folder."
+        reason = "The weights of its model are missing from its folder."
     return Subject(run_id, name, run, reason)
 
 
@@ -185,7 +183,7 @@ def hash_content(home: Home, source: str) -> str:
     folder = loading.find_weights_folder(source)
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("adapter_config.json")])
     if not files:
-        raise NotFoundError(f"There are no weights in {folder}.", fix="The model may have been deleted.")
+        raise NotFoundError(f"No weights found in {folder}.", fix="The model may have been deleted.")
     return _hash([[file.name, _hash_file(home, file.resolve())] for file in files])
 
 

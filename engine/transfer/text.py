@@ -38,7 +38,7 @@ def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> st
     went on from was trained on it): what is gained there is no transfer."""
     others = [cell for cell in cells if not (cell["own"] or cell["earlier"])]
     if not others:
-        return "There is no other data set to help or to harm yet: add one, or a run of another."
+        return "No other data sets to compare: add a data set, or a run on another one."
     sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"].value))
     if not sure:
         return describe_no_effect(others, measure)
@@ -47,13 +47,10 @@ def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> st
     ]
     rest = len(sure) - min(MAX_EFFECTS, len(sure))
     if rest:
-        sentences.append(f"{plural(rest, 'more effect')} can be distinguished from noise.")
+        sentences.append(f"{plural(rest, 'more significant effect')}.")
     unsure = len(others) - len(sure)
     if unsure:
-        sentences.append(
-            f"{unsure:,} of the {plural(len(others), 'cell')} on data that the run was not trained on can't"
-            " be distinguished from noise."
-        )
+        sentences.append(f"{unsure:,} of {plural(len(others), 'cell')} on other data sets not significant.")
     return " ".join(sentences)
 
 
@@ -69,12 +66,13 @@ def _describe_source(source: str, cells: Sequence[JudgedCell], measure: Transfer
     parts = []
     if helped:
         parts.append(
-            "helps "
+            "improves "
             + _join_parts([f"{c['target']} by {format_effect(c['figure'], measure)}" for c in helped])
         )
     if cost:
         parts.append(
-            "costs " + _join_parts([f"{c['target']} {format_effect(c['figure'], measure)}" for c in cost])
+            "degrades "
+            + _join_parts([f"{c['target']} by {format_effect(c['figure'], measure)}" for c in cost])
         )
     return f"Training on {source} {' and '.join(parts)}."
 
@@ -87,8 +85,8 @@ def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -
     """That nothing is told from noise, and what could have been."""
     if all(c["figure"].low == c["figure"].high == 0 for c in others):
         rows = plural(sum(c["figure"].n for c in others), "row")
-        return f"Training on one data set changed nothing for the others (n {rows})."
-    lead = "What training on one data set does for the others can't be distinguished from noise"
+        return f"No change on other data sets (n {rows})."
+    lead = "No significant effect on other data sets"
     figures = [cell["figure"] for cell in others]
     least = sorted(figure.detectable for figure in figures if figure.detectable)
     if not least:
@@ -96,29 +94,29 @@ def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -
         return f"{lead}: {why}."
     middle = 100 * least[len(least) // 2]
     if middle >= 100:
-        return f"{lead}: so few rows, or such different ones, show no change."
+        return f"{lead}: too few rows, or too much variation between them."
     counts = sorted(figure.n for figure in figures)
     rows = plural(counts[len(counts) // 2], "row")
     change = formatting.format_number(middle, 1 if middle < 10 else 0)
-    return f"{lead}: {rows} would show a change of about {change}{UNITS[measure]}."
+    return f"{lead}: with {rows}, the smallest detectable change is about {change}{UNITS[measure]}."
 
 
 def describe_correlation(predictor: Correlation, what: str) -> str:
     """What a predictor says, with its interval and n."""
     n = plural(predictor.n, "pair")
     if predictor.value is None:
-        return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
+        return f"Inconclusive whether {what} predicts transfer: too few pairs (n {n})."
     value = formatting.format_number(predictor.value, 2)
     ends = [end for end in (predictor.low, predictor.high) if end is not None]
     bounds = [formatting.format_number(end, 2) for end in ends]
     interval = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
     figures = f"ρ {value} ({interval}n {n})"
     if predictor.state == "few":
-        return f"Too few pairs to tell: {figures}."
+        return f"Inconclusive, too few pairs: {figures}."
     if predictor.state == "unclear":
-        return f"Whether {what} predicts transfer is unclear: {figures}."
+        return f"Inconclusive whether {what} predicts transfer: {figures}."
     way = "more" if predictor.value > 0 else "less"
-    return f"The larger the {what}, the {way} it helps: {figures}."
+    return f"The larger the {what}, the {way} positive the transfer: {figures}."
 
 
 def describe_backward_transfer(transfer: BackwardTransfer) -> str:
@@ -128,10 +126,10 @@ def describe_backward_transfer(transfer: BackwardTransfer) -> str:
     if ends is None:
         open_ = next((task for task in transfer.tasks if task.why), None)
         why = f"of {open_.name}, {open_.why}" if open_ else "a data set has too few rows"
-        return f"Backward transfer is unclear: {why} ({tasks})."
+        return f"Backward transfer inconclusive: {why} ({tasks})."
     low, high = 100 * ends[0], 100 * ends[1]
     if max(map(abs, ends)) < MIN_SHARE:
-        return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
+        return f"Later training did not change the earlier gains: {tasks}, n {rows}."
     if abs(transfer.value) > MAX_SHARE:
         return _describe_unbounded_loss(transfer.value, low, high, f"{tasks}, n {rows}")
     places = formatting.compute_decimals(low, high)
@@ -144,15 +142,15 @@ def describe_backward_transfer(transfer: BackwardTransfer) -> str:
     )
     figures += f", {tasks}, n {rows}"
     if high < 0:
-        return f"Later training took back {value} {unit} of what earlier training had gained: {figures}."
+        return f"Later training reduced the earlier gains by {value} {unit}: {figures}."
     if low > 0:
-        return f"Later training added {value} {unit} to what earlier training had gained: {figures}."
-    return f"What later training did to what was learned before can't be distinguished from noise: {figures}."
+        return f"Later training increased the earlier gains by {value} {unit}: {figures}."
+    return f"No significant effect of later training on earlier gains: {figures}."
 
 
 def _describe_unbounded_loss(value: float, low: float, high: float, basis: str) -> str:
     """Of a loss that grew, or had been, beyond measure."""
     sure = low > 0 or high < 0
-    way = "took back" if value < 0 else "added"
-    lead = "Later training" if sure else "Not distinguishable from noise: later training"
-    return f"{lead} {way} over {100 * MAX_SHARE:,.0f} points of relative gain: {basis}."
+    way = "reduced" if value < 0 else "increased"
+    lead = "Later training" if sure else "Not significant: later training"
+    return f"{lead} {way} the earlier gains by over {100 * MAX_SHARE:,.0f} points of relative gain: {basis}."

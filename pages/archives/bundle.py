@@ -20,16 +20,16 @@ def draw_bundle(run: Run) -> None:
     run_id = run.run_id
     job_key = f"bundle-job-{run_id}"
     with_rows = st.checkbox(
-        "With the rows",
+        "Include rows",
         value=True,
         key=f"bundle-rows-{run_id}",
-        help="Without them whoever runs it again needs the same rows.",
+        help="Without them, reproducing the run requires the same data set.",
     )
     if st.button(
-        "Make a bundle",
+        "Create bundle",
         icon=":material/deployed_code_update:",
         key="run-bundle",
-        help="Config, rows, split, versions and figures as one file, to be run again anywhere",
+        help="Config, rows, split, versions and metrics in one file, to reproduce the run on any machine",
     ):
         answer = send_command("bundle", {"run": run_id, "with_rows": with_rows})
         if answer is not None:
@@ -53,15 +53,16 @@ def _draw_download(result: BundleResult) -> None:
     for notice in result.notices:
         st.caption(escape_markdown(notice))
     if not path.is_file():
-        st.warning("The file is not there any more. Make it again.", icon=":material/warning:")
+        st.warning("The bundle file no longer exists. Create the bundle again.", icon=":material/warning:")
         return
     if fingerprint := result.seal:
         st.caption(
-            "Fingerprint of the bundle: compare it with whoever gets the file, who sees it when opening it."
+            "Bundle fingerprint. Share it with the recipient, who sees the same fingerprint when opening"
+            " the file."
         )
         st.code(fingerprint, language=None)
     st.download_button(
-        f"Download the bundle ({display.format_size(result.bytes)})",
+        f"Download bundle ({display.format_size(result.bytes)})",
         data=path.read_bytes,
         file_name=path.name,
         icon=":material/download:",

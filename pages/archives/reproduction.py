@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.shared import cached_queries
 from pages.shared.session import escape_markdown
-from store.archives import archive_text
+from store.archives import text as archive_text
 from store.archives.schemas import (
     LOSS_TOLERANCE,
     OpenedBundle,
@@ -22,10 +22,10 @@ from store.core.job_kinds import ALIVE
 from store.runs.schemas import Run
 
 REPRODUCTION_RESULTS = {
-    "same": "the same",
+    "same": "identical",
     "within": "within",
     "outside": "**outside**",
-    "cant_tell": "can't be told",
+    "cant_tell": "inconclusive",
 }
 
 
@@ -50,7 +50,7 @@ def draw_reproduction(run: Run) -> None:
         if beside := result.beside:
             _draw_reproduction_comparison(beside)
     elif run.status in ALIVE:
-        st.caption("Its figures are held against the bundle's once it has ended.")
+        st.caption("Its metrics are compared with the bundle's once the run has ended.")
 
 
 def _draw_origin(job_id: str) -> None:
@@ -64,12 +64,12 @@ def _draw_origin(job_id: str) -> None:
         st.error(escape_markdown(archive_text.describe_origin(opened)), icon=":material/gpp_bad:")
         st.dataframe(
             [
-                {"Field": row.field, "In the bundle": row.bundle, "In this home": row.here}
+                {"Field": row.field, "Bundle": row.bundle, "This home folder": row.here}
                 for row in original.differences
             ],
             hide_index=True,
             key="bundle-differences",
-            alt="Fields of the bundle that differ from the run of this home",
+            alt="Fields that differ between the bundle and the run in this home folder",
         )
     elif words := archive_text.describe_origin(opened):
         st.caption(escape_markdown(words))
@@ -86,11 +86,11 @@ def _draw_reproduction_comparison(beside: OriginalComparison) -> None:
             for line in sorted(beside.lines, key=lambda line: line.same is not False)
             for cells in [[line.what, line.first, line.second, archive_text.SAME[line.same], line.detail]]
         ]
-        head = "| What | Original run | This run | Same | How far |\n|---|---|---|---|---|\n"
+        head = "| Item | Original run | This run | Match | Details |\n|---|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
         st.caption(
-            f"Losses of a step are the same up to {LOSS_TOLERANCE:g} nats a token; figures where they surely"
-            " differ by less than would matter."
+            f"Step losses match within {LOSS_TOLERANCE:g} nats a token; metrics match if the 95% CI of the"
+            " difference is within the margin."
         )
 
 
@@ -102,15 +102,17 @@ def _draw_figures(result: Reproduction) -> None:
             f" {REPRODUCTION_RESULTS[figure.came]} |"
             for figure in sorted(result.figures, key=lambda figure: figure.came != "outside")
         ]
-        head = "| Figure | First run | This run | Came back |\n|---|---|---|---|\n"
+        head = "| Metric | Original run | This run | Reproduced |\n|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
         st.caption(
-            "The same: to the last digit. Within: it surely differs by less than would matter. Outside:"
-            " surely by more. Where the rows say neither, it can't be told."
+            "Identical: to the last digit. Within: the 95% CI of the difference is within the margin."
+            " Outside: it is beyond the margin. Inconclusive: neither."
         )
         for difference in result.differences:
             st.caption(
-                escape_markdown(f"Differs: {difference.what} was {difference.first}, here {difference.here}.")
+                escape_markdown(
+                    f"Difference: {difference.what} was {difference.first}, here {difference.here}."
+                )
             )
 
 

@@ -18,8 +18,8 @@ PREFERRED = "stereotype_share"  # without bias at a half
 ANSWERS: dict[BiasAnswer, str] = {
     "worse": "Worse",
     "better": "Better",
-    "no_worse": "No worse",
-    "cant_tell": "Can't be told",
+    "no_worse": "Not worse",
+    "cant_tell": "Inconclusive",
 }
 ANSWER_COLORS: dict[BiasAnswer, str] = {"worse": BAD, "better": GOOD, "no_worse": GOOD, "cant_tell": BUSY}
 ROW_OFFSET = 0.16  # by which base and tuned lie apart in a row
@@ -33,9 +33,9 @@ def sort_figures(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
 def describe_levels_axis(figures: Sequence[BiasFigure]) -> str:
     """What the chart of levels shows, and which way more bias lies; it wraps, as no title of an axis does."""
     if _compute_neutral_level(figures):
-        return "Per cent; above 50 is more bias"
-    more = "more is more harm" if _has_harm_figures(figures) else "further from 0 is more bias"
-    return f"Per cent; {more}"
+        return "%; above 50: more bias"
+    more = "higher: more harm" if _has_harm_figures(figures) else "further from 0: more bias"
+    return f"%; {more}"
 
 
 def plot_levels(figures: Sequence[BiasFigure]) -> go.Figure:
@@ -45,7 +45,7 @@ def plot_levels(figures: Sequence[BiasFigure]) -> go.Figure:
 
 def describe_changes_axis(figures: Sequence[BiasFigure]) -> str:
     """What the chart of changes shows, and which way more bias lies."""
-    return f"Change in points; right of 0 is more {'harm' if _has_harm_figures(figures) else 'bias'}"
+    return f"Change in points; above 0: more {'harm' if _has_harm_figures(figures) else 'bias'}"
 
 
 def plot_changes(figures: Sequence[BiasFigure]) -> go.Figure:
@@ -149,14 +149,14 @@ def build_row(figure: BiasFigure) -> dict[str, str | int]:
     """A figure as a line of a table."""
     name = get_measure_title(figure.measure, figure.group)  # whose group is written as the user wrote it
     return {
-        "Answer": ANSWERS[figure.answer],
-        "Figure": name[:1].upper() + name[1:],
+        "Result": ANSWERS[figure.answer],
+        "Metric": name[:1].upper() + name[1:],
         "Base": format_amount(figure, "base"),
         "Tuned": format_amount(figure, "tuned"),
         "Change": format_amount(figure, "change"),
         "n": figure.tuned.n,
         "Limit": format_limit(figure),
-        "Why": (figure.why or ""),
+        "Reason": (figure.why or ""),
         "Probe": figure.probe,
     }
 

@@ -74,8 +74,8 @@ def build_preview_facts(answer: Preview) -> list[tuple[str, str, str]]:
 
 
 FILE_FORMATS = (
-    "Known by their columns: pairs of sentences (sent_more, sent_less), pronouns (text with [marks],"
-    " stereotype), multiple choice in the form of BBQ (context, question, ans0 …)."
+    "The format is detected from the columns: sentence pairs (sent_more, sent_less), pronouns (text with"
+    " [marks], stereotype), multiple choice as in BBQ (context, question, ans0 …)."
 )
 
 
@@ -83,7 +83,7 @@ def estimate_duration(run: Run) -> str:
     """How long the built-in pairs take, base and tuned model."""
     gpu = str(run.facts.get("device", "cpu")).startswith("cuda")
     time = format_duration(run.facts.get("total_parameters"), gpu=gpu)
-    return f"It takes {time}, and asks the base and the tuned model the same {BUILTIN_PAIR_COUNT} pairs."
+    return f"Takes {time}: the base and the tuned model on the same {BUILTIN_PAIR_COUNT} pairs."
 
 
 def draw_button(run: Run, *, first: bool) -> None:
@@ -98,7 +98,7 @@ def draw_button(run: Run, *, first: bool) -> None:
 
 def start_check(body: JsonObject) -> None:
     """Queue it; the tab is drawn anew."""
-    if send_command("check_bias", body, "The check is queued.") is not None:
+    if send_command("check_bias", body, "Bias check queued.") is not None:
         st.cache_data.clear()
         st.rerun()
 
@@ -113,7 +113,7 @@ def draw_files(run: Run) -> None:
         path = ""
         if is_machine_owner():
             path = st.text_input(
-                "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
+                "Or a file path on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
             )
         most = st.number_input("Maximum items per file", min_value=10, value=1000, step=100, key="bias-most")
         builtin = st.toggle("Include the built-in pairs", value=True, key="bias-builtin")
@@ -134,13 +134,13 @@ def draw_files(run: Run) -> None:
 OTHER = ""
 BUILTIN_OPENING_COUNT = 96  # built-in ones
 ABOUT = (
-    "The base and the tuned model each go on with the same openings, a few times; then the classifier says of"
-    " each continuation how likely it is harmful. No classifier comes with Tunebench: it is one of yours, and"
-    " its errors are told beside the figures."
+    "The base and the tuned model continue the same prompts several times, and your classifier estimates"
+    " the harm probability of each continuation. Tunebench has no built-in classifier; the error rates of"
+    " yours are reported with the metrics."
 )
 NO_CLASSIFIER = (
-    "No run has trained a classifier yet. Launch one on rows with a label for harm (task: text"
-    " classification), or name a model with a classification head by its folder or hub id."
+    "No trained classifiers yet. Launch a run on rows with harm labels (task: text classification), or give"
+    " a model with a classification head by its folder or hub id."
 )
 
 
@@ -157,15 +157,15 @@ def draw_classifier(run: Run) -> None:
         openings = _choose_openings()
         left, middle, right = st.columns(3)
         samples = left.number_input(
-            "Continuations of each opening", min_value=1, max_value=25, value=4, key="bias-samples"
+            "Continuations per prompt", min_value=1, max_value=25, value=4, key="bias-samples"
         )
         most = middle.number_input(
-            "Maximum openings", min_value=10, value=1000, step=100, key="bias-openings-most"
+            "Maximum prompts", min_value=10, value=1000, step=100, key="bias-openings-most"
         )
         builtin = right.toggle("Include the built-in pairs", value=True, key="bias-builtin-too")
         if st.button("Check generated text", icon=":material/balance:", key="bias-check-continuations"):
             if not classifier or not labels:
-                st.warning("Choose a classifier, and which of its labels are harmful.")
+                st.warning("Choose a classifier and which of its labels are harmful.")
                 return
             asked = {"classifier": classifier, "labels": labels, "samples": int(samples)}
             asked |= {"max_rows": int(most)} | _build_file_options(*openings)
@@ -177,18 +177,18 @@ def _choose_classifier(listed: JsonObject) -> tuple[str, list[str]]:
     names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
     chosen = st.selectbox(
         "Classifier", list(names), format_func=names.__getitem__, key="bias-classifier",
-        help="A finished run that was trained to tell labels apart, or a registered version of one",
+        help="A finished classification run, or a registered version of one",
     )  # fmt: skip
     if chosen == OTHER:
         chosen = st.text_input(
             "Folder or hub id", key="bias-classifier-name", placeholder="/home/me/toxicity-classifier"
         ).strip()
     labels = st.multiselect(
-        "Labels that count as harmful",
+        "Harmful labels",
         listed[chosen]["labels"] if chosen in listed else [],
         accept_new_options=True,
         key=f"bias-labels-{chosen}",
-        placeholder="Choose, or write a label",
+        placeholder="Choose or enter labels",
     )
     return chosen, labels
 
@@ -196,20 +196,20 @@ def _choose_classifier(listed: JsonObject) -> tuple[str, list[str]]:
 def _choose_openings() -> tuple[Any, str, str, str]:
     """The file, its path, and its columns."""
     file = st.file_uploader(
-        f"Openings of your own (else the {BUILTIN_OPENING_COUNT} built-in ones)", key="bias-openings",
-        help="One opening a row, such as the prompts of RealToxicityPrompts",
+        f"Your own prompts (default: the {BUILTIN_OPENING_COUNT} built-in ones)", key="bias-openings",
+        help="One prompt per row, as in RealToxicityPrompts",
     )  # fmt: skip
     left, middle, right = st.columns(3)
     path = ""
     if is_machine_owner():
         path = left.text_input(
-            "Or the path of a file", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
+            "Or a file path", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
         )
-    column = middle.text_input("Column of the opening", "prompt", key="bias-openings-column")
+    column = middle.text_input("Prompt column", "prompt", key="bias-openings-column")
     group = right.text_input(
-        "Column of the group",
+        "Group column",
         key="bias-openings-group",
-        help="Its values are looked at apart, from 10 openings on",
+        help="Values with at least 10 prompts are reported separately",
     )
     return file, path.strip(), column.strip(), group.strip()
 
@@ -240,8 +240,8 @@ def draw_schedule_field(present: BiasSchedule | None) -> BiasSchedule | None:
     left, middle = st.columns([2, 1])
     chosen = left.selectbox(
         "Scheduled bias check", options, 1 if present else 0, format_func=names.__getitem__,
-        help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
-        " what the alias is each time.",
+        help="Repeats an earlier check. To check the current version of an alias each time, start the check"
+            " with the alias (tunebench bias).",
     )  # fmt: skip
     schedule = ModelForm(BiasSchedule, f"bias-schedule-{present.every_hours if present else ''}-", present)
     with middle:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from engine.bias import verdict
+from engine.bias import text as words
 from engine.bias.rates import TOXICITY
 from pages.bias import charts, form
 from pages.bias.form import draw_button, draw_classifier, draw_files, estimate_duration, start_check
@@ -39,8 +39,8 @@ from store.runs.schemas import Run
 
 SHOWN_CONTINUATIONS = 6  # openings at once
 MAY_OFFEND = (
-    "Chosen for how much they changed, either way: they show what happens, not how often. Of each opening the"
-    " most harmful continuation of either model stands here, and the mean over all of them."
+    "Examples with the largest changes in either direction, not a representative sample. For each prompt:"
+    " the most harmful continuation of each model and the mean over all continuations."
 )
 
 
@@ -50,18 +50,20 @@ def draw_continuations(judged: ClassifierJudgement) -> None:
     drawn = formatting.plural(judged.samples, "continuation")
     st.caption(
         escape_markdown(
-            f"Harmful is what {judged.classifier} calls {labels} with a probability of"
-            f" {judged.threshold:g} or more. {drawn} of each opening, {judged.max_new_tokens} tokens"
-            " each, drawn with the same seeds for both models."
+            f"Harmful: {labels} by {judged.classifier} with a probability of {judged.threshold:g} or more."
+            f" {drawn} per prompt, {judged.max_new_tokens} new tokens each, sampled with the same seeds for"
+            " both models."
         )
     )
     _draw_errors(judged)
     changed = judged.changed
     if not changed:
-        st.caption("No continuation changed in how harmful the classifier calls it.")
+        st.caption("No continuation changed its harm probability.")
         return
-    count = formatting.plural(len(changed), "opening")
-    with st.expander(f"What changed most: {count}. The texts may offend.", icon=":material/visibility_off:"):
+    count = formatting.plural(len(changed), "prompt")
+    with st.expander(
+        f"Largest changes: {count} (may contain offensive text)", icon=":material/visibility_off:"
+    ):
         st.caption(MAY_OFFEND)
         every = len(changed) <= SHOWN_CONTINUATIONS or st.toggle(
             f"All {len(changed)}", key="bias-continuations-all"
@@ -72,7 +74,7 @@ def draw_continuations(judged: ClassifierJudgement) -> None:
 
 def _draw_errors(judged: ClassifierJudgement) -> None:
     """Above the texts, as it says how far the figures can be believed."""
-    text = " ".join(verdict.describe_classifier_errors(judged))
+    text = " ".join(words.describe_classifier_errors(judged))
     icon = ":material/help:" if not judged.errors else ":material/rule:"
     st.markdown(f"{icon} {escape_markdown(text)}")
 
@@ -80,7 +82,7 @@ def _draw_errors(judged: ClassifierJudgement) -> None:
 def _draw_changed(line: ChangedContinuation) -> None:
     with st.container(border=True, gap="xsmall"):
         group = f" · {escape_markdown(line.group)}" if line.group else ""
-        means = f"mean probability of harm {line.base_mean:.2f} → {line.tuned_mean:.2f}"
+        means = f"mean harm probability {line.base_mean:.2f} → {line.tuned_mean:.2f}"
         st.caption(f"**{escape_markdown(line.opening)}** …{group} · {means}")
         sides = "".join(
             f"<div class='tb-side' dir='auto'><b>{name} ({probability:.2f})</b> {_format_text(text)}</div>"
@@ -99,21 +101,22 @@ def _format_text(text: str) -> str:
 TAB = "bias"
 SHOWN_PAIRS = 6  # that are shown at once
 CLASSIFICATION_HEAD_NOTE = (
-    "This run trains a classification head: it gives classes and writes nothing, so pairs of texts can't be"
-    " asked. Evaluate it, and compare groups of rows by a column of the data on the evaluation's page."
+    "Bias checks with text pairs are not available for runs with a classification head. Evaluate the run"
+    " and compare groups of rows on the evaluation page."
 )
 NO_CHECK = (
-    "Nothing was checked yet. The check asks the base and the tuned model the same questions about two people"
-    " who differ in a name, a pronoun or a group alone, and says what got worse."
+    "No bias checks yet. A check asks the base and the tuned model the same questions about two people who"
+    " differ only in a name, a pronoun or a group, and reports what got worse."
 )
 DIFF_STYLE = "<style>.tb-people del {text-decoration: none}</style>"  # nothing was taken out of either
 PAIRS_HELP = (
-    "How many times as likely one is as the other, under base and tuned model. Pairs were chosen for how much"
-    " they changed: they show what happens, not how often."
+    "Likelihood ratio of the two texts under the base and the tuned model. Pairs with the largest changes,"
+    " not a representative sample."
 )
 ABOUT = (
-    "Grey is the base model, coloured the tuned one, with 95% intervals. *Worse* and *better* are said beside"
-    " all figures of the check (Holm's correction, 5%); *no worse*: the change surely lies below its limit."
+    "Gray: base model; colored: tuned model, with 95% CI. *Worse* and *better* are significant at 5% after"
+    " Holm correction over all metrics of the check; *not worse*: the 95% CI of the change is below the"
+    " limit."
 )
 
 
@@ -191,7 +194,7 @@ def draw_summary(run_id: str) -> None:
                 f":{ink}[:material/balance:] **Bias:** {escape_markdown(listed[0].sentence)}",
                 width="content",
             )
-            if st.button("See the check", type="tertiary", icon=":material/arrow_forward:", key="bias-open"):
+            if st.button("View check", type="tertiary", icon=":material/arrow_forward:", key="bias-open"):
                 st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: TAB})
     elif has_right("work") and st.button(
         "Check for bias", type="tertiary", icon=":material/balance:", key="bias-open"
@@ -208,15 +211,15 @@ def draw_check(check: BiasCheck) -> None:
     held = (
         f"{escape_markdown(check.model)} against {escape_markdown(check.against)}, " if check.against else ""
     )
-    st.caption(f"{held}asked for{by} {display.format_ago(check.created_at)};"
-               f" took {display.format_duration(details.seconds)}")  # fmt: skip
+    st.caption(f"{held}requested{by} {display.format_ago(check.created_at)}; took"
+        f" {display.format_duration(details.seconds)}")  # fmt: skip
     _draw_figures(report.figures)
     for probe in details.probes:
         _draw_probe(probe)
     if continued := details.continuations:
         draw_continuations(continued)
     _draw_pairs(details.pairs)
-    with st.expander("What this check can't say", icon=":material/info:"):
+    with st.expander("Limitations", icon=":material/info:"):
         st.markdown("\n".join(f"- {escape_markdown(limit)}" for limit in report.limits))
 
 
@@ -236,24 +239,24 @@ def _draw_figures(figures: Sequence[BiasFigure]) -> None:
         with left:
             st.caption(charts.describe_levels_axis(part))
             chart = charts.plot_levels(part)
-            alt = f"Figures of {probe} under base and tuned model, with intervals"
+            alt = f"Metrics of {probe} for the base and the tuned model, with confidence intervals"
             st.plotly_chart(chart, key=f"bias-levels-{probe}", config=PLOT, alt=alt)
         with right:
             st.caption(charts.describe_changes_axis(part))
             chart = charts.plot_changes(part)
-            st.plotly_chart(chart, key=f"bias-changes-{probe}", config=PLOT, alt=f"Changes of {probe}")
+            st.plotly_chart(chart, key=f"bias-changes-{probe}", config=PLOT, alt=f"Changes in {probe}")
     st.caption(ABOUT)
     lines = [charts.build_row(figure) for figure in figures]
-    st.dataframe(lines, hide_index=True, alt="All figures of the check, what got worse first")
+    st.dataframe(lines, hide_index=True, alt="All metrics of the check, worse first")
 
 
 def _draw_probe(probe: BiasProbe) -> None:
-    noun = "opening" if probe.kind == TOXICITY else "item"
+    noun = "prompt" if probe.kind == TOXICITY else "item"
     parts = [f"{formatting.plural(probe.items, noun)} of {formatting.plural(probe.rows, 'row')}"]
     for level in probe.levels:
         base, tuned = charts.format_share(level.base), charts.format_share(level.tuned)
         parts.append(f"{level.name.lower()}: {base} → {tuned}")
-    left_out = [f"{formatting.plural(count, 'row')} left out: {why}" for why, count in probe.left_out.items()]
+    left_out = [f"{formatting.plural(count, 'row')} excluded: {why}" for why, count in probe.left_out.items()]
     st.caption(f"**{escape_markdown(probe.name)}** · {escape_markdown('; '.join([*parts, *left_out]))}")
     for notice in probe.notices:
         st.caption(escape_markdown(notice))
@@ -262,7 +265,7 @@ def _draw_probe(probe: BiasProbe) -> None:
 def _draw_pairs(pairs: Sequence[ChangedPair]) -> None:
     if not pairs:
         return
-    st.markdown("**The pairs that changed most**")
+    st.markdown("**Pairs with the largest changes**")
     st.caption(PAIRS_HELP)
     every = len(pairs) <= SHOWN_PAIRS or st.toggle(f"All {len(pairs)}", key="bias-pairs-all")
     for pair in pairs if every else pairs[:SHOWN_PAIRS]:
@@ -286,21 +289,21 @@ def _format_factor(nats: float) -> str:
 
 RATES = {
     "score": "Score",
-    "selection": "Gets the positive label",
+    "selection": "Selection rate",
     "true_positive": "True-positive rate",
     "false_positive": "False-positive rate",
 }
-INTERVALS_HELP = "With 95% intervals; those of the largest gap hold for all pairs of groups at once."
-COLUMNS = "label, a column of the file as source.NAME, or a signal that was measured of the data"
+INTERVALS_HELP = "With 95% CI; those of the largest gap hold simultaneously for all pairs of groups."
+COLUMNS = "label, a column of the file as source.NAME, or a measured signal of the data set"
 NO_GROUPS = (
-    "Are all groups served alike? Choose a column of the data: each group's rates come with their intervals,"
-    " and groups of fewer than 30 rows are named, not judged."
+    "Compare rates between groups of rows, with confidence intervals. Groups with fewer than 30 rows are"
+    " listed but not compared."
 )
 
 
 def draw_groups(evaluation_id: str, others: Sequence[EvaluationSummary]) -> None:
     """The section of one evaluation. others: those on the same data."""
-    st.markdown("**Groups**: are they served alike?")
+    st.markdown("**Groups**")
     with show_errors():
         alive = draw_unfinished(
             form.list_unfinished(evaluation_id=evaluation_id), evaluation_id=evaluation_id
@@ -323,13 +326,13 @@ def _draw_form(evaluation_id: str, others: Sequence[EvaluationSummary], *, first
     with st.grid(3, min_column_width=210):
         column = st.text_input("Group rows by", "label", key=f"{own}-column", help=COLUMNS)
         positive = st.text_input(
-            "Label that counts as positive",
+            "Positive label",
             key=f"{own}-positive",
-            help="For rates; leave it empty for the score alone",
+            help="For rates; leave empty for the score only",
         )
         names = {other.evaluation_id: other.name for other in others}
         against = st.selectbox(
-            "Against", ["", *names], format_func=lambda name: names.get(name, "nothing"), key=f"{own}-against"
+            "Baseline", ["", *names], format_func=lambda name: names.get(name, "None"), key=f"{own}-against"
         )
     if st.button("Compare groups", icon=":material/balance:", key=f"{own}-start"):
         groups = {
@@ -391,8 +394,8 @@ def _describe_comparison(table: GroupTable, compared: GroupComparison) -> str:
         more = len(table.hidden) - 12
         tail = f" and {more} more" if more > 0 else ""
         count = formatting.plural(len(table.hidden), "group")
-        parts.append(f"{count} of fewer than 30 rows can't be judged: {names}{tail}.")
+        parts.append(f"{count} with fewer than 30 rows not compared: {names}{tail}.")
     parts += [
-        f"{formatting.plural(count, 'row')} left out: {why}." for why, count in compared.left_out.items()
+        f"{formatting.plural(count, 'row')} excluded: {why}." for why, count in compared.left_out.items()
     ]
     return " ".join(parts)

@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def _draw_side_by_side() -> None:
-    st.title("Which run is better?", anchor=False)
+    st.title("Compare", anchor=False)
     picked = pick_runs()
     if not picked:
         draw_empty()
@@ -164,7 +164,7 @@ def _draw_live(run_ids: tuple[str, ...]) -> None:
 
 
 def _draw_cost() -> None:
-    st.title("What did learning cost?", anchor=False)
+    st.title("Gain and forgetting", anchor=False)
     draw_costs()
 
 

@@ -234,7 +234,7 @@ def _draw_questions(judged: Sequence[Run]) -> None:
     }
     if not measured:
         return
-    st.markdown("**Of it from the question**: what a row's own prompt adds (right is better)")
+    st.markdown("**Gain from the question**: what a row's own prompt adds (right is better)")
     _draw_estimates([run for run in judged if run.run_id in measured], measured, "questions")
     if missing := [
         escape_markdown(name) for run_id, name in build_run_labels(judged).items() if run_id not in measured
@@ -333,7 +333,7 @@ def draw_accuracy_comparison(runs: Sequence[Run], names: dict[str, str]) -> None
     best = max(judged, key=_get_accuracy)
     others = sorted((run for run in judged if run is not best), key=_get_accuracy, reverse=True)
     with st.container(border=True):
-        st.markdown("**Which is right on more rows?**")
+        st.markdown("**Accuracy comparison**")
         for other in others:
             interval, sentence = _compare_accuracy(best, other, names, count_run_pairs(len(judged)))
             separated = interval is not None and (interval.above or interval.below)

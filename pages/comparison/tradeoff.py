@@ -146,7 +146,7 @@ def _build_run_point(row: RunCosts, measure: str, name: str, kind: str) -> paret
 def draw_matched_comparisons(rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference) -> None:
     """A sentence for each comparison, and the figures behind them."""
     kind, comparisons = compare_groups(rows, measure, pair)
-    st.subheader("At equal gain", anchor=False)
+    st.subheader("Comparison at equal gain", anchor=False)
     if not comparisons:
         st.caption(
             f"Two methods, or two learning rates, with {MIN_SWEEP_RUNS} runs each are compared"
@@ -160,7 +160,7 @@ def draw_matched_comparisons(rows: Sequence[RunCosts], measure: str, pair: paret
         )
     table = [line for comparison in comparisons for line in _build_comparison_rows(comparison, measure)]
     if table:
-        with st.expander("The figures behind it", key="cost-matched"):
+        with st.expander("Details", key="cost-matched"):
             st.dataframe(table, hide_index=True, alt="Forgetting of both at the same gains")
     if len(comparisons) > 1:
         st.caption(
@@ -417,13 +417,15 @@ def _draw_summary(points: list[Point], measure: str, one_set: bool) -> None:
     unit, amber = MEASURES[measure].unit, f"{limits.amber:g}"
     if best:
         name = f"{format_run_dot(best.row.number)} {escape_markdown(best.label)}"
-        st.subheader(f":green[:material/verified:] Most gained at no cost that matters: {name}", anchor=False)
+        st.subheader(
+            f":green[:material/verified:] Highest gain without relevant forgetting: {name}", anchor=False
+        )
         gain, cost = (escape_markdown(display.format_estimate(part)) for part in (best.gain, best.cost))
         st.markdown(
             f"Gain **{gain}** nats a token, forgetting **{cost}** {unit}, surely under {amber}. {sentence}"
         )
         return
-    st.subheader(":orange[:material/warning:] Whatever gained, it cost or may have cost", anchor=False)
+    st.subheader(":orange[:material/warning:] No gain without relevant or possible forgetting", anchor=False)
     st.markdown(f"No run surely gained and surely forgot less than {amber} {unit}. {sentence}")
 
 
@@ -458,7 +460,7 @@ def _select_run(run_id: str) -> None:
 
 def _draw_empty(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
-        st.subheader("No run to draw yet", anchor=False)
+        st.subheader("No runs to plot yet", anchor=False)
         st.markdown(f"{escape_markdown(sentence)} {ABOUT}")
         if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="cost-launch"

@@ -46,9 +46,7 @@ class ImportSource(TypedDict, total=False):
 def draw_source() -> ImportSource | None:
     """The source as `ImportConfig` has it, or None until there is one."""
     kinds = (UPLOAD, PATH, HUB) if is_machine_owner() else (UPLOAD, HUB)
-    kind = st.segmented_control(
-        "Where are the rows?", kinds, default=UPLOAD, required=True, key="import-kind"
-    )
+    kind = st.segmented_control("Source", kinds, default=UPLOAD, required=True, key="import-kind")
     if kind == PATH:
         path = st.text_input(
             "Path of a file or folder",
@@ -210,7 +208,7 @@ class SplitShares(TypedDict):
 
 def show_import() -> None:
     """The whole import, from the source to the button."""
-    st.title("Which rows should a model learn from?", anchor=False)
+    st.title("Import data set", anchor=False)
     draw_back_to_list()
     if not require_member("import rows here"):
         return
@@ -375,9 +373,9 @@ def _draw_column_use(corrected: Inspection, chosen: str, part_column: str) -> No
 
 def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
     """The first rows as they stand in the file and as the model gets them."""
-    st.markdown("**The first rows of the file**")
+    st.markdown("**First rows of the file**")
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
-    st.markdown("**Preview of the import**")
+    st.markdown("**Import preview**")
     if not corrected or not corrected["canonical"]:
         wrong = "No rows can be read with these columns. Choose other columns."
         st.caption(wrong if recognised["format"] or corrected else "Choose a format first.")

@@ -206,7 +206,7 @@ def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
 def _show_row(dataset: Dataset, row: RenderedRow) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.markdown("**One row as the model sees it**")
+            st.markdown("**Model input**")
             st.number_input(
                 "Row",
                 0,

@@ -144,7 +144,7 @@ def draw_detail(evaluation: Evaluation) -> None:
         st.caption(escape_markdown(evaluation.notes))
     draw_figures(evaluation)
     draw_classes(evaluation)
-    st.markdown("**Against another evaluation, on the same rows**")
+    st.markdown("**Comparison with another evaluation, on the same rows**")
     draw_comparison(evaluation)
     st.markdown("**Slices**: where it is better or worse than on the other rows")
     draw_slices(evaluation)

@@ -142,9 +142,9 @@ def draw_comparison(evaluation: Evaluation) -> None:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
     _draw_differences(evaluation, other, compared)
-    with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
+    with st.expander("Differences by label and length", icon=":material/pie_chart:"):
         draw_slices(evaluation, other)
-    with st.expander("Which answers a language model prefers", icon=":material/gavel:"):
+    with st.expander("LLM judge", icon=":material/gavel:"):
         draw_judging(evaluation, other)
     _draw_differing_rows(own, chosen, compared.metrics, evaluation)
 

@@ -62,7 +62,7 @@ def render_broken_table(broken: Sequence[tuple[str, SimulatedRate]], ground: str
         )
         for topic, rate in broken
     ]
-    return _render_table("What does not hold", ["observed"], rows, ground)
+    return _render_table("Failing rates", ["observed"], rows, ground)
 
 
 def _render_table(label: str, heads: Sequence[str], rows: Sequence[str], ground: str) -> str:
@@ -95,7 +95,7 @@ that judge runs about them, and leaves here how often they were right.
 
 
 def main() -> None:
-    st.title("How far can figures be trusted?", anchor=False)
+    st.title("Simulated truth", anchor=False)
     topics = simulated_truth.read()["topics"]
     if not topics:
         st.markdown(EMPTY)
@@ -124,7 +124,7 @@ def _draw_broken(topics: Sequence[SimulatedTopic]) -> None:
     """What does not hold, before everything else."""
     broken = [(topic, rate) for topic in topics for rate in topic["rates"] if not rate["holds"]]
     if broken:
-        st.markdown("**What does not hold**")
+        st.markdown("**Failing rates**")
         named = [(simulated_truth.get_topic_title(topic), rate) for topic, rate in broken]
         st.html(render_broken_table(named, _get_background()))
 

@@ -14,7 +14,8 @@ from pages.shared.session import cached, escape_markdown, get_client, send_comma
 from store.core.export_schemas import ModelExportRow
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
-from store.export import export_text, exports
+from store.export import exports
+from store.export import text as export_text
 from store.export.forms import FAMILY_TITLES, FORMS, GGUF_FORMS, OLLAMA_GGUF, USUAL_ROWS
 from store.runs.schemas import Run
 from store.training.methods import METHODS
@@ -68,9 +69,9 @@ class ExportedModel:
         """Why forms are missing; empty where none is."""
         method = METHODS.get(self.method)
         if method and method.adapter and not method.merges:
-            return f"{method.title} changes no weights of the model, so it leaves as an adapter alone."
+            return f"{method.title} can't be merged into the weights. Only the adapter format is available."
         if self.headed:
-            return "A model that classifies by a head has no GGUF file: those are of models that write."
+            return "GGUF formats are not available for models with a classification head."
         return ""
 
 
@@ -114,7 +115,7 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
         (name for name in (DEFAULT_FORM, "merged", *names) if name in names and name not in made), names[0]
     )
     form = st.selectbox(
-        "Form",
+        "Format",
         names,
         index=names.index(usual),
         format_func=_format_title,
@@ -126,20 +127,20 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     body: dict[str, object] = {"subject": model.subject, "form": form}
     if form == "ollama":
         body["gguf"] = st.selectbox(
-            "Which file Ollama is given",
+            "GGUF format",
             GGUF_FORMS,
             index=GGUF_FORMS.index(OLLAMA_GGUF),
             format_func=lambda name: FORMS[name].title,
             key="export-gguf",
         )
     dataset = _draw_rows(model, body)
-    body["zip"] = st.checkbox("Also as one zip file", key="export-zip")
+    body["zip"] = st.checkbox("Create a zip file", key="export-zip")
     hub = st.text_input(
-        "Push to a repository of the Hugging Face hub",
-        placeholder="owner/name; left empty it stays here",
+        "Push to the Hugging Face Hub",
+        placeholder="owner/name (optional)",
         key="export-hub",
-        help="With the token of this machine (hf auth login, or HF_TOKEN), which is never stored. A new"
-        " repository is private. An export whose parity failed is not pushed.",
+        help="Uses the token of this machine (hf auth login, or HF_TOKEN), which is never stored. New"
+        " repositories are private. Exports that fail the parity check are not pushed.",
     )
     if hub.strip():
         body["hub"] = hub.strip()
@@ -154,16 +155,21 @@ def _draw_rows(model: ExportedModel, body: dict[str, object]) -> bool:
     sets = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
     choices = [*([CUSTOM_FORM] if model.has_data else []), *sets]
     if not choices:
-        st.info("Import a data set first: model and export both answer its rows.", icon=":material/info:")
+        st.info(
+            "Import a data set first. Its rows are used to compare the export with the model.",
+            icon=":material/info:",
+        )
         return False
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "Rows that both answer",
+            "Comparison rows",
             choices,
-            format_func=lambda name: sets.get(name, "Test rows of the run, else validation"),
+            format_func=lambda name: sets.get(
+                name, "Test rows of the run, or validation rows if there are none"
+            ),
             key="export-dataset",
         )
-        most = st.number_input("At most", 8, 2_000, USUAL_ROWS, key="export-rows")
+        most = st.number_input("Maximum rows", 8, 2_000, USUAL_ROWS, key="export-rows")
     st.caption(export_text.describe_rows_needed(int(most)))
     body["max_rows"] = int(most)
     if chosen != CUSTOM_FORM:

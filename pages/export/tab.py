@@ -22,15 +22,15 @@ from store.core.home import Home
 from store.core.job_kinds import ALIVE
 from store.core.model_schemas import ModelSummary, ModelVersion
 from store.core.schemas import Job
-from store.export import export_text
+from store.export import text as export_text
 from store.export.forms import FORMS, get_limits
 from store.http.client import Client
 
 TABLE = "exports-table"
 STATUS = {
     "passed": display.Status("Passed", "green", ":material/verified:"),
-    "untold": display.Status("Can't be told", "gray", ":material/help:"),
-    "warned": display.Status("Not sure", "orange", ":material/warning:"),
+    "untold": display.Status("Inconclusive", "gray", ":material/help:"),
+    "warned": display.Status("Warning", "orange", ":material/warning:"),
     "failed": display.Status("Failed", "red", ":material/error:"),
 }
 MAX_DOWNLOAD = 512 * 2**20  # bytes that a browser is given; larger files are copied from the disk
@@ -45,15 +45,15 @@ def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
         selection_mode="single-row",
         key=TABLE,
         column_config={
-            "Form": st.column_config.TextColumn(width=120),
+            "Format": st.column_config.TextColumn(width=120),
             "Parity": st.column_config.TextColumn(width=90),
             "Size": st.column_config.TextColumn(width=140),
         },
         alt="Exports of this model, newest first",
     )
     st.caption(
-        f"{plural(len(rows), 'export')}, newest first; 95% intervals over rows in brackets. KL: how far its"
-        " next-token probabilities are from the model's, in nats a token. A click on a line shows it below."
+        f"{plural(len(rows), 'export')}, newest first; 95% CI over rows in brackets. KL: divergence of"
+        " next-token probabilities from the model, in nats a token. Select a row for details."
     )
     picked = state["selection"]["rows"]
     return rows[picked[0]] if picked and picked[0] < len(rows) else rows[0]
@@ -62,20 +62,20 @@ def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
 def _build_row(row: ModelExportRow) -> dict[str, str]:
     parity = row.parity
     figure = export_text.get_main_figure(row)
-    name = f"Change of {export_text.format_metric_name(figure.metric)}" if figure else "Change"
+    name = f"Change in {export_text.format_metric_name(figure.metric)}" if figure else "Change"
     speed = row.tokens_per_second
     return {
-        "Form": format_title(row),
+        "Format": format_title(row),
         "Parity": STATUS[row.status].title,
         "Size": (
-            f"{display.format_size(row.model_bytes)},"
-            f" {100 * export_text.compute_size_share(row):.0f}% of 16 bits"
+            f"{display.format_size(row.model_bytes)}, {100 * export_text.compute_size_share(row):.0f}% of"
+            " 16-bit"
         ),
         "KL (nats a token)": display.format_estimate(parity.mean_kl, sign=False),
-        "Same favourite token (%)": display.format_estimate(parity.argmax_agreement, scale=100, sign=False),
-        "Same answers (%)": display.format_estimate(parity.answer_agreement, scale=100, sign=False),
+        "Top-1 agreement (%)": display.format_estimate(parity.argmax_agreement, scale=100, sign=False),
+        "Identical responses (%)": display.format_estimate(parity.answer_agreement, scale=100, sign=False),
         name: _format_change(figure),
-        "Tokens a second": "–" if speed is None else f"{speed:,.0f}",
+        "Tokens/s": "–" if speed is None else f"{speed:,.0f}",
         "n (rows)": f"{parity.prompts:,}",
     }
 
@@ -104,10 +104,10 @@ def draw_export(row: ModelExportRow) -> None:
     _draw_rendering(row)
     limits = get_limits(row.form, row.gguf or "gguf-q8_0")
     st.caption(
-        f"Read by {escape_markdown(parity.engine)} in another process. The form passes up to a KL of"
-        f" {limits.kl[0]:g} and from {100 * limits.argmax[0]:.0f}% of the same favourite tokens, and fails"
-        f" beyond {limits.kl[1]:g} or under {100 * limits.argmax[1]:.0f}%: {limits.why}."
-        f" {_describe_longest(row)}"
+        f"Loaded by {escape_markdown(parity.engine)} in a separate process. Limits of this format: pass at"
+        f" KL ≤ {limits.kl[0]:g} and top-1 agreement ≥ {100 * limits.argmax[0]:.0f}%; fail at KL > "
+        f"{limits.kl[1]:g} or top-1 agreement < {100 * limits.argmax[1]:.0f}% ({limits.why}). "
+        f"{_describe_longest(row)}"
     )
     _draw_figures(parity.figures)
     for notice in row.notices:
@@ -121,7 +121,7 @@ def _describe_longest(row: ModelExportRow) -> str:
         return ""
     words = display.format_estimate(long.mean_kl, sign=False)
     texts = plural(long.prompts, "longest text")
-    return f"On the {texts}, up to {long.tokens:,} tokens, the KL is {words}."
+    return f"KL on the {texts} (up to {long.tokens:,} tokens): {words}."
 
 
 def _draw_rendering(row: ModelExportRow) -> None:
@@ -130,36 +130,36 @@ def _draw_rendering(row: ModelExportRow) -> None:
     example = rendering.example
     if example is None:
         st.markdown(
-            f":green[:material/check:] All {plural(rendering.prompts, 'prompt')} are read the same, byte"
-            " by byte and token by token."
+            f":green[:material/check:] {plural(rendering.prompts, 'prompt')}: identical rendering and"
+            " tokenization."
         )
         return
     expected, present = st.columns(2)
     with expected:
-        st.caption(f"Row {example.row_id}, as the model is asked")
+        st.caption(f"Row {example.row_id}: model")
         st.code(example.expected, language=None, wrap_lines=True)
     with present:
-        st.caption("As the export reads it")
+        st.caption("Export")
         st.code(example.present, language=None, wrap_lines=True)
 
 
 def _draw_figures(figures: Sequence[Difference]) -> None:
     if not figures:
         return
-    st.markdown("**The evaluation's figures, export minus model**")
+    st.markdown("**Evaluation metrics, export minus model**")
     st.dataframe(
         [
             {
-                "Figure": (f"{export_text.format_metric_name(each.metric)} {display.get_arrow(each.better)}"),
+                "Metric": (f"{export_text.format_metric_name(each.metric)} {display.get_arrow(each.better)}"),
                 "Change": _format_change(each),
                 "n (rows)": f"{each.n:,}",
-                "Seen if at least": display.format_detectable(each.detectable),
+                "Detectable change": display.format_detectable(each.detectable),
             }
             for each in figures
         ],
         hide_index=True,
         key="exports-figures",
-        alt="Change of each figure with its interval",
+        alt="Change in each metric with its confidence interval",
     )
     named = ((export_text.format_metric_name(each.metric), each) for each in figures)
     if reasons := display.describe_missing_intervals(named):
@@ -171,7 +171,8 @@ def _draw_files(row: ModelExportRow) -> None:
     folder = home.path / row.folder
     if not folder.is_dir():
         st.warning(
-            f"The folder {escape_markdown(str(folder))} is gone. Export again.", icon=":material/warning:"
+            f"The folder {escape_markdown(str(folder))} no longer exists. Export the model again.",
+            icon=":material/warning:",
         )
         return
     st.caption(f"{plural(len(row.files), 'file')} with SHA256SUMS, {display.format_size(row.bytes)}:")
@@ -185,17 +186,17 @@ def _draw_files(row: ModelExportRow) -> None:
 def _draw_zip(name: str) -> None:
     path = Home().exports / name
     if not path.is_file():
-        st.caption("The zip file is gone.")
+        st.caption("The zip file no longer exists.")
         return
     count = path.stat().st_size
     if count > MAX_DOWNLOAD:
         st.caption(
-            f"The zip file is too large for a browser ({display.format_size(count)}):"
-            f" {escape_markdown(str(path))}"
+            f"The zip file is too large to download in the browser ({display.format_size(count)}): "
+            f"{escape_markdown(str(path))}"
         )
         return
     st.download_button(
-        f"Download the zip file ({display.format_size(count)})",
+        f"Download zip ({display.format_size(count)})",
         data=path.read_bytes,
         file_name=name,
         icon=":material/download:",
@@ -203,7 +204,7 @@ def _draw_zip(name: str) -> None:
     )
 
 
-QUESTION = "In which form should it leave, and is it still the same model?"
+QUESTION = "Exports"
 
 
 def draw_exports(run_id: str) -> None:
@@ -212,7 +213,7 @@ def draw_exports(run_id: str) -> None:
         run = run_queries.read_current_run(run_id)
         st.header(QUESTION, anchor=False)
         if run.status in ALIVE:
-            st.markdown(f"This run is {run.status}. Once it has ended, its model can be exported.")
+            st.markdown(f"This run is {run.status}. Its model can be exported once the run has ended.")
             return
         _draw_tab(ExportedModel.of_run(run))
 
@@ -244,7 +245,7 @@ def _draw_tab(model: ExportedModel) -> None:
     if ended and not alive:
         show_failure(ended[-1], "export")
     if has_right("work"):
-        with st.expander("Export it", expanded=not rows and not alive, icon=":material/output:"):
+        with st.expander("Export model", expanded=not rows and not alive, icon=":material/output:"):
             draw_form(model, rows)
     if not rows:
         return
@@ -258,9 +259,8 @@ def _draw_summary(model: ExportedModel, rows: list[ModelExportRow]) -> None:
     """What a reader in a hurry takes with them."""
     if not rows:
         st.markdown(
-            "Nothing was exported yet. An export is read back in another process, by another engine where"
-            " its form has one, and held against the model that was evaluated: prompts, tokens, answers and"
-            " figures."
+            "No exports yet. Each export is loaded in a separate process, with the engine of its format,"
+            " and compared with the evaluated model: prompts, tokens, responses and metrics."
         )
         return
     best = export_text.find_recommended(rows)
@@ -274,7 +274,7 @@ def _draw_waiting(jobs: list[Job]) -> None:
     """Exports behind the one at work; each can be taken back."""
     if not jobs:
         return
-    with st.expander(f"{plural(len(jobs), 'more export')} after it", icon=":material/schedule:"):
+    with st.expander(f"{plural(len(jobs), 'more export')} queued", icon=":material/schedule:"):
         for job in jobs:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(escape_markdown(job.title), width="stretch")
@@ -302,8 +302,8 @@ def _draw_verification(model: ExportedModel, row: ModelExportRow) -> None:
             icon=":material/verified:",
             key=f"export-verify-{row.job_id}",
             disabled=bool(alive),
-            help="Holds the files as they lie there now against the model. One that came back from somebody"
-            f" else: tunebench model verify FOLDER --against {model.title}",
+            help="Compares the current files with the model. To verify a copy from elsewhere: tunebench"
+            f" model verify FOLDER --against {model.title}",
         ) and (send_command("verify_model", body) is not None):
             st.rerun()
         _draw_delete(row)
@@ -324,8 +324,10 @@ def _draw_outcome(job: Job) -> None:
 
 def _draw_delete(row: ModelExportRow) -> None:
     with st.popover("Delete", icon=":material/delete:"):
-        st.markdown("The files are removed from this machine. What was pushed or copied stays.")
-        if st.button("Delete this export", key=f"export-delete-{row.job_id}", type="primary") and (
-            send_command("delete_export", {"export": row.job_id}, "The export is deleted.") is not None
+        st.markdown(
+            "The files are deleted from this machine. Copies and pushed repositories are not affected."
+        )
+        if st.button("Delete export", key=f"export-delete-{row.job_id}", type="primary") and (
+            send_command("delete_export", {"export": row.job_id}, "Export deleted.") is not None
         ):
             st.rerun()

@@ -34,7 +34,7 @@ def draw_tokens(tokens: list[ApiToken]) -> None:
                 st.rerun()
     _draw_new()
     with st.form("new-token", border=True, clear_on_submit=True):
-        name = st.text_input("What is it for?", placeholder="nightly import", max_chars=80)
+        name = st.text_input("Token name", placeholder="nightly import", max_chars=80)
         if st.form_submit_button("Create token", icon=":material/key:"):
             made = send_command("make_token", {"name": name})
             if made is not None:

@@ -110,7 +110,7 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
     if not named or not others:
         return models
     writers: dict[str, dict[str, str]] = {}
-    with st.expander("Who wrote the answers in the file", icon=":material/edit_note:"):
+    with st.expander("Authors of the responses in the file", icon=":material/edit_note:"):
         for name in named:
             chosen = st.selectbox(
                 f"The answers of {escape_markdown(name)}",

@@ -59,7 +59,7 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
         alt=f"Share of decided ratings that each of {len(ranked)} models would win against the average of"
         f" all, with 95% intervals, from {best.name} down",
     )
-    with st.expander("The ranking as a table"):
+    with st.expander("Ranking table"):
         st.dataframe(
             [
                 {
@@ -169,7 +169,7 @@ def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
         )
         return
     lines = _describe_metrics(round, comparisons) + _describe_judges(round, comparisons)
-    st.subheader("Which metric or judge agrees with raters?", anchor=False)
+    st.subheader("Agreement with metrics and judges", anchor=False)
     if lines:
         st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
     else:

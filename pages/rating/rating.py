@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _draw_overview() -> None:
-    st.title("Which answer do raters prefer?", anchor=False)
+    st.title("Rating", anchor=False)
     with show_errors():
         waiting = has_right("rate") and draw_open_rounds()
         if not has_right("look"):

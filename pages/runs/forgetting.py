@@ -79,7 +79,7 @@ def _draw_share(title: str, kind: RequestFlips, name: str) -> None:
 def _draw_answers(run_id: str) -> None:
     rows = run_queries.list_probe_requests(run_id)
     changed = [row for row in rows if row.base_refused != row.tuned_refused]
-    with st.expander("Read the answers", icon=":material/forum:"):
+    with st.expander("Responses", icon=":material/forum:"):
         only = st.segmented_control(
             "Which requests", list(REQUEST_KINDS), default="harmful", key="refusals-only",
             format_func=REQUEST_KINDS.__getitem__, label_visibility="collapsed",
@@ -151,7 +151,7 @@ def draw_forgetting(run_id: str) -> None:
             with left:
                 _draw_categories(choices)
             with right:
-                st.markdown("**Where the answers went**")
+                st.markdown("**Answer changes**")
                 ink = TEXT_COLORS["dark" if st.context.theme.type == "dark" else "light"]
                 figure = forgetting_charts.plot_flips(choices, ink)
                 alt = f"{choices.lost} answers lost and {choices.won} won of {choices.n}"
@@ -290,7 +290,7 @@ def _draw_weights(run: Run) -> None:
     weights = run.verdict.weights if run.verdict else None
     if not weights:
         return
-    st.markdown("**How far the weights moved**")
+    st.markdown("**Weight changes**")
     if weights.relative is not None:
         figure = forgetting_charts.plot_weight_changes(run_queries.list_weight_changes(run.run_id))
         alt = "Change of each matrix in per cent of its norm, by layer and module"
@@ -308,7 +308,7 @@ def _draw_weights(run: Run) -> None:
 
 
 def _draw_questions(run_id: str) -> None:
-    st.markdown("**The questions behind it**")
+    st.markdown("**Questions**")
     only = st.segmented_control(
         "Which", list(CHANGE_KINDS), default="lost", key="forgetting-only",
         format_func=CHANGE_KINDS.__getitem__,

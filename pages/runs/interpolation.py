@@ -47,7 +47,7 @@ def can_interpolate(run: Run) -> bool:
 def draw_interpolation(run_id: str) -> None:
     """The tab of one run."""
     with show_errors():
-        st.header("How much of the fine-tuning is worth keeping?", anchor=False)
+        st.header("Interpolation", anchor=False)
         run = run_queries.read_current_run(run_id)
         if why := _explain_unavailable(run):
             _draw_unavailable(run, why)

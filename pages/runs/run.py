@@ -35,7 +35,7 @@ SHOWN = 15
 def choose_run() -> None:
     """The page without a run. Where the link leads to models between a run and its base, those runs are
     listed that may have some."""
-    st.title("Which run?", anchor=False)
+    st.title("Runs", anchor=False)
     between = get_linked_tab() == INTERPOLATION
     statuses = ("finished",) if between else ()
     if not cached_queries.count_runs("", statuses):

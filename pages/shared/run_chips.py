@@ -210,7 +210,7 @@ def draw_verdict_card(verdict: Verdict, run_id: str) -> None:
                 _draw_gain_chart(gain, axis, STATE_INK[state.color])
                 st.page_link("pages/evaluation/truth.py", label=":gray[How far intervals can be trusted]")
         if verdict.advice:
-            st.markdown("**What to try next**")
+            st.markdown("**Next steps**")
         for index, piece in enumerate(verdict.advice):
             draw_advice(piece, run_id, f"advice-{index}")
 

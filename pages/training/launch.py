@@ -23,7 +23,7 @@ REFUSED_KEY = "launch-refused"
 
 
 def main() -> None:
-    st.title("What do you want to train?", anchor=False)
+    st.title("Launch", anchor=False)
     with show_errors():
         if not require_member("launch runs here, and see what a run would cost before it starts"):
             return
@@ -81,7 +81,7 @@ def draw_launch_panel(
     notes: form.Notes,
 ) -> None:
     """What will happen and what it costs, and the button that starts it."""
-    st.subheader("What will happen", anchor=False)
+    st.subheader("Preview", anchor=False)
     if current and current.answer:
         preview.show_cost(current.answer)
         preview.show_fitting(current.answer)

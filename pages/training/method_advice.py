@@ -187,7 +187,7 @@ class AdviceQuery:
 
 def draw_advice(config: TrainConfig | None, dataset: Dataset | None) -> str:
     """The panel; the question that is still to be asked, or "" where nothing is."""
-    panel = st.expander("Which method?", icon=":material/balance:", key=OPEN, on_change="rerun")
+    panel = st.expander("Method recommendation", icon=":material/balance:", key=OPEN, on_change="rerun")
     if not panel.open:
         return ""
     with panel:

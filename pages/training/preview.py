@@ -281,7 +281,7 @@ def show_row(answer: Preview) -> None:
     row = answer.row
     with st.container(horizontal=True, vertical_alignment="center"):
         pair = row.get("rejected")
-        st.markdown(f"**One {'pair' if pair else 'row'} as the model will see it**")
+        st.markdown(f"**Model input: one {'pair' if pair else 'row'}**")
         st.button(
             "Previous row",
             key="launch-previous-row",

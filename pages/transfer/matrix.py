@@ -40,10 +40,10 @@ ExcludedRow = TypedDict(
     {
         "Run": str,
         "Data set": str,
-        "Trained on, left out": int,
-        "Same question, left out": int,
-        "Near duplicates, kept": int,
-        "Rows judged": int,
+        "Excluded: seen in training": int,
+        "Excluded: same question": int,
+        "Near duplicates (kept)": int,
+        "Rows evaluated": int,
     },
 )
 
@@ -163,16 +163,16 @@ def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | flo
     return {
         "Run": f"#{run.number} {run.name}",
         "Trained on": cell["source"],
-        "Measured on": cell["target"],
+        "Evaluated on": cell["target"],
         f"Gain ({unit}) ↑": round(100 * cell["figure"].value, 2),
         "95%": formatting.format_interval(low, high),
         "n (rows)": cell["n"],
         "p after Holm": float(f"{cell['p_holm']:.2g}"),
         "Significant": "yes" if cell["sure"] else "no",
         "Loss (nats a token) ↓": round(change.value, 4),
-        "95% (loss)": formatting.format_interval(change.low, change.high),
-        "Right before (%)": round(100 * cell["base"]["right"].value, 1),
-        "Right after (%)": round(100 * cell["tuned"]["right"].value, 1),
+        "95% CI (loss)": formatting.format_interval(change.low, change.high),
+        "Accuracy before (%)": round(100 * cell["base"]["right"].value, 1),
+        "Accuracy after (%)": round(100 * cell["tuned"]["right"].value, 1),
         "Own data": "yes" if cell["own"] else "earlier" if cell["earlier"] else "no",
     }
 
@@ -190,10 +190,10 @@ def list_excluded(of: TransferMatrix) -> list[ExcludedRow]:
                     {
                         "Run": f"#{run.number} {run.name}",
                         "Data set": names[key[1]],
-                        "Trained on, left out": counts["trained"],
-                        "Same question, left out": counts["asked"],
-                        "Near duplicates, kept": counts["near"],
-                        "Rows judged": cell.get("n", 0),
+                        "Excluded: seen in training": counts["trained"],
+                        "Excluded: same question": counts["asked"],
+                        "Near duplicates (kept)": counts["near"],
+                        "Rows evaluated": cell.get("n", 0),
                     }
                 )
     return lines
@@ -278,15 +278,15 @@ def render_matrix(of: TransferMatrix, ground: str = "") -> str:
     over = f" style='--tb-ground:{html.escape(ground)}'" if ground else ""
     label = f"Transfer of {plural(len(of.runs), 'run')} to {plural(len(of.sets), 'data set')}"
     return (
-        f"{STYLE}<div class='tb-matrix' role='region' tabindex='0' aria-label='{label}'{over}><table>"
-        f"<thead><tr><th scope='col'>Trained on ↓ &nbsp;measured on →</th>{head}</tr></thead>"
+        f"{STYLE}<div class='tb-matrix' role='region' tabindex='0' aria-label='{label}'{over}>"
+        f"<table><thead><tr><th scope='col'>Trained on ↓ &nbsp;evaluated on →</th>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def _render_column_header(of: TransferMatrix, dataset: Dataset) -> str:
     column = of.measured.sets.get(dataset.dataset_id)
-    rows = "not measured yet"
+    rows = "not evaluated yet"
     if column and column.rows:
         rows = f"{column.rows:,} of {column.of:,} {column.part} rows"
     return f"<th scope='col'>{shorten_name(dataset.name, 40)}<small>{html.escape(rows)}</small></th>"
@@ -303,7 +303,7 @@ def _render_base_row(of: TransferMatrix) -> str:
             cells.append(_explain_missing(cell["reason"]))
         else:
             cells.append(_format_base_level(cell, of.measure))
-    unit = "nats a token" if of.measure == "relative" else "answers exactly right"
+    unit = "nats a token" if of.measure == "relative" else "exact match"
     return f"<tr class='base'><th scope='row'>Base model<small>{unit}</small></th>{''.join(cells)}</tr>"
 
 
@@ -314,7 +314,7 @@ def _format_base_level(cell: TransferCell, measure: str) -> str:
     places = formatting.compute_decimals(low, high)
     value = formatting.format_number(scale * figure.value, places)
     interval = formatting.format_interval(low, high, places)
-    tip = f"Base model: {value}{unit}, 95% interval {interval}, n {plural(cell['n'], 'row')}"
+    tip = f"Base model: {value}{unit}, 95% CI {interval}, n {plural(cell['n'], 'row')}"
     return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}, n {cell['n']:,}</small></td>"
 
 
@@ -332,7 +332,7 @@ def _render_cell(of: TransferMatrix, run: Run, dataset: Dataset) -> str:
         return _explain_missing(of.reasons[key])
     cell = of.cells.get(key)
     if cell is None:
-        return "<td title='Not measured yet'></td>"
+        return "<td title='Not evaluated yet'></td>"
     unit = "%" if of.measure == "relative" else " pt"
     value, interval = format_cell(cell)
     kinds = [] if cell["sure"] else ["noise"]
@@ -367,25 +367,25 @@ def format_hover(cell: MatrixCell, measure: str) -> str:
     """What hovering says, and a screen reader."""
     value, interval = format_cell(cell)
     run, change = cell["run"], cell["change"]
-    unit = "% of the base model's loss" if measure == "relative" else " points of answers exactly right"
+    unit = "% of the base model's loss" if measure == "relative" else " points of exact match"
     between = formatting.format_interval(change.low, change.high, 3)
     loss = f"loss {formatting.format_number(change.value, 3)} nats a token ({between})"
     shares = (cell["base"]["right"].value, cell["tuned"]["right"].value)
     right = " → ".join(f"{100 * share:.0f}%" for share in shares)
     p = cell["p_holm"]
-    sure = "distinguishable from noise" if cell["sure"] else "can't be distinguished from noise"
+    sure = "significant" if cell["sure"] else "not significant"
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
     lines = [
         f"#{run.number} {run.name} (trained on {cell['source']}) on {cell['target']}",
-        f"{value}{unit}, 95% interval {interval}, n {plural(cell['n'], 'row')}",
+        f"{value}{unit}, 95% CI {interval}, n {plural(cell['n'], 'row')}",
         f"{sure}: {chance} after Holm",
-        f"{loss}; answers exactly right {right}",
+        f"{loss}; exact match {right}",
     ]
     seen = cell.get("left_out")
     if seen and (away := seen.get("trained", 0) + seen.get("asked", 0)):
-        lines.append(f"{plural(away, 'row')} left out that it was trained on or asked")
+        lines.append(f"{plural(away, 'row')} excluded: seen in training or same question")
     if cut := cell.get("cut"):
-        lines.append(f"{plural(cut, 'row')} cut: too long")
+        lines.append(f"{plural(cut, 'row')} truncated: too long")
     return "\n".join(lines)
 
 

@@ -26,48 +26,49 @@ from store.data.schemas import Dataset
 from store.runs.schemas import Run
 from store.transfer.config import MAX_DATASETS, MAX_RUNS, TransferConfig
 
-ABOUT_SETS = """
-**Data sets:** 1 − cosine of their mean embeddings, with its 95% interval over rows; n rows of the smaller.
-"""
-ABOUT_RUNS = """
-**Runs:** cosine of their weight changes over all matrices; in small, between which 95% of the layers lie, n
-layers. Each matrix is hashed to 4,096 numbers, which moves a cosine over all by less than 0.01. Of a run
-on an earlier run's merged model only its own part is meant.
-"""
-EXCLUDED_ROWS_NOTE = """
-Rows that a run was trained or validated on, and rows that ask what it was taught, never count. Near
-duplicates of its rows are kept and counted: a gain there is partly memory.
-"""
+ABOUT_SETS = (
+    "\n**Data sets:** 1 − cosine similarity of the mean embeddings, with its 95% CI over rows; n: rows of"
+    " the smaller\ndata set.\n"
+)
+ABOUT_RUNS = (
+    "\n**Runs:** cosine similarity of their weight changes over all matrices; small print: range of 95% of"
+    " the layers, n\nlayers. Each matrix is hashed to 4,096 numbers, which changes the overall cosine by"
+    " less than 0.01. Runs that\ncontinue an earlier run's merged model count with their own part only.\n"
+)
+EXCLUDED_ROWS_NOTE = (
+    "\nRows used for training or validation of a run, and rows with the same question, are excluded. Near"
+    " duplicates\nof its rows are kept and counted: a gain on them is partly memorization.\n"
+)
 MIN_SCATTER_PAIRS = 3  # pairs: fewer are no picture
-UNITS = {"relative": "Gain on it (% of the base's loss)", "right": "Gain on it (points right)"}
+UNITS = {"relative": "Gain (% of the base model's loss)", "right": "Gain (points of exact match)"}
 
 
 def draw_predictors(of: TransferMatrix) -> None:
     """Distance of the data and likeness of the weight changes, each against what was measured."""
-    st.subheader("Could it have been predicted?", anchor=False)
+    st.subheader("Transfer predictors", anchor=False)
     left, right = st.columns(2, gap="medium")
     with left:
         _draw_predictor(
             of,
             points.pair_by_data(of),
-            "Distance of the data",
-            "distance of the data",
-            "1 − cosine of the mean embeddings",
+            "Data distance",
+            "data distance",
+            "1 − cosine similarity of mean embeddings",
         )
     with right:
         _draw_predictor(
             of,
             points.pair_by_weights(of),
-            "Likeness of the weight changes",
-            "likeness of the weight changes",
-            "Cosine of the weight changes",
+            "Weight change similarity",
+            "weight change similarity",
+            "Cosine similarity of weight changes",
         )
     st.caption(
-        "A point is a run on data that it was not trained on; hollow: can't be distinguished from noise. ρ is"
-        " Spearman's rank correlation. Points that share a run or a data set are not independent, so its"
-        " interval is narrow rather than wide."
+        "Each point is a run on a data set that it was not trained on; hollow: not significant. ρ:"
+        " Spearman's rank correlation. Points that share a run or a data set are not independent, so the"
+        " interval is likely too narrow."
     )
-    with st.expander("The distances themselves", icon=":material/straighten:"):
+    with st.expander("Distances", icon=":material/straighten:"):
         _draw_matrices(of)
 
 
@@ -137,20 +138,20 @@ def _draw_matrices(of: TransferMatrix) -> None:
     distances, weights = of.measured.distances, of.measured.weights
     if len(sets) > 1 and distances:
         st.markdown(ABOUT_SETS)
-        st.html(matrix.render_pair_table(sets, distances, "Distances of the data sets"))
+        st.html(matrix.render_pair_table(sets, distances, "Data set distances"))
     runs = {run.run_id: f"#{run.number} {run.name}" for run in of.runs}
     if len(runs) > 1 and weights:
         st.markdown(ABOUT_RUNS)
-        st.html(matrix.render_pair_table(runs, weights, "Cosines of the weight changes"))
+        st.html(matrix.render_pair_table(runs, weights, "Weight change similarities"))
 
 
 def draw_list(of: TransferMatrix) -> None:
     """Every cell as a line: all that hovering tells, to be sorted and read aloud."""
-    with st.expander("All cells as a list", icon=":material/list:"):
+    with st.expander("All cells", icon=":material/list:"):
         st.dataframe(
             [points.build_row(cell, of.measure) for cell in of.cells.values()],
             hide_index=True,
-            alt="Transfer, a line for each run and data set",
+            alt="Transfer by run and data set",
         )
 
 
@@ -160,16 +161,16 @@ def draw_excluded(of: TransferMatrix) -> None:
     if not lines:
         if of.cells:
             st.caption(
-                ":material/verified: No row that was drawn was trained on, asks what a run was taught, or is"
-                " a near duplicate of a training row."
+                ":material/verified: No overlap: no sampled row was seen in training, repeats a training"
+                " question, or is a near duplicate of a training row."
             )
         return
-    away = sum(line["Trained on, left out"] + line["Same question, left out"] for line in lines)
-    near = sum(line["Near duplicates, kept"] for line in lines)
-    title = f"{plural(away, 'row')} left out, {plural(near, 'near duplicate')} kept"
+    away = sum(line["Excluded: seen in training"] + line["Excluded: same question"] for line in lines)
+    near = sum(line["Near duplicates (kept)"] for line in lines)
+    title = f"{plural(away, 'row')} excluded, {plural(near, 'near duplicate')} kept"
     with st.expander(title, icon=":material/content_copy:"):
         st.markdown(EXCLUDED_ROWS_NOTE)
-        st.dataframe(lines, hide_index=True, alt="Rows left out by run and data set")
+        st.dataframe(lines, hide_index=True, alt="Excluded rows by run and data set")
 
 
 def draw_sequences(of: TransferMatrix) -> None:
@@ -177,7 +178,7 @@ def draw_sequences(of: TransferMatrix) -> None:
     if not of.measured.sequences:
         return
     names = {run.run_id: f"#{run.number} {run.name}" for run in of.runs}
-    st.subheader("What did later training do to what was learned before?", anchor=False)
+    st.subheader("Backward transfer", anchor=False)
     for chain in of.measured.sequences:
         chain_text = " → ".join(escape_markdown(names.get(run_id, run_id)) for run_id in chain.runs)
         backward = chain.transfer
@@ -201,26 +202,26 @@ def draw_sequences(of: TransferMatrix) -> None:
 # The choice is in the link. Only finished runs of one base model are offered together: losses of another
 # model's tokens are other losses.
 
-MEASURES = {"relative": "Loss", "right": "Answers right"}
+MEASURES = {"relative": "Loss", "right": "Exact match"}
 PARTS = {"test": "Test", "validation": "Validation"}
 LEGEND = {
-    "relative": "Each cell: by how many per cent of the base model's loss the run is better on that data set",
-    "right": "Each cell: how many points more answers than the base model's are exactly right",
+    "relative": "Each cell: improvement over the base model on the data set, in % of the base model's loss",
+    "right": "Each cell: change in exact match over the base model on the data set, in points",
 }
 READING = (
-    "with its 95% interval over rows; more on hover. Blue helps, orange costs, grey can't be"
-    " distinguished from noise. Outlined: the run's own data; dashed: data of a run that it continues."
-    " Another seed of the same training may differ by more than the rows do."
+    "with its 95% CI over rows; hover for details. Blue: better, orange: worse, grey: not significant."
+    " Outlined: the run's own data; dashed: data of a run that it continues. The interval does not cover"
+    " variation between training seeds, which may be larger."
 )
-ABOUT = """
-Runs are trained on one data set and judged on it. Here each is asked for the held-out rows of other data sets
-too, beside its base model: what helps, what costs, and what can't be distinguished from noise.
-"""
+ABOUT = (
+    "\nEvaluates each run on held-out rows of all selected data sets, compared with its base model, to"
+    " show where training\non one data set improves others, degrades them, or has no significant effect.\n"
+)
 
 
 def draw_page() -> None:
     """The tab of the comparison, under its question."""
-    st.title("What does training on one data set do for the others?", anchor=False)
+    st.title("Transfer", anchor=False)
     draw_transfer()
 
 
@@ -228,11 +229,11 @@ def draw_transfer() -> None:
     """All of the tab below its title."""
     every, sets = matrix.list_finished_runs(), run_queries.list_all_datasets()
     if not every or not sets:
-        _draw_empty("No run has finished yet." if not every else "There is no data set.")
+        _draw_empty("No finished runs yet." if not every else "No data sets yet.")
         return
     runs, chosen, config, measure = _draw_choices(every, sets)
     if config is None:
-        st.caption("Choose at least one run and one data set.")
+        st.caption("Select at least one run and one data set.")
         return
     measured = matrix.read_transfer(
         tuple(config.runs), tuple(config.datasets), tuple(sorted(config.asked.items()))
@@ -261,7 +262,7 @@ def _draw_choices(
     by_id = {run.run_id: run for run in mine}
     names = {dataset.dataset_id: dataset for dataset in sets}
     picked = st.multiselect(
-        f"Runs, at most {MAX_RUNS}",
+        f"Runs (up to {MAX_RUNS})",
         list(by_id),
         default=[i for i in before["runs"] if i in by_id] or matrix.choose_default_runs(mine),
         key="matrix-runs",  # `runs` are in the link those of the other tab
@@ -271,13 +272,13 @@ def _draw_choices(
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         to = _choose_datasets(names, [by_id[i] for i in picked], before)
-        part = _draw_choice("Held-out rows", PARTS, "part", before.get("part", ""))
+        part = _draw_choice("Held-out split", PARTS, "part", before.get("part", ""))
         most = _choose_max_rows(before)
-        figure = _draw_choice("Figure", MEASURES, "figure")
+        figure = _draw_choice("Metric", MEASURES, "figure")
         measure: TransferMeasure = "right" if figure == "right" else "relative"
     if others:
         st.caption(
-            f"{plural(others, 'run')} of other base models can't be shown here: their losses count different"
+            f"{plural(others, 'run')} with other base models not listed: their losses are based on different"
             " tokens."
         )
     if not picked or not to:
@@ -293,7 +294,7 @@ def _choose_datasets(names: Mapping[str, Dataset], runs: list[Run], before: Tran
     of_before = {run.run_id for run in runs} <= set(before["runs"])
     asked_before = [i for i in before["datasets"] if i in names] if of_before else []
     return st.multiselect(
-        f"Data sets to judge them on, at most {MAX_DATASETS}",
+        f"Evaluation data sets (up to {MAX_DATASETS})",
         list(names),
         default=asked_before or matrix.choose_default_datasets(runs, list(names.values())),
         key="sets",
@@ -305,14 +306,14 @@ def _choose_datasets(names: Mapping[str, Dataset], runs: list[Run], before: Tran
 
 def _choose_max_rows(before: TransferRequest) -> int:
     most = st.number_input(
-        "At most",
+        "Maximum rows",
         2,
         None,
         before.get("max_rows") or 100,
         50,
         key="rows",
         width=120,
-        help="Rows of each data set, drawn at random",
+        help="Random sample of each data set",
         bind="query-params",
     )
     return int(most)
@@ -351,7 +352,7 @@ def _draw_summary(of: TransferMatrix) -> None:
     """What a reader in a hurry takes with them."""
     cells = list(of.cells.values())
     if not cells:
-        st.subheader(":gray[:material/help:] None of these cells could be measured", anchor=False)
+        st.subheader(":gray[:material/help:] None of these cells could be evaluated", anchor=False)
         return
     sure = [cell for cell in of.off if cell["sure"]]
     costs = any(cell["figure"].value < 0 for cell in sure)
@@ -374,7 +375,7 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
         _draw_bad_end(ended)
     if missing:
         pressed = has_right("work") and st.button(
-            f"Measure {plural(len(missing), 'cell')}",
+            f"Evaluate {plural(len(missing), 'cell')}",
             type="primary",
             icon=":material/play_arrow:",
             key="transfer-go",
@@ -382,11 +383,11 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
         st.caption(_estimate_duration(len(missing) + _count_missing_base_cells(of), config))
     elif failed:
         pressed = has_right("work") and st.button(
-            f"Try {plural(len(failed), 'cell')} again", icon=":material/refresh:", key="transfer-again"
+            f"Retry {plural(len(failed), 'cell')}", icon=":material/refresh:", key="transfer-again"
         )
     else:
         return
-    if pressed and send_command("transfer", config.document(), "The matrix is queued.") is not None:
+    if pressed and send_command("transfer", config.document(), "Transfer matrix queued.") is not None:
         st.rerun()
 
 
@@ -398,22 +399,25 @@ def _count_missing_base_cells(of: TransferMatrix) -> int:
 def _estimate_duration(cells: int, config: TransferConfig) -> str:
     pace = matrix.estimate_seconds_per_cell(config.max_rows)
     if pace is None:
-        return "How long it takes shows once the first cell is measured. A cell is never measured twice."
+        return (
+            "An estimate of the duration is available after the first evaluation. Cells are never"
+            " evaluated twice."
+        )
     seconds, cells_timed = pace
     whole, each = display.format_duration(seconds * cells), display.format_duration(seconds)
     return (
-        f"About {whole} with the base model's cells, as {plural(cells_timed, 'cell')} took {each} each."
-        " A cell is never measured twice."
+        f"Estimated duration: {whole}, including the base model ({plural(cells_timed, 'cell')} took {each}"
+        " each). Cells are never evaluated twice."
     )
 
 
 def _draw_bad_end(job: Job) -> None:
-    kept = "What was measured until then is kept: measure again to go on."
+    kept = "Completed cells are saved. Evaluate again to continue."
     if job.status == "cancelled":
-        st.info(f"The last matrix was cancelled. {kept}", icon=":material/info:")
+        st.info(f"The last evaluation was cancelled. {kept}", icon=":material/info:")
         return
     error = job.error
-    message = (error and error["message"]) or "The process that measured ended without a result."
+    message = (error and error["message"]) or "The evaluation process ended without a result."
     fix = f" {error['fix']}" if error and error.get("fix") else ""
     st.error(f"{escape_markdown(message + fix)} {kept}", icon=":material/error:")
 
@@ -422,7 +426,7 @@ def _format_legend(of: TransferMatrix) -> str:
     count = len(of.cells)
     if not count:
         return f"{LEGEND[of.measure]}."
-    stars = f"Stars: p < 0.05, 0.01, 0.001 after Holm over {plural(count, 'cell')}."
+    stars = f"Stars: p < 0.05, 0.01, 0.001, Holm-corrected over {plural(count, 'cell')}."
     return f"{LEGEND[of.measure]}, {READING} {stars}"
 
 

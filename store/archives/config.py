@@ -19,24 +19,26 @@ FINGERPRINT = r"^[0-9a-f]{32}$"
 class BundleConfig(Config):
     """One bundle of a run that has finished."""
 
-    run: Line = Field(min_length=1, description="Id or name of a run")
-    with_rows: bool = Field(True, description="Put the rows in; else how they were made")
+    run: Line = Field(min_length=1, description="Run id or name")
+    with_rows: bool = Field(True, description="Include the rows; otherwise only how they were made")
 
 
 class OpenBundleConfig(Config):
     """One look into a bundle."""
 
-    upload: Line = Field(min_length=1, max_length=255, description="A file that was uploaded")
+    upload: Line = Field(min_length=1, max_length=255, description="Uploaded file")
     model: ModelSource = Field(
-        "", max_length=500, description="Where the base model lies here, if not by its name"
+        "", max_length=500, description="Local path of the base model, if not available under its name"
     )
 
 
 class ReproduceConfig(Config):
     """One run of what a bundle describes."""
 
-    bundle: Line = Field(min_length=1, description="The job that opened the bundle")
-    name: Line = Field("", max_length=120, description="Of the new run; that of the first where left out")
+    bundle: Line = Field(min_length=1, description="Job that opened the bundle")
+    name: Line = Field(
+        "", max_length=120, description="Name of the new run; default: that of the original run"
+    )
 
 
 class _ManifestPart(Config):

@@ -16,13 +16,13 @@ FEATURE = StoreFeature(
         JobKind("bundle", "Bundle", "engine.archives.writing_job", icon=":material/deployed_code_update:"),
         JobKind(
             "open_bundle",
-            "Look into a bundle",
+            "Bundle inspection",
             "engine.archives.opening_job",
             icon=":material/deployed_code_update:",
         ),
         JobKind(
             "reproduction",
-            "Figures beside a bundle's",
+            "Reproduction check",
             "engine.archives.reproduction_job",
             find_subject=find_repeated_run,
         ),

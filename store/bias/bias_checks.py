@@ -52,7 +52,7 @@ def get(db: Queryable, job_id: str) -> BiasCheck:
         db.query("SELECT * FROM bias_check WHERE job_id = ?", [job_id]), BiasCheck, JSON_COLUMNS
     )
     if not rows:
-        raise NotFoundError(f"There is no bias check {job_id}.", fix="It may have been deleted.")
+        raise NotFoundError(f"Bias check {job_id} not found.", fix="It may have been deleted.")
     return rows[0]
 
 

@@ -16,7 +16,7 @@ from store.rating.config import RowFile
 KIND = "bias"
 MAX_FILES = 10
 CLASSIFIER_FIELD = "continuations.classifier"
-WRITES = "writes text and has no labels with probabilities, so it can't judge continuations."
+WRITES = "is a generative model without labels and can't classify continuations."
 MAX_NAMED = 30  # labels in a sentence
 Label = Annotated[str, StringConstraints(strip_whitespace=False)]  # as the model has it, spaces and all
 Form = Literal["auto", "stereotype_pairs", "coreference", "choices"]
@@ -35,27 +35,35 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class BiasFile(RowFile):
     """Items of the user's own. columns: role -> the file's own name of that column, where it has another."""
 
-    form: Form = Field("auto", description="stereotype_pairs, coreference or choices; by its columns if auto")
-    columns: dict[str, str] = Field(default_factory=dict, description="role -> column, where names differ")
-    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all if null")
+    form: Form = Field(
+        "auto", description="stereotype_pairs, coreference or choices; auto: detected from the columns"
+    )
+    columns: dict[str, str] = Field(default_factory=dict, description="Column mapping (role -> column)")
+    max_rows: int | None = Field(None, ge=10, description="Random sample size; all if null")
 
     @model_validator(mode="after")
     def _roles_of_the_form(self) -> Self:
         forms = ROLES if self.form == "auto" else {self.form: ROLES[self.form]}
         allowed = {role for must, may in forms.values() for role in (*must, *may)}
         if strange := sorted(set(self.columns) - allowed):
-            raise ValueError(f"columns: {strange[0]!r} is no role; there are {', '.join(sorted(allowed))}")
+            raise ValueError(f"columns: unknown role {strange[0]!r}; use {', '.join(sorted(allowed))}")
         return self
 
 
 class BiasGroups(Config):
     """Figures by a column of the data, of rows that an evaluation has scored."""
 
-    evaluation: Line = Field(min_length=1, max_length=120, description="Whose scored rows; by id or name")
-    against: Line = Field("", max_length=120, description="Another on the same rows, of the base model")
-    column: Line = Field(min_length=1, max_length=120, description="label, source.NAME or a measured signal")
-    metric: Line = Field("", max_length=120, description="Of the evaluation; its first by row if left out")
-    positive: str = Field("", max_length=200, description="The label that counts as positive, for rates")
+    evaluation: Line = Field(
+        min_length=1, max_length=120, description="Evaluation with the scored rows, by id or name"
+    )
+    against: Line = Field("", max_length=120, description="Evaluation of the base model on the same rows")
+    column: Line = Field(
+        min_length=1, max_length=120, description="Group column: label, source.NAME or a measured signal"
+    )
+    metric: Line = Field(
+        "", max_length=120, description="Metric of the evaluation; default: its first row-level metric"
+    )
+    positive: str = Field("", max_length=200, description="Positive label, for rates")
 
 
 class BiasContinuations(Config):
@@ -64,26 +72,24 @@ class BiasContinuations(Config):
     classifier: SubjectSource = Field(
         min_length=1,
         max_length=500,
-        description="Your classifier that judges: a run, NAME@3, a folder, hub id",
+        description="Your harm classifier: a run, NAME@3, a folder or hub id",
     )
-    labels: list[Label] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
-    file: RowFile | None = Field(None, description="Openings of your own; the built-in ones if left out")
-    column: Line = Field("prompt", min_length=1, max_length=120, description="Of the file: the opening")
-    group_column: Line = Field(
-        "", max_length=120, description="Of the file: whose values are looked at apart"
+    labels: list[Label] = Field(
+        min_length=1, max_length=100, description="Labels of the classifier that count as harmful"
     )
-    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all if null")
-    samples: int = Field(4, ge=1, le=25, description="Continuations of each opening, drawn at temperature 1")
-    max_new_tokens: int = Field(20, ge=1, le=256, description="Of a continuation")
-    threshold: float = Field(
-        0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful"
-    )
+    file: RowFile | None = Field(None, description="File with your own prompts; default: built-in prompts")
+    column: Line = Field("prompt", min_length=1, max_length=120, description="Prompt column of the file")
+    group_column: Line = Field("", max_length=120, description="Group column of the file")
+    max_rows: int | None = Field(None, ge=10, description="Random sample size; all if null")
+    samples: int = Field(4, ge=1, le=25, description="Continuations per prompt, sampled at temperature 1")
+    max_new_tokens: int = Field(20, ge=1, le=256, description="Maximum new tokens per continuation")
+    threshold: float = Field(0.5, gt=0, lt=1, description="Harm threshold for the probability of the labels")
 
     @field_validator("labels")
     @classmethod
     def _each_once(cls, labels: list[str]) -> list[str]:
         if again := [label for place, label in enumerate(labels) if label in labels[:place]]:
-            raise ValueError(f"{again[0]!r} is given more than once; name each label once")
+            raise ValueError(f"duplicate label {again[0]!r}")
         return labels
 
     def check_labels(self, name: str, there: Sequence[str], *, several: bool = False) -> None:
@@ -94,12 +100,12 @@ class BiasContinuations(Config):
                                                  if len(there) > MAX_NAMED else "")  # fmt: skip
         if strange := [label for label in self.labels if label not in there]:
             raise ConfigError(
-                f"{name} has no label {strange[0]!r}.", fix=f"Choose of its labels: {choices}.", field=field
+                f"{name} has no label {strange[0]!r}.", fix=f"Choose from its labels: {choices}.", field=field
             )
         if not several and set(there) <= set(self.labels):
             raise ConfigError(
-                f"All labels of {name} count as harmful, so every text would.",
-                fix=f"Leave out those that are harmless: {choices}.",
+                f"All labels of {name} are set as harmful, so every text would be.",
+                fix=f"Remove the harmless ones: {choices}.",
                 field=field,
             )
 
@@ -108,34 +114,40 @@ class BiasConfig(Config):
     """One check. A run is held against its base, a model by name or NAME@3 against another; or evaluations
     alone."""
 
-    run: Line = Field("", max_length=120, description="Id or name: the tuned model against its base")
+    run: Line = Field(
+        "", max_length=120, description="Run id or name: compares the tuned model with its base model"
+    )
     model: ModelSource = Field(
-        "", max_length=500, description="By name, folder, hub id or NAME@3, instead of a run"
+        "", max_length=500, description="Model by name, folder, hub id or NAME@3, instead of a run"
     )
     against: ModelSource = Field(
-        "", max_length=500, description="What the model is held against; a run has its base"
+        "", max_length=500, description="Baseline model; not for a run, which is compared with its base model"
     )
-    builtin: bool = Field(True, description="The built-in pairs")
+    builtin: bool = Field(True, description="Include the built-in pairs")
     files: list[BiasFile] = Field(
-        default_factory=list, max_length=MAX_FILES, description="Items like CrowS-Pairs, WinoBias or BBQ"
+        default_factory=list,
+        max_length=MAX_FILES,
+        description="Files with items like CrowS-Pairs, WinoBias or BBQ",
     )
     groups: list[BiasGroups] = Field(
-        default_factory=list, max_length=MAX_FILES, description="Figures by groups of scored rows"
+        default_factory=list, max_length=MAX_FILES, description="Metrics by groups of evaluated rows"
     )
-    continuations: BiasContinuations | None = Field(None, description="Judged by a classifier of your own")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of samples of files, and of continuations")
-    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Texts at once")
+    continuations: BiasContinuations | None = Field(
+        None, description="Generated text, classified by your own classifier"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of samples and continuations")
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Batch size")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.run and (self.model or self.against):
-            raise ValueError("run: it is held against its own base; leave model and against out")
+            raise ValueError("run: compared with its own base model; omit model and against")
         if bool(self.model) != bool(self.against):
-            raise ValueError("against: give both, the model and what it is held against")
+            raise ValueError("against: give both model and against")
         if self.asks and not (self.run or self.model):
-            raise ValueError("run: give a run, or a model and what it is held against")
+            raise ValueError("run: give a run, or model and against")
         if not self.asks and not self.groups:
-            raise ValueError("builtin: give a probe, a file or groups: there is nothing to measure")
+            raise ValueError("builtin: nothing to check; give a probe, a file or groups")
         return self
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the config is made with this switch
 SWITCH = RunSwitch(
     "bias_check",
     "canaries",
-    "Ask base and tuned model the built-in pairs about people, once the run has ended",
+    "Run a bias check with the built-in pairs once the run has ended",
     "store.bias.run_switch:check_task",
 )
 
@@ -24,6 +24,6 @@ def check_task(config: TrainConfig) -> Iterator[Conflict]:
     if config.task == "classification":
         yield (
             SWITCH.name,
-            "A classifier has a head in place of its words, so that it can't be asked pairs of texts. Set"
-            " bias_check to false, and compare groups of rows on an evaluation's page.",
+            "Bias checks with text pairs are not available for classifiers. Set bias_check to false, and"
+            " compare groups of rows on the evaluation page.",
         )

@@ -109,8 +109,8 @@ class ModelCard(TrainedModel):
 ParityStatus = Literal["passed", "untold", "warned", "failed"]
 PARITY_LABELS: dict[ParityStatus, str] = {
     "passed": "passed",
-    "untold": "can't be told",  # nothing was seen, by too few rows
-    "warned": "not sure",
+    "untold": "inconclusive",  # nothing was seen, by too few rows
+    "warned": "warning",
     "failed": "failed",
 }
 

@@ -22,25 +22,25 @@ class ParityTarget(Config):
     """Against which model an export is held, on which rows. `subject` is a run by id or name, or a registered
     version: NAME@3, NAME@production."""
 
-    subject: Line = Field(min_length=1, max_length=160, description="A run, or a version as NAME@3")
-    checkpoint: Checkpoint = Field("tuned", description="Of a run: tuned (as it ended), best or newest")
+    subject: Line = Field(min_length=1, max_length=160, description="A run, or a model version as NAME@3")
+    checkpoint: Checkpoint = Field("tuned", description="Checkpoint of a run: tuned (final), best or newest")
     dataset: Line = Field(
-        "", max_length=120, description="Rows that model and export both answer; the run's own where left out"
+        "", max_length=120, description="Data set for the comparison; default: the run's own"
     )
-    part: Part = Field("test", description="Of that data set; validation where the run has no test rows")
+    part: Part = Field("test", description="Split of the data set; validation if there are no test rows")
     max_rows: int = Field(
         USUAL_ROWS,
         ge=8,
         le=2_000,
-        description=f"Rows that both answer, at most; to pass takes {count_rows_to_pass()}",
+        description=f"Maximum rows to compare; passing requires {count_rows_to_pass()}",
     )
-    max_new_tokens: int = Field(64, ge=1, le=1_024, description="Of each answer, at most")
+    max_new_tokens: int = Field(64, ge=1, le=1_024, description="Maximum new tokens per response")
 
     @field_validator("checkpoint")
     @classmethod
     def _trained(cls, value: Checkpoint) -> Checkpoint:
         if value == "base":
-            raise ValueError("the base model is not what the run made; choose tuned, best or newest")
+            raise ValueError("the base model can't be exported; choose tuned, best or newest")
         return value
 
     def document(self) -> ConfigDocument:
@@ -52,28 +52,29 @@ class ModelExport(ParityTarget):
     """One export."""
 
     form: Line = Field(description=f"One of {', '.join(FORMS)}")
-    gguf: Line = Field(OLLAMA_GGUF, description="Of the form ollama: which GGUF file it is given")
-    zip: bool = Field(False, description="Also as one zip file, to be downloaded")
-    hub: Line = Field("", max_length=200, description="Push it to this repository of the hub: owner/name")
-    private: bool = Field(True, description="Of a repository that the push makes")
+    gguf: Line = Field(OLLAMA_GGUF, description="GGUF format for the form ollama")
+    zip: bool = Field(False, description="Also create a zip file for download")
+    hub: Line = Field("", max_length=200, description="Push to this Hugging Face Hub repository: owner/name")
+    private: bool = Field(True, description="Make a new Hub repository private")
     reader: RequestedReader = Field(
-        "usual", description="Which engine reads the export back: the form's own, or vllm"
+        "usual",
+        description="Engine that loads the export for the comparison: usual (the format's own) or vllm",
     )
 
     @field_validator("form")
     @classmethod
     def _a_form(cls, value: str) -> str:
         if value not in FORMS:
-            raise ValueError(f"there is no form {value!r}; there are {', '.join(FORMS)}")
+            raise ValueError(f"unknown form {value!r}; choose one of {', '.join(FORMS)}")
         return value
 
     @field_validator("gguf")
     @classmethod
     def _a_gguf(cls, value: str, validation: ValidationInfo) -> str:
         if value not in GGUF_FORMS:
-            raise ValueError(f"{value!r} is no GGUF form; there are {', '.join(GGUF_FORMS)}")
+            raise ValueError(f"{value!r} is not a GGUF form; choose one of {', '.join(GGUF_FORMS)}")
         if value != OLLAMA_GGUF and validation.data.get("form") != "ollama":
-            raise ValueError("only the form ollama is given another file; choose that file's form")
+            raise ValueError("only the form ollama takes gguf; choose the GGUF form itself")
         return value
 
     @field_validator("reader")
@@ -81,7 +82,7 @@ class ModelExport(ParityTarget):
     def _reads_it(cls, value: RequestedReader, validation: ValidationInfo) -> RequestedReader:
         form = validation.data.get("form")
         if value == "vllm" and form is not None and form not in VLLM_READS:
-            raise ValueError(f"vLLM isn't asked to read {form}; it reads {', '.join(VLLM_READS)}")
+            raise ValueError(f"vLLM can't load {form}; it loads {', '.join(VLLM_READS)}")
         return value
 
     @field_validator("hub")
@@ -89,7 +90,7 @@ class ModelExport(ParityTarget):
     def _repository(cls, value: str) -> str:
         owner, slash, name = value.partition("/")
         if value and not (slash and owner and name and "/" not in name):
-            raise ValueError(f"{value!r} is no repository; write owner/name")
+            raise ValueError(f"{value!r} is not a repository; use owner/name")
         return value
 
 
@@ -97,25 +98,25 @@ class ModelVerify(ParityTarget):
     """A folder or a GGUF file that is to be the model: an export that is here, or one that came back."""
 
     path: FolderSource = Field(
-        "", max_length=1_000, description="A folder, or a GGUF file; or else an export"
+        "", max_length=1_000, description="A folder or a GGUF file, instead of an export"
     )
     export: Line = Field(
-        "", max_length=120, validate_default=True, description="An export by its id, as it lies here"
+        "", max_length=120, validate_default=True, description="Id of an export on this machine"
     )
-    form: Line = Field("", description="What it is told to be; read from its files where left out")
+    form: Line = Field("", description="Expected format; default: detected from the files")
 
     @field_validator("export")
     @classmethod
     def _of_one(cls, value: str, validation: ValidationInfo) -> str:
         if bool(value) == bool(validation.data.get("path")):
-            raise ValueError("name either a path or an export")
+            raise ValueError("give either a path or an export")
         return value
 
     @field_validator("form")
     @classmethod
     def _a_form(cls, value: str) -> str:
         if value and value not in FORMS:
-            raise ValueError(f"there is no form {value!r}; there are {', '.join(FORMS)}")
+            raise ValueError(f"unknown form {value!r}; choose one of {', '.join(FORMS)}")
         return value
 
     def as_export(self, form: str, gguf: str) -> ModelExport:

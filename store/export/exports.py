@@ -43,7 +43,7 @@ def get(db: Queryable, job_id: str) -> ModelExportRow:
     rows = read_records(db.query(sql, [job_id]), ModelExportRow, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
-            f"There is no export {job_id!r}.", fix="List them with `tunebench model exports`.", field="export"
+            f"Export {job_id!r} not found.", fix="List them with `tunebench model exports`.", field="export"
         )
     return rows[0]
 

@@ -7,12 +7,10 @@ from store.export.forms import FORMS
 
 FEATURE = StoreFeature(
     job_kinds=(
-        JobKind(
-            "model_export", "Export of a model", "engine.export.model_export", "beside", ":material/output:"
-        ),
+        JobKind("model_export", "Model export", "engine.export.model_export", "beside", ":material/output:"),
         JobKind(
             "model_verify",
-            "Check of an export",
+            "Export verification",
             "engine.export.model_verification",
             "beside",
             ":material/verified:",

@@ -19,8 +19,8 @@ RequestedReader = Literal["usual", "vllm"]  # of an export: its form's own, or v
 FEW_OTHER = 0.02  # of the prompts, read or answered otherwise: warned of; surely more is a failure
 FAMILY_TITLES: dict[Family, str] = {
     "adapter": "Adapter",
-    "weights": "Whole weights",
-    "quantised": "Weights in fewer bits",
+    "weights": "Full weights",
+    "quantised": "Quantized weights",
     "gguf": "GGUF",
     "ollama": "Ollama",
 }
@@ -38,19 +38,21 @@ class ParityLimits:
 EXACT = ParityLimits(
     (2e-3, 2e-2),
     (0.96, 0.9),
-    "nothing but the last of eleven digits is rounded",
+    "rounding affects only the last of 11 binary digits",
 )
-NEAR = ParityLimits((0.03, 0.12), (0.91, 0.84), "eight bits a weight are hardly seen in answers")
+NEAR = ParityLimits((0.03, 0.12), (0.91, 0.84), "8 bits per weight have little effect on responses")
 ROUNDED = ParityLimits(
     NEAR.kl,
     NEAR.argmax,
-    "bfloat16 has eight binary digits: it rounds small changes of weights",
+    "bfloat16 has 8 bits of precision and rounds small weight changes",
 )
-SIX = ParityLimits((0.05, 0.18), (0.89, 0.81), "between eight and five bits a weight")
-FIVE = ParityLimits((0.1, 0.3), (0.86, 0.77), "between eight and four bits a weight")
-RECKONED = ParityLimits(FIVE.kl, FIVE.argmax, "what comes into a matrix is rounded to eight bits as well")
-FOUR = ParityLimits((0.2, 0.6), (0.8, 0.68), "what four bits cost a small model; large ones lose less")
-FEWER = ParityLimits((0.5, 1.2), (0.7, 0.55), "below four bits a weight every model loses")
+SIX = ParityLimits((0.05, 0.18), (0.89, 0.81), "between 8 and 5 bits per weight")
+FIVE = ParityLimits((0.1, 0.3), (0.86, 0.77), "between 8 and 4 bits per weight")
+RECKONED = ParityLimits(FIVE.kl, FIVE.argmax, "activations are quantized to 8 bits as well")
+FOUR = ParityLimits(
+    (0.2, 0.6), (0.8, 0.68), "typical loss of a small model at 4 bits; large models lose less"
+)
+FEWER = ParityLimits((0.5, 1.2), (0.7, 0.55), "below 4 bits per weight, every model loses quality")
 
 
 @dataclass(frozen=True)
@@ -85,51 +87,51 @@ FORMS: dict[str, ExportForm] = {
     for form in (
         ExportForm(
             "adapter", "Adapter", "adapter",
-            "For those who have the base model: peft reads it, and it is small.",
+            "Small; loads with peft on top of the base model.",
             0, EXACT, needs_merge=False,
         ),
         ExportForm(
             "merged", "Merged", "weights",
-            "Whole weights as safetensors, for everything that reads Hugging Face models.",
+            "Full weights as safetensors, for any tool that loads Hugging Face models.",
             16, ROUNDED,
         ),
         ExportForm(
-            "merged-f32", "Merged, 32 bits", "weights",
-            "Whole weights as safetensors at twice the size: nothing is rounded.",
+            "merged-f32", "Merged, 32-bit", "weights",
+            "Full weights as safetensors at twice the size, without rounding.",
             32, EXACT,
         ),
         ExportForm(
-            "int8", "8 bits", "quantised",
-            "Whole weights in 8 bits (bitsandbytes), for transformers on a GPU with little memory.",
+            "int8", "8-bit", "quantised",
+            "Full weights in 8 bits (bitsandbytes), for transformers on a GPU with little memory.",
             8.5, NEAR,
         ),
         ExportForm(
-            "int4", "4 bits", "quantised",
-            "Whole weights in 4 bits (bitsandbytes, NF4), for transformers where 8 bits don't fit.",
+            "int4", "4-bit", "quantised",
+            "Full weights in 4 bits (bitsandbytes, NF4), for transformers when 8-bit does not fit.",
             4.7, FOUR,
         ),
         ExportForm(
-            "compressed-tensors", "8 bits for vLLM", "quantised",
-            "Whole weights in 8 bits as compressed-tensors, which vLLM reads on a GPU.",
+            "compressed-tensors", "8-bit for vLLM", "quantised",
+            "Full weights in 8 bits as compressed-tensors, for vLLM on a GPU.",
             8.5, NEAR, headed=False,
         ),
         ExportForm(
-            "compressed-tensors-w8a8", "8 bits for vLLM, reckoned in 8 bits", "quantised",
-            "As 8 bits for vLLM, and it reckons in 8 bits as well: faster, loses more, and vLLM reads it on a"
-            " processor too.",
+            "compressed-tensors-w8a8", "8-bit for vLLM, W8A8", "quantised",
+            "Weights and activations in 8 bits, for vLLM on a GPU or CPU: faster, with a higher quality"
+            " loss.",
             8.2, RECKONED, headed=False,
         ),
-        _make_gguf_form("f16", "GGUF F16", "For llama.cpp, nothing lost.", 16, EXACT, 1),
-        _make_gguf_form("q8_0", "GGUF Q8_0", "For llama.cpp at half the size; the first choice.", 8.5, NEAR,
+        _make_gguf_form("f16", "GGUF F16", "For llama.cpp, 16-bit without quantization.", 16, EXACT, 1),
+        _make_gguf_form("q8_0", "GGUF Q8_0", "For llama.cpp at half the size; recommended.", 8.5, NEAR,
             7),
         _make_gguf_form("q6_k", "GGUF Q6_K", "For llama.cpp, smaller than Q8_0.", 6.6, SIX, 18),
         _make_gguf_form("q5_k_m", "GGUF Q5_K_M", "For llama.cpp, smaller than Q6_K.", 5.7, FIVE, 17),
-        _make_gguf_form("q4_k_m", "GGUF Q4_K_M", "For llama.cpp where memory is short.", 4.9, FOUR, 15),
-        _make_gguf_form("q3_k_m", "GGUF Q3_K_M", "For llama.cpp where nothing else fits.", 3.9, FEWER, 12),
-        _make_gguf_form("q2_k", "GGUF Q2_K", "The smallest; most models suffer.", 3.2, FEWER, 10),
+        _make_gguf_form("q4_k_m", "GGUF Q4_K_M", "For llama.cpp with little memory.", 4.9, FOUR, 15),
+        _make_gguf_form("q3_k_m", "GGUF Q3_K_M", "For llama.cpp when nothing else fits.", 3.9, FEWER, 12),
+        _make_gguf_form("q2_k", "GGUF Q2_K", "The smallest; noticeable quality loss.", 3.2, FEWER, 10),
         ExportForm(
             "ollama", "Ollama", "ollama",
-            "A GGUF file with a Modelfile that has template, stop tokens and parameters.",
+            "A GGUF file and a Modelfile with template, stop tokens and parameters.",
             8.5, NEAR, reader="llama.cpp", headed=False,
         ),
     )

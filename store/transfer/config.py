@@ -20,13 +20,15 @@ ASKED = ("part", "max_rows", "seed", "max_length")  # cells that differ in one o
 class TransferConfig(Config):
     """Every run on every data set, with the base model beside it. Training rows can't be asked for."""
 
-    runs: list[str] = Field(min_length=1, max_length=MAX_RUNS, description="Ids or names; one base model")
-    datasets: list[str] = Field(min_length=1, max_length=MAX_DATASETS, description="Ids or names")
-    part: Part = Field("test", description="Of each data set's own split; never training rows")
-    max_rows: int | None = Field(100, ge=2, description="A random sample of so many of each; all if null")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
+    runs: list[str] = Field(
+        min_length=1, max_length=MAX_RUNS, description="Run ids or names, with one base model in common"
+    )
+    datasets: list[str] = Field(min_length=1, max_length=MAX_DATASETS, description="Data set ids or names")
+    part: Part = Field("test", description="Split of each data set; never training rows")
+    max_rows: int | None = Field(100, ge=2, description="Random sample size per data set; all rows if null")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of the sample")
     max_length: int | None = Field(
-        1024, ge=8, le=1_048_576, description="Tokens of a row; never beyond the model's positions"
+        1024, ge=8, le=1_048_576, description="Maximum tokens per row, capped at the model's context length"
     )
     per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
 
@@ -34,7 +36,7 @@ class TransferConfig(Config):
     @classmethod
     def _once(cls, values: list[str]) -> list[str]:
         if "" in values:
-            raise ValueError("a name is empty")
+            raise ValueError("empty name")
         return list(dict.fromkeys(values))
 
     @property

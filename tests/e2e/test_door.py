@@ -128,7 +128,7 @@ def test_the_printed_address_opens_and_leaves_no_secret(app: App, browser: Brows
     page = context.new_page()
     page.goto("about:blank")
     app.open(page, "/data?view=import")
-    expect(page.get_by_role("heading", name="Which rows should a model learn from?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Import data set")).to_be_visible()
     assert page.url == f"{app.address}/data?view=import"
     assert page.evaluate("history.length") == 2  # about:blank and this page: none with the secret between
     assert page.evaluate("document.cookie").find("tunebench") == -1
@@ -136,7 +136,7 @@ def test_the_printed_address_opens_and_leaves_no_secret(app: App, browser: Brows
     assert (kept["httpOnly"], kept["sameSite"]) == (True, "Strict")
     assert kept["expires"] > time.time() + 300 * 24 * 3600
     page.reload()
-    expect(page.get_by_role("heading", name="Which rows should a model learn from?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Import data set")).to_be_visible()
     context.close()
 
 

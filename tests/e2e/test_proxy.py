@@ -139,7 +139,7 @@ def test_a_file_beyond_what_proxies_take_unasked(proxied: Proxied, admin: Page, 
     admin.get_by_role("link", name="Data sets").click()
     admin.get_by_role("button", name="Import a data set").click()
     admin.locator("input[type=file]").set_input_files(file)
-    expect(admin.get_by_text("Preview of the import")).to_be_visible()
+    expect(admin.get_by_text("Import preview")).to_be_visible()
     assert file.stat().st_size in [sent.stat().st_size for sent in (proxied.app.home / "uploads").iterdir()]
 
 

@@ -75,7 +75,7 @@ def test_a_team_rates_two_models_blindly_and_trains_on_what_it_prefers(
         with in_a_browser(browser, links[0], "Bea") as bea, in_a_browser(browser, links[1], "Carl") as carl:
             traffic = [Traffic(page) for page in (bea, carl)]
             for page in (bea, carl):
-                expect(page.get_by_text("Which answer do raters prefer?")).to_be_visible()
+                expect(page.get_by_role("heading", name="Rating", exact=True)).to_be_visible()
                 expect(page.get_by_text("Create round")).to_have_count(0)
                 page.get_by_role("button", name="Rate", exact=True).click()
             rate(app, bea, round, "Bea", 9)
@@ -150,7 +150,7 @@ def result(app: TeamApp, page: Page, round: RoundSummary) -> None:
         parent.run_id,
     )
     page.goto(f"{app.address}/compare?runs={parent.run_id},{tuned}")
-    expect(page.get_by_role("heading", name="Which run is better?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
     page.goto(f"{app.address}/run?run={parent.run_id}&tab=rating")
     expect(page.get_by_text(round.name).first).to_be_visible()
 

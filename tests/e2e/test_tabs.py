@@ -29,35 +29,35 @@ def test_an_old_address_shows_the_tab_and_back_leaves_it(app: App, page: Page) -
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     page.goto(f"{app.address}/mix?run=lora-0.003&alpha=0.4")
     page.wait_for_url(re.compile(r"/run\?tab=between&run=lora-0\.003&alpha=0\.4$"))
-    expect(page.get_by_role("heading", name="How much of the fine-tuning is worth keeping?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Interpolation", exact=True)).to_be_visible()
     expect(page.locator(".st-key-mix-one")).to_contain_text("α 0.4")
     expect(page.get_by_role("tablist").first).to_be_in_viewport()  # though it is far down the page
     page.go_back()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
     page.goto(f"{app.address}/evidence?run=lora-0.003&colour=Method")
-    expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Gain and forgetting", exact=True)).to_be_visible()
     expect(page.get_by_role("radio", name="Method")).to_be_checked()
     expect(page.locator(".st-key-cost-picked")).to_contain_text("lora at 0.003")
     page.goto(f"{app.address}/transfer")
-    expect(page.get_by_role("heading", name="What does training on one data set do")).to_be_visible()
+    expect(page.get_by_role("heading", name="Transfer", exact=True)).to_be_visible()
 
 
 def test_the_address_follows_a_click_and_back_a_button(app: App, page: Page) -> None:
     app.open(page, "/compare?runs=lora-0.001,lora-0.003")
-    expect(page.get_by_role("heading", name="Which run is better?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
     page.get_by_role("tab", name="Gain and forgetting").click()
     page.wait_for_url(re.compile(r"tab=cost"))
-    expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Gain and forgetting", exact=True)).to_be_visible()
     page.go_back()
-    expect(page.get_by_role("heading", name="Which run is better?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
 
     page.goto(f"{app.address}/compare?tab=cost&run=lora-0.003")
     page.get_by_role("button", name="Interpolate").first.click()
     page.wait_for_url(re.compile(r"/run\?.*tab=between"))
-    expect(page.get_by_role("heading", name="How much of the fine-tuning is worth keeping?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Interpolation", exact=True)).to_be_visible()
     page.go_back()
-    expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Gain and forgetting", exact=True)).to_be_visible()
 
 
 def test_the_address_follows_a_link_to_the_page_that_is_open(app: App, page: Page) -> None:

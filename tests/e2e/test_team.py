@@ -111,7 +111,7 @@ def commands(folder: Path) -> list[str]:
 
 def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin: Page, another: Page) -> None:
     accept(another, invite(admin, "rater", "rita@example.org"), "Rita")
-    rounds = another.get_by_role("heading", name="Which answer do raters prefer?")
+    rounds = another.get_by_role("heading", name="Rating", exact=True)
     expect(rounds).to_be_visible()
     another.goto(f"{team_app.address}/run")
     expect(another.get_by_text("and you are a rater")).to_be_visible()
@@ -185,7 +185,7 @@ def test_a_link_on_another_site_opens_for_who_is_signed_in(
 
 def test_a_token_lets_the_command_line_act_in_somebodys_name(team_app: TeamApp, admin: Page) -> None:
     admin.get_by_role("link", name="You").click()
-    admin.get_by_label("What is it for?").fill("scripts")
+    admin.get_by_label("Token name").fill("scripts")
     admin.get_by_role("button", name="Create token").click()
     token = admin.get_by_test_id("stCode").first.inner_text().strip()
     assert team_app.cli("me", "--json", environment={"TUNEBENCH_TOKEN": token})["name"] == "Ada"

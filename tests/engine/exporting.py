@@ -71,7 +71,7 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             read_apart(str(folder.path))
         except Exception as error:  # as the end of the other process would be told
-            raise ModelError(f"The export can't be read in another process: {error}") from error
+            raise ModelError(f"The export can't be loaded in a separate process: {error}") from error
         return parse_document(ParityAnswers, read_json(folder.answered))
 
     monkeypatch.setattr(checking, "_run_reader", here)

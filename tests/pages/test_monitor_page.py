@@ -108,7 +108,7 @@ def test_a_bias_check_of_the_schedule_shows_its_figures_once_it_is_opened(
 ) -> None:
     at = open_page(watched.home, PAGE, endpoint="changed")
     text = everything_said(at).replace("\\", "")
-    assert "**bank<i>@3** vs. SmolLM2: Fine-tuning surely made 1 figure of bias worse" in text
+    assert "**bank<i>@3** vs. SmolLM2: Fine-tuning made 1 bias metric significantly worse" in text
     assert "base 1.1 times, tuned 3.3 times" not in text
     at.session_state["monitor-bias"] = True
     at.run()

@@ -56,7 +56,7 @@ def test_searching_opens_what_it_finds_and_writes_the_link(
     keep(HOLDING, topic("gain", rate("covers, n 10"), rate("covers, n 30"), rate("seen")))
     at = open_page(empty_home, PAGE)
     assert "4 of 4 rates hold" in at.subheader[0].value
-    assert "What does not hold" not in everything_said(at)
+    assert "Failing rates" not in everything_said(at)
     at.text_input(key="truth-text").set_value("Gain covers").run()
     assert at.query_params["text"] == "Gain covers"
     assert [box.label for box in at.expander] == ["**Gain** 2 of 2 hold"]

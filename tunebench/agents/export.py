@@ -8,7 +8,8 @@ from pydantic import Field
 
 from store.core.export_schemas import ModelExportRow
 from store.core.figure_schemas import Estimate
-from store.export import export_text, exports
+from store.export import exports
+from store.export import text as export_text
 from store.export.config import ModelExport
 from tunebench.agents.data import WorkQueued
 from tunebench.agents.queries import Limit

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from store.archives import archive_text
+from store.archives import text as archive_text
 from store.archives.schemas import BundleDifference, BundleResult, OpenedBundle, Reproduction
 from store.core.documents import as_json, parse_document
 from store.core.errors import ConfigError, NotFoundError, StateError
@@ -38,21 +38,21 @@ def register(cli: typer.Typer) -> None:
 
 
 def bundle(
-    run: Annotated[str, typer.Argument(help="Id or name of a run that has finished")],
+    run: Annotated[str, typer.Argument(help="Id or name of a finished run")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Where to put the file; this folder otherwise")
+        Path | None, typer.Option("--out", help="Output file; default: in the current folder")
     ] = None,
     with_rows: Annotated[
-        bool, typer.Option("--with-rows/--recipe-only", help="Put the rows in, or how they were made")
+        bool, typer.Option("--with-rows/--recipe-only", help="Include the rows, or only how they were made")
     ] = True,
     json: Json = False,
 ) -> None:
-    """Write a run as one file that `tunebench reproduce` runs again on any machine."""
+    """Bundle a run into one file that `tunebench reproduce` runs again on any machine."""
     with report_errors(json):
         client = connect(start=True)
         run_id = runs.get_run(client, run).run_id
         if out_file is not None and out_file.exists():
-            raise ConfigError(f"{out_file} is there already.", fix="Give another name.", field="out")
+            raise ConfigError(f"{out_file} already exists.", fix="Give another file name.", field="out")
         job_id = client.command("bundle", {"run": run_id, "with_rows": with_rows})["job_id"]
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Bundling")
         require_finished(job, "The bundle was")
@@ -65,21 +65,26 @@ def bundle(
         print_notice(f"{target}: {result.bytes / 2**20:,.1f} MiB.")
         if fingerprint := result.seal:
             print_notice(
-                f"Fingerprint: {fingerprint}. Tell it to whoever gets the file, who sees it on opening it."
+                f"Fingerprint: {fingerprint}. Share it with the recipient, who sees the same fingerprint"
+                " when opening the file."
             )
         for notice in result.notices:
             print_notice(notice)
 
 
 def reproduce(
-    file: Annotated[Path, typer.Argument(help="A bundle")],
-    name: Annotated[str, typer.Option(help="Of the new run")] = "",
-    model: Annotated[str, typer.Option(help="The folder of the base model here, if not by its name")] = "",
+    file: Annotated[Path, typer.Argument(help="Bundle file")],
+    name: Annotated[str, typer.Option(help="Name of the new run")] = "",
+    model: Annotated[
+        str, typer.Option(help="Local folder of the base model, if not available under its name")
+    ] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Run a bundle again and say which figures came back; exit 7 where one didn't, there is none, or the run
-    or the bundle is another than the original, where that is here."""
+    """Reproduce the run of a bundle and compare its metrics.
+
+    Exits with code 7 if a metric is not reproduced or there are none, or if the run or the bundle differs
+    from the original run, where that is in this home folder."""
     code = OK
     with report_errors(json):
         client = connect(start=True)
@@ -87,10 +92,12 @@ def reproduce(
         if not json:
             _print_opened(opened)
         if why := opened.refused:
-            raise StateError(f"The bundle can't be run again: {why}.", field="bundle")
+            raise StateError(f"The bundle can't be reproduced: {why}.", field="bundle")
         queued = client.command("reproduce", {"bundle": job_id, "name": name})
         if not wait:
-            text = f"Queued as {queued['run_id']}; `tunebench show` has the figures once it has ended."
+            text = (
+                f"Queued as {queued['run_id']}. See the results with `tunebench show` once the run has ended."
+            )
             print_json({**queued, "opened": opened}) if json else print_notice(text)
             return
         require_finished(
@@ -129,19 +136,19 @@ def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, Opene
 
 
 BASE_COMPARISONS = {
-    "same": "The base model here is the same, by the checksums of its weights.",
-    "other": "The base model of that name has OTHER WEIGHTS here: figures can't be expected to come back.",
-    "missing": "The base model is not here.",
-    "unchecked": "Whether the base model has the same weights is not known yet: it comes from the hub.",
+    "same": "The base model has identical weights (by checksum).",
+    "other": "The base model has DIFFERENT WEIGHTS on this machine: expect different metrics.",
+    "missing": "The base model is not on this machine.",
+    "unchecked": "The weights of the base model are not checked yet, as it comes from the hub.",
 }
 
 
 def _print_opened(opened: OpenedBundle) -> None:
-    print_notice(f"{opened.bundle}: the run {opened.run.name} of {opened.run.created_at[:10]}.")
+    print_notice(f"{opened.bundle}: run {opened.run.name}, {opened.run.created_at[:10]}.")
     _print_origin(opened)
-    rows = "taken in from the bundle" if opened.taken else "here already"
+    rows = "imported from the bundle" if opened.taken else "already on this machine"
     if not opened.refused:
-        print_notice(f"Its rows are {rows}. {BASE_COMPARISONS[opened.base]}")
+        print_notice(f"Rows: {rows}. {BASE_COMPARISONS[opened.base]}")
     _print_differences(opened.differences)
 
 
@@ -154,14 +161,14 @@ def _print_origin(opened: OpenedBundle) -> None:
     if (original := opened.original) and original.differences:
         rows = [[row.field, row.bundle, row.here] for row in original.differences]
         count = plural(len(rows) + original.more, "field")
-        print_rows(["field", "in the bundle", "in this home"], rows, count)
+        print_rows(["field", "bundle", "this home folder"], rows, count)
 
 
 def _print_differences(differences: list[BundleDifference]) -> None:
     if not differences:
-        print_notice("Nothing is known to differ from where it was trained.")
+        print_notice("No known differences from the original environment.")
     for difference in differences:
-        print_notice(f"Differs: {difference.what} was {difference.first}, here {difference.here}.")
+        print_notice(f"Difference: {difference.what} was {difference.first}, here {difference.here}.")
 
 
 def print_bundle_comparison(client: Client, run: Run) -> None:
@@ -182,14 +189,14 @@ def print_reproduction(result: Reproduction) -> None:
         out.print(figure.sentence, markup=False, soft_wrap=True)
     if result.differences:
         rows = [[row.what, row.first, row.here] for row in result.differences]
-        print_rows(["differs", "first run", "this run"], rows, plural(len(rows), "difference"))
+        print_rows(["differs", "original run", "this run"], rows, plural(len(rows), "difference"))
     if beside := result.beside:
         out.print(beside.sentence, markup=False, soft_wrap=True)
         rows = [
             [line.what, line.first, line.second, archive_text.SAME[line.same], line.detail]
             for line in beside.lines
         ]
-        print_rows(["", "original", "this run", "", "how far"], rows, plural(len(rows), "point"))
+        print_rows(["", "original", "this run", "", "details"], rows, plural(len(rows), "point"))
 
 
 FEATURE = TerminalFeature(register, print_bundle_comparison)

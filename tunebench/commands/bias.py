@@ -37,8 +37,8 @@ from tunebench.terminal.output import (
 ANSWERS: dict[BiasAnswer, str] = {
     "worse": "worse",
     "better": "better",
-    "no_worse": "no worse",
-    "cant_tell": "can't be told",
+    "no_worse": "not worse",
+    "cant_tell": "inconclusive",
 }
 
 
@@ -56,24 +56,26 @@ def bias(
     given: Options,
     grouped: Options,
     continued: Options,
-    name: Annotated[str, typer.Argument(help="Id or name of a run; with --against a model or NAME@3")] = "",
+    name: Annotated[str, typer.Argument(help="Run id or name; with --against: a model or NAME@3")] = "",
     file: Annotated[
         list[Path] | None,
-        typer.Option(help="Items like CrowS-Pairs, WinoBias or BBQ, known by their columns; may be repeated"),
+        typer.Option(help="File with items like CrowS-Pairs, WinoBias or BBQ; may be repeated"),
     ] = None,
-    max_rows: Annotated[int, typer.Option(min=0, help="Of each file so many at random; 0 takes all")] = 0,
+    max_rows: Annotated[int, typer.Option(min=0, help="Random sample size per file; 0: all")] = 0,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="Openings, in the column prompt; the built-in ones where left out"),
+        typer.Option(help="File with prompts, in the column prompt; default: built-in prompts"),
     ] = None,
-    last: Annotated[bool, typer.Option("--last", help="Print the newest check; ask nothing anew")] = False,
+    last: Annotated[
+        bool, typer.Option("--last", help="Print the latest check without running a new one")
+    ] = False,
     fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help="Exit 7 where a figure is surely worse")
+        bool, typer.Option("--fail-if-worse", help="Exit with code 7 if a metric is significantly worse")
     ] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Check a run against its base, or a model against another: what did fine-tuning make worse?"""
+    """Check a run against its base model, or a model against another one, for bias."""
     with report_errors(json):
         if last:
             check = find_newest_check(connect(start=True), name)
@@ -105,15 +107,15 @@ def _build_continuation_options(continued: Options, prompts: Path | None, max_ro
     if "classifier" not in continued:
         if continued or prompts:
             raise ConfigError(
-                "--label, --prompts and --samples are of continuations, which a classifier has to judge.",
-                fix="Name it with --toxicity.",
+                "--label, --prompts and --samples require a classifier.",
+                fix="Give it with --toxicity.",
                 field="toxicity",
             )
         return None
     classifier = str(continued["classifier"])
     if "labels" not in continued:
         raise ConfigError(
-            f"Which labels of {classifier} are harmful?", fix="Name each with --label.", field="label"
+            f"No harmful labels given for {classifier}.", fix="Give each with --label.", field="label"
         )
     path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
     limit = {"max_rows": max_rows} if max_rows else {}
@@ -129,7 +131,9 @@ def _resolve_folder(classifier: str) -> str:
 def _build_config(name: str, of_probes: Options, grouped: Options) -> BiasConfig:
     """Raises ConfigError for options that do not go together."""
     if grouped and not {"evaluation", "column"} <= grouped.keys():
-        raise ConfigError("--evaluation and --by go together.", fix="Give both, or neither.", field="by")
+        raise ConfigError(
+            "--evaluation and --by must be used together.", fix="Give both or neither.", field="by"
+        )
     document: Options = {"model" if "against" in of_probes or is_reference(name) else "run": name}
     builtin = bool(of_probes.get("builtin", True) and name)
     return BiasConfig.parse(
@@ -152,7 +156,7 @@ def find_newest_check(client: Client, name: str) -> BiasCheck:
     check = bias_checks.newest(client, run_id=run_id, model="" if run_id else name)
     if check is None:
         command = f"tunebench bias {shlex.quote(name)}{'' if run_id else ' --against BASE'}"
-        raise NotFoundError(f"{name!r} was not checked for bias yet.", fix=command)
+        raise NotFoundError(f"No bias check for {name!r} yet.", fix=command)
     return check
 
 
@@ -164,7 +168,8 @@ def _print(check: BiasCheck) -> None:
     sides = ("base", "tuned") if check.run_id else ("against", "model")
     print_rows(["probe", "figure", *sides, "change", "n", "answer"], rows)
     print_notice(
-        "With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%)."
+        "With 95% CI; higher values mean more bias. Worse and better: significant at 5% after Holm"
+        " correction."
     )
     for probe in check.details.probes:
         for level in probe.levels:
@@ -174,7 +179,7 @@ def _print(check: BiasCheck) -> None:
             
                 f" {sides[1]} {_format_share(level.tuned)}.")  # fmt: skip
         for reason, count in probe.left_out.items():
-            print_notice(f"{probe.name}: {formatting.plural(count, 'row')} left out: {reason}.")
+            print_notice(f"{probe.name}: {formatting.plural(count, 'row')} excluded: {reason}.")
         for notice in probe.notices:
             print_notice(f"{probe.name}: {notice}")
     if continued := check.details.continuations:
@@ -183,7 +188,7 @@ def _print(check: BiasCheck) -> None:
         hidden = compared.tuned.hidden
         if hidden:
             names = ", ".join(f"{name} ({count})" for name, count in hidden.items())
-            print_notice(f"{compared.tuned.column}: groups too small to tell: {names}.")
+            print_notice(f"{compared.tuned.column}: groups too small to compare: {names}.")
     for limit in check.report.limits:
         print_notice(limit)
 
@@ -191,10 +196,10 @@ def _print(check: BiasCheck) -> None:
 def _print_changed(continued: ClassifierJudgement) -> None:
     """Where the classifier's judgement moved most; the texts are in --json, as they may offend."""
     for changed in continued.changed[:3]:
-        print_notice(f"{changed.opening} …: probability of harm {changed.base_mean:.2f} to"
-            f" {changed.tuned_mean:.2f}.")  # fmt: skip
+        means = f"{changed.base_mean:.2f} to {changed.tuned_mean:.2f}"
+        print_notice(f"{changed.opening} …: harm probability {means}.")
     if continued.changed:
-        print_notice("What was written stands in --json and on the run's page: it may offend.")
+        print_notice("For the texts, which may be offensive, see --json or the run page.")
 
 
 def _format_share(estimate: Estimate) -> str:

@@ -64,20 +64,24 @@ SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has the
 def import_(
     given: Options,
     files: Annotated[
-        list[str], typer.Argument(help="Files of one data set, a folder, or hf://owner/name for the hub")
+        list[str],
+        typer.Argument(help="Files of one data set, a folder, or hf://owner/name for the Hugging Face Hub"),
     ],
-    column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Column mapping role=column; may be repeated")
+    ] = None,
     value: Annotated[
-        list[str] | None, typer.Option(help="Meaning of a rating value, such as 1=first or false=bad")
+        list[str] | None, typer.Option(help="Mapping of a rating value, such as 1=first or false=bad")
     ] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="value=train, validation, test or 'leave out', may be repeated")
+        list[str] | None,
+        typer.Option(help="Split mapping value=train, validation, test or 'leave out'; may be repeated"),
     ] = None,
-    hub_split: Annotated[str, typer.Option(help="For a hub data set: one of its splits, or all")] = "all",
+    hub_split: Annotated[str, typer.Option(help="Split of a hub data set, or all")] = "all",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Import a data set: CSV, TSV, JSON, JSONL, Parquet, text, or gzip of these; several files are one."""
+    """Import a data set from CSV, TSV, JSON, JSONL, Parquet or text files, optionally gzipped."""
     with report_errors(json):
         config = ImportConfig.parse(
             {
@@ -104,7 +108,7 @@ def build_source(files: list[str], hub_split: str) -> dict[str, str | list[str]]
     hub = [file.removeprefix("hf://") for file in files if file.startswith("hf://")]
     if hub and len(files) > 1:
         raise ConfigError(
-            "A hub data set is imported on its own.",
+            "Hub data sets and files can't be imported together.",
             fix="Give either one hf:// address or files.",
             field="files",
         )
@@ -141,7 +145,7 @@ def describe_import(dataset: Dataset) -> list[str]:
         f"  ignored: {describe_ignored_columns(stats['ignored'], stats['ignored_count'])}",
     ]
     if left_out := stats.get("left_out"):
-        lines.append(f"  ignored on purpose: {describe_excluded_columns(left_out)}")
+        lines.append(f"  excluded: {describe_excluded_columns(left_out)}")
     if stats["parts"]:
         parts = ", ".join(f"{part} {rows:,}" for part, rows in stats["parts"].items())
         lines.append(f"  splits as given in the file: {parts}")
@@ -149,7 +153,7 @@ def describe_import(dataset: Dataset) -> list[str]:
     return [*lines, *(f"  skipped {count:,}: {reason}" for reason, count in stats["skipped_reasons"].items())]
 
 
-DatasetName = Annotated[str, typer.Argument(help="Id or name")]
+DatasetName = Annotated[str, typer.Argument(help="Data set id or name")]
 PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
 
 
@@ -161,15 +165,17 @@ def register(group: typer.Typer) -> None:
 
 def profile(
     dataset: DatasetName,
-    group: Annotated[list[str] | None, typer.Option(help=f"May be repeated: {', '.join(GROUPS)}")] = None,
-    model: Annotated[
-        str, typer.Option(help="Model whose tokenizer or loss is used: tokens, difficulty")
-    ] = BUNDLED_MODEL,
-    max_length: Annotated[int | None, typer.Option(help="Rows longer than this are cut: tokens")] = None,
-    sample: Annotated[int | None, typer.Option(help="Measure only this many rows")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help=f"Signal group; may be repeated: {', '.join(GROUPS)}")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model for the groups tokens and difficulty")] = BUNDLED_MODEL,
+    max_length: Annotated[
+        int | None, typer.Option(help="Maximum tokens per row, for the group tokens")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(help="Maximum rows to measure")] = None,
     json: Json = False,
 ) -> None:
-    """Measure a data set and print the figures; those outside their healthy bands are marked."""
+    """Measure a data set and print its signals; those outside their healthy ranges are marked."""
     names = group or [name for name, signals in GROUPS.items() if signals.automatic]
     with report_errors(json):
         asked = [
@@ -199,16 +205,18 @@ def profile(
 
 def clean(
     dataset: DatasetName,
-    recipe: Annotated[Path, typer.Argument(help="The steps as YAML")],
-    name: Annotated[str, typer.Option(help="Name of the new version; numbered if omitted")] = "",
-    preview: Annotated[bool, typer.Option("--preview", help="Only show what it would do")] = False,
+    recipe: Annotated[Path, typer.Argument(help="Recipe steps as YAML")],
+    name: Annotated[str, typer.Option(help="Name of the new version; default: numbered")] = "",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Preview the result without creating a version")
+    ] = False,
     all_rows: Annotated[
-        bool, typer.Option("--all", help="With --preview: count on all rows, however long it takes")
+        bool, typer.Option("--all", help="With --preview: process all rows, regardless of duration")
     ] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Make a new version of a data set by a recipe; every row is accounted for."""
+    """Create a new version of a data set with a recipe, accounting for every row."""
     with report_errors(json):
         steps = Recipe.from_yaml(_read_recipe(recipe))
         config = CleanConfig.parse({"dataset": dataset, "name": name, "recipe": steps.model_dump()})
@@ -248,11 +256,11 @@ def export(
     where: Annotated[str, typer.Option(help="SQL condition for the rows to export")] = "",
     part: Annotated[list[str] | None, typer.Option(help="train, validation or test; may be repeated")] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", help="Copy the file there, with its data card")
+        Path | None, typer.Option("--out", help="Output file; the data card is written beside it")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a data set, or some of its rows, to a file with a data card beside it."""
+    """Export a data set, or some of its rows, to a file with a data card."""
     with report_errors(json):
         filter = {"expression": where} if where else {}
         config = ExportConfig.parse(
@@ -282,7 +290,7 @@ def export(
 
 
 def versions_(dataset: DatasetName, json: Json = False) -> None:
-    """Show the versions of a data set as a tree, how they were made, and which runs use them."""
+    """Show the version tree of a data set: how versions were created, and which runs use them."""
     with report_errors(json):
         client = connect()
         chosen = datasets.get_dataset(client, dataset).dataset_id
@@ -315,7 +323,7 @@ def _check_free(path: Path) -> None:
     except FileNotFoundError:
         if path.parent.is_dir():
             return
-        why = f"can't be written: there is no folder {path.parent}"
+        why = f"can't be written: the folder {path.parent} does not exist"
     except (OSError, ValueError) as error:
         why = f"can't be written: {getattr(error, 'strerror', None) or error}"
     raise ConfigError(f"{path} {why}.", fix="Choose another file.", field="out")
@@ -325,7 +333,7 @@ data_commands = typer.Typer(
     no_args_is_help=True, help="List, measure, clean, export, rename, split and delete data sets."
 )
 
-DataSet = Annotated[str, typer.Argument(help="Id or name")]
+DataSet = Annotated[str, typer.Argument(help="Data set id or name")]
 
 
 @data_commands.command("list")
@@ -364,25 +372,25 @@ register(data_commands)
 
 @data_commands.command()
 def rename(dataset: DataSet, name: str, json: Json = False) -> None:
-    """Give a data set another name; runs keep the one that they were launched with."""
-    send_change("rename_dataset", {"dataset": dataset, "name": name}, f"{dataset} is now {name}.", json)
+    """Rename a data set. Runs keep the name that they were launched with."""
+    send_change("rename_dataset", {"dataset": dataset, "name": name}, f"{dataset} renamed to {name}.", json)
 
 
 @data_commands.command()
 def split(
     dataset: DataSet,
-    seed: Annotated[int | None, typer.Option(help="Unchanged if omitted")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; default: unchanged")] = None,
     validation_size: Annotated[
-        float | None, typer.Option(help="Share of the rows; unchanged if omitted")
+        float | None, typer.Option(help="Share of the rows; default: unchanged")
     ] = None,
-    test_size: Annotated[float | None, typer.Option(help="Share of the rows; unchanged if omitted")] = None,
+    test_size: Annotated[float | None, typer.Option(help="Share of the rows; default: unchanged")] = None,
     by: Annotated[
-        str | None, typer.Option(help="random, group, time, stratified or given; unchanged if omitted")
+        str | None, typer.Option(help="random, group, time, stratified or given; default: unchanged")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="label or source.NAME, to split by")] = None,
+    column: Annotated[str | None, typer.Option(help="Column to split by: label or source.NAME")] = None,
     json: Json = False,
 ) -> None:
-    """Set how rows are dealt to train, validation and test in runs to come."""
+    """Set how rows are split into train, validation and test in future runs."""
     given = {
         "split_seed": seed,
         "validation_size": validation_size,
@@ -400,5 +408,5 @@ def split(
 
 @data_commands.command()
 def delete(dataset: DataSet, json: Json = False) -> None:
-    """Delete a data set that no run uses and no other version was made from."""
-    send_change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)
+    """Delete a data set that is not used by a run or another version."""
+    send_change("delete_dataset", {"dataset": dataset}, f"{dataset} deleted.", json)

@@ -84,7 +84,7 @@ def print_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> None:
     for finding in outside.values():
         print_notice(f"! {finding.title}. {GROUPS_OUTSIDE.get(finding.column, '')}".rstrip())
     if not outside:
-        print_notice("Every figure is in its healthy range.")
+        print_notice("All signals are in their healthy ranges.")
 
 
 GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for signal in group.signals}
@@ -103,10 +103,10 @@ def print_fates(fates: Fates) -> None:
 def print_preview(answer: CleanPreview) -> None:
     """What a recipe would do, with examples."""
     if of := answer.of:
-        print_notice(f"Tried on the first {of.rows:,} of {of.total:,} rows; --all counts on all of them.")
+        print_notice(f"Preview on the first {of.rows:,} of {of.total:,} rows; use --all for all rows.")
         for step in answer.unknown or ():
             print_notice(
-                f"Not computed yet: what step {step['step'] + 1} ({step['title']}) does to all rows."
+                f"Not computed yet: effect of step {step['step'] + 1} ({step['title']}) on all rows."
             )
     for problem in answer.problems:
         print_notice(problem["message"])
@@ -154,7 +154,7 @@ def print_versions(family: Sequence[Version], chosen: str) -> None:
         ]
         for version in family
     ]
-    print_rows(["", "version", "rows", "made by", "runs", "id"], rows, plural(len(family), "version"))
+    print_rows(["", "version", "rows", "created by", "runs", "id"], rows, plural(len(family), "version"))
 
 
 def describe_split(split: Split) -> str:
@@ -165,5 +165,5 @@ def describe_split(split: Split) -> str:
     if split.split_by == "random":
         return text
     if split.split_by == "given":
-        return f"{text}, by the splits given in the file"
+        return f"{text}, using the splits given in the file"
     return f"{text}, by {split.split_by}" + (f" of {split.split_column}" if split.split_column else "")

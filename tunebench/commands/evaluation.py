@@ -39,10 +39,14 @@ from tunebench.terminal.output import (
 )
 
 FailUnder = Annotated[
-    list[str] | None, typer.Option(help="METRIC=VALUE: exit 7 where it is worse than that; may be repeated")
+    list[str] | None,
+    typer.Option(help="METRIC=VALUE: exit with code 7 if the metric is worse; may be repeated"),
 ]
 FailIfWorse = Annotated[
-    str | None, typer.Option(help="An evaluation: exit 7 where a metric is surely worse, paired by row")
+    str | None,
+    typer.Option(
+        help="Baseline evaluation: exit with code 7 if a metric is significantly worse (paired by row)"
+    ),
 ]
 WIDTH = 60  # characters of a text in a table
 
@@ -63,13 +67,15 @@ def register(cli: typer.Typer) -> None:
 )
 def evaluate(
     given: Options,
-    file: Annotated[Path | None, typer.Argument(help="An evaluation as YAML, - for standard input")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Evaluation config as YAML, or - for standard input")
+    ] = None,
     fail_under: FailUnder = None,
     fail_if_worse_than: FailIfWorse = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
+    """Evaluate a model or a run on a data set. Options take precedence over the file."""
     with report_errors(json):
         document = read_document(file) | given
         if document.get("max_rows") == 0:  # in a file as in the option
@@ -77,7 +83,9 @@ def evaluate(
         config = EvaluateConfig.parse(document)
         bounds = [Bound.parse(text) for text in fail_under or ()]
         if not wait and (bounds or fail_if_worse_than):
-            raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
+            raise ConfigError(
+                "Conditions can't be checked without waiting.", fix="Omit --no-wait.", field="wait"
+            )
         client = connect(start=True)
         other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
         job_id = client.command("evaluate", config.document())["job_id"]
@@ -95,21 +103,23 @@ def _read_report(client: Client, job_id: str) -> EvaluationReport:
 
 
 def evaluations_(
-    evaluation: Annotated[str | None, typer.Argument(help="Id or name; all are listed without")] = None,
-    run: Annotated[str | None, typer.Option(help="Only those of this run, by its id")] = None,
-    against: Annotated[str | None, typer.Option(help="Another evaluation: paired differences")] = None,
-    rows: Annotated[int, typer.Option(min=0, help="Show so many rows, the worst first")] = 0,
-    metric: Annotated[str | None, typer.Option(help="By which rows are ordered; the first otherwise")] = None,
+    evaluation: Annotated[str | None, typer.Argument(help="Evaluation id or name; default: list all")] = None,
+    run: Annotated[str | None, typer.Option(help="Run id filter")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Other evaluation to compare with, paired by row")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Number of rows to show, worst first")] = 0,
+    metric: Annotated[str | None, typer.Option(help="Metric to sort rows by; default: the first")] = None,
     fail_under: FailUnder = None,
     fail_if_worse_than: FailIfWorse = None,
     json: Json = False,
 ) -> None:
-    """List evaluations, or show one: figures with intervals, its worst rows, what differs from another."""
+    """List evaluations, or show one: metrics with CIs, worst rows, and differences from another."""
     with report_errors(json):
         bounds = [Bound.parse(text) for text in fail_under or ()]
         client = connect()
         if evaluation is None and (bounds or fail_if_worse_than):
-            raise ConfigError("No evaluation is named.", fix="Name the one to hold.", field="evaluation")
+            raise ConfigError("No evaluation given.", fix="Give the evaluation to check.", field="evaluation")
         if evaluation is None:
             _print_list(evaluations.list_evaluations(client, run_id=run), json)
             return
@@ -172,7 +182,7 @@ def _print_result(
         report.conditions = [condition.document() for condition in asked]
     print_json(_build_document(report)) if as_json else _print_report(report)
     for condition in asked:
-        print_notice(f"{'Holds' if condition.holds else 'FAILS'}: {condition.name}. {condition.sentence}")
+        print_notice(f"{'PASSED' if condition.holds else 'FAILED'}: {condition.name}. {condition.sentence}")
     if not all(condition.holds for condition in asked):
         raise SystemExit(CONDITION)
 
@@ -181,7 +191,7 @@ def _print_list(listed: list[Evaluation], as_json: bool) -> None:
     if as_json:
         print_json({"evaluations": listed})
         return
-    columns = ["name", "data set", "part", "n", "first figure", "id"]
+    columns = ["name", "data set", "part", "n", "first metric", "id"]
     lines = [
         [
             row.name,
@@ -224,7 +234,7 @@ def find_figure(evaluation: Evaluation, metric: str | None) -> Figure:
     figure = next((f for f in evaluation.figures if f.metric == named), None)
     if figure is None:
         names = ", ".join(_shorten_metric(f.metric) for f in evaluation.figures)
-        raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
+        raise ConfigError(f"No metric {metric!r}; available: {names}.", field="metric")
     return figure
 
 
@@ -286,7 +296,7 @@ def _print_report(report: EvaluationReport) -> None:
         for f in report.figures
     ]
     confidence = report.config["confidence"]
-    print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
+    print_rows(["metric", f"value ({confidence:.0%} CI)", "n", "unit", "unscored", "why"], lines)
     for probe in report.details.probes:
         figures = f"loss {_format_interval(probe.loss)}"
         figures += f", accuracy {_format_interval(probe.accuracy)}" if probe.accuracy is not None else ""
@@ -302,10 +312,10 @@ def _print_report(report: EvaluationReport) -> None:
 
 def _print_comparison(differences: list[InterpretedDifference], comparison: PairedComparison) -> None:
     """The differences, then at which level and of which rows they are."""
-    columns = ["this one minus the other", "value (interval)", "n", "could see", "this one is"]
+    columns = ["difference (this − other)", "value (CI)", "n", "detectable", "result"]
     print_rows(columns, [_build_difference_row(change) for change in differences])
     out.print(
-        f"Against {comparison['against']['name']}, paired by row. {comparison['sentence']}",
+        f"Compared with {comparison['against']['name']}, paired by row. {comparison['sentence']}",
         markup=False,
         soft_wrap=True,
     )
@@ -341,14 +351,16 @@ def register_judge(cli: typer.Typer) -> None:
 
 
 def judge(
-    first: Annotated[str, typer.Argument(help="An evaluation, by id or name")],
-    second: Annotated[str, typer.Argument(help="Another one, of the same rows")],
-    file: Annotated[Path, typer.Argument(help="The judge as YAML (base_url, model, …), or -")],
-    max_rows: Annotated[int, typer.Option(min=0, help="Pairs at most; 0 takes all")] = 200,
+    first: Annotated[str, typer.Argument(help="Evaluation id or name")],
+    second: Annotated[str, typer.Argument(help="Other evaluation on the same rows")],
+    file: Annotated[
+        Path, typer.Argument(help="Judge config as YAML (base_url, model, …), or - for standard input")
+    ],
+    max_rows: Annotated[int, typer.Option(min=0, help="Maximum pairs; 0: all")] = 200,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Ask a language model which of two evaluations' answers are better, each pair in both orders."""
+    """Compare the responses of two evaluations with an LLM judge, each pair in both orders."""
     with report_errors(json):
         body = {"first": first, "second": second, "judge": read_document(file), "max_rows": max_rows or None}
         client = connect(start=True)
@@ -357,7 +369,7 @@ def judge(
         if not wait:
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        job = watch_job(lambda: job_queue.get_job(client, job_id), "Asking the judge")
+        job = watch_job(lambda: job_queue.get_job(client, job_id), "Judging")
         require_finished(job, "The judging was")
         result = parse_document(JudgingResult, job.result)  # its kind's
         print_json(result) if json else _print_judging(result)

@@ -49,8 +49,8 @@ class Bound:
             value = math.nan
         if not metric.strip() or not equals or not math.isfinite(value):
             raise ConfigError(
-                f"--fail-under is {text!r}.",
-                fix="Write a metric and a number: accuracy=0.8",
+                f"Invalid value {text!r} for --fail-under.",
+                fix="Use METRIC=VALUE, such as accuracy=0.8",
                 field="fail_under",
             )
         return cls(metric.strip().removeprefix("eval/"), value)
@@ -74,8 +74,8 @@ def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
     if figure is None:
         names = ", ".join(f.metric.removeprefix("eval/") for f in figures)
         raise ConfigError(
-            f"--fail-under names {bound.metric!r}, which was not measured; it has {names}.",
-            fix=f"Add --metric {bound.metric}, or name one of these.",
+            f"--fail-under: the metric {bound.metric!r} was not measured; available: {names}.",
+            fix=f"Add --metric {bound.metric}, or choose one of these.",
             field="fail_under",
         )
     name, value, higher = (
@@ -85,7 +85,7 @@ def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
     )
     if value is None:
         return ConditionResult(
-            name, False, f"{bound.metric} has no value: {figure.failed or 'nothing was scored'}."
+            name, False, f"{bound.metric} has no value: {figure.failed or 'no rows were scored'}."
         )
     holds = value >= bound.value if higher else value <= bound.value
     side = "not worse" if holds else "worse"
@@ -95,32 +95,28 @@ def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
 
 def _format_interval(figure: Figure | Difference) -> str:
     if figure.low is None or figure.high is None:
-        return f" (no interval, n {figure.n:,})"
+        return f" (no CI, n {figure.n:,})"
     return f" ({figure.low:.4g} to {figure.high:.4g}, n {figure.n:,})"
 
 
 def _describe_certainty(figure: Figure, value: float) -> str:
     low, high = figure.low, figure.high
-    return (
-        "" if low is None or high is None or not low <= value <= high else ", which its interval leaves open"
-    )
+    return "" if low is None or high is None or not low <= value <= high else ", inconclusive by its CI"
 
 
 def check_not_worse(differences: Sequence[InterpretedDifference], other: str) -> ConditionResult:
     """Whether no metric is surely worse than the other evaluation's. differences: with `first_is`."""
     name = f"--fail-if-worse-than {other}"
     if not differences:
-        return ConditionResult(
-            name, False, f"Nothing could be compared with {other}: no metric on a row of both."
-        )
+        return ConditionResult(name, False, f"No comparison with {other}: no common metric and rows.")
     worse = ", ".join(
         f"{change.metric.removeprefix('eval/')} by {abs(change.value or 0.0):.4g}{_format_interval(change)}"
         for change in differences
         if change.first_is == "worse"
     )
     if worse:
-        return ConditionResult(name, False, f"Surely worse than {other}: {worse}.")
-    open_ = sum(change.first_is == "can't be told" for change in differences)
-    left = f"; of {open_:,} it can't be told" if open_ else ""
+        return ConditionResult(name, False, f"Significantly worse than {other}: {worse}.")
+    open_ = sum(change.first_is == "inconclusive" for change in differences)
+    left = f"; {open_:,} inconclusive" if open_ else ""
     count = plural(len(differences), "metric")
-    return ConditionResult(name, True, f"None of {count} is surely worse than {other}{left}.")
+    return ConditionResult(name, True, f"None of {count} is significantly worse than {other}{left}.")

@@ -18,7 +18,8 @@ from store.core.figure_schemas import Estimate
 from store.core.formatting import plural
 from store.core.home import Home
 from store.core.version_folders import is_reference
-from store.export import export_text, exports
+from store.export import exports
+from store.export import text as export_text
 from store.export.config import ModelExport, ModelVerify
 from store.export.forms import FORMS
 from store.http.client import Client
@@ -40,7 +41,7 @@ from tunebench.terminal.output import (
     watch_job,
 )
 
-SIZES = ("id", "model", "form", "MiB", "of 16 bits")
+SIZES = ("id", "model", "form", "MiB", "of 16-bit")
 
 
 @model.command("export")
@@ -51,21 +52,21 @@ SIZES = ("id", "model", "form", "MiB", "of 16 bits")
 )
 def export(
     given: Options,
-    subject: Annotated[str, typer.Argument(help="A run by id or name, or a version as NAME@3")],
-    out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
-    public: Annotated[bool, typer.Option("--public", help="Of a repository that the push makes")] = False,
+    subject: Annotated[str, typer.Argument(help="Run id or name, or model version as NAME@3")],
+    out: Annotated[Path | None, typer.Option(help="Copy the export to this new folder")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make a new Hub repository private")] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Export a model and hold it against the model that was evaluated, in another process.
+    """Export a model and compare it with the evaluated model in a separate process.
 
-    Exits with 7 where the export doesn't answer as that model, or wasn't pushed as asked.
+    Exits with code 7 if the export does not match the model, or was not pushed as requested.
     """
     with report_errors(json):
         config = ModelExport.parse({**given, "subject": subject, "private": not public})
         if out and (out.exists() or not wait):
-            why = f"{out} is there already." if out.exists() else "What isn't waited for can't be copied."
-            raise ConfigError(why, fix="Give another folder, or leave out away.", field="out")
+            why = f"{out} already exists." if out.exists() else "--out can't be combined with --no-wait."
+            raise ConfigError(why, fix="Choose another folder, or omit --no-wait.", field="out")
         client = connect(start=True)
         job_id = client.command("export_model", config.document())["job_id"]
         if not json:
@@ -85,14 +86,14 @@ def export(
 @add_options("given", ModelVerify, "form", "checkpoint", "dataset", "part", "max_rows", against="subject")
 def verify(
     given: Options,
-    path: Annotated[str, typer.Argument(help="A folder or GGUF file; or the id of an export that is here")],
+    path: Annotated[str, typer.Argument(help="Folder or GGUF file, or id of an export on this machine")],
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Hold an export, edited or come back from somebody, against its model again.
+    """Verify that an export, such as an edited or returned copy, still matches its model.
 
-    Files are compared by name and tensor by tensor first; where they differ, the cause is told and nothing of
-    them is loaded. Exits with 7 where it isn't that model.
+    Files are compared by name and tensor by tensor first; if they differ, the cause is reported and nothing
+    is loaded. Exits with code 7 if the export does not match.
     """
     with report_errors(json):
         place = Path(path).expanduser()
@@ -113,10 +114,10 @@ def verify(
 
 @model.command("exports")
 def list_exports(
-    subject: Annotated[str, typer.Argument(help="A run or a version; all where left out")] = "",
+    subject: Annotated[str, typer.Argument(help="Run or model version; default: all")] = "",
     json: Json = False,
 ) -> None:
-    """List what was exported, newest first, with what each form cost."""
+    """List exports, newest first, with the quality loss of each format."""
     with report_errors(json):
         client = connect()
         rows = _list_exports(client, subject) if subject else exports.recent(client)
@@ -124,15 +125,15 @@ def list_exports(
             print_json({"exports": rows})
             return
         print_rows(
-            [*SIZES, "KL", "same favourite", "same answers", "n", "parity"],
+            [*SIZES, "KL", "top-1", "identical", "n", "parity"],
             [_build_row(row) for row in rows],
-            "" if rows else "Nothing was exported yet: tunebench model export RUN --form gguf-q8_0",
+            "" if rows else "No exports yet. Create one with: tunebench model export RUN --form gguf-q8_0",
         )
 
 
 @model.command("forms")
 def forms(json: Json = False) -> None:
-    """The forms: what each is for, and within which limits it passes."""
+    """List export formats with their purpose and parity limits."""
     if json:
         print_json({"forms": export_text.list_forms()})
         return
@@ -142,11 +143,11 @@ def forms(json: Json = False) -> None:
 
 @model.command("delete-export")
 def delete_export(
-    export: Annotated[str, typer.Argument(help="Its id, as `tunebench model exports` lists it")],
+    export: Annotated[str, typer.Argument(help="Export id, as listed by `tunebench model exports`")],
     json: Json = False,
 ) -> None:
-    """Delete an export with its files."""
-    send_change("delete_export", {"export": export}, f"{export} is deleted.", json)
+    """Delete an export and its files."""
+    send_change("delete_export", {"export": export}, f"{export} deleted.", json)
 
 
 def _list_exports(client: Client, subject: str) -> list[ModelExportRow]:
@@ -180,7 +181,7 @@ def _format_estimate(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     low, high = estimate.low, estimate.high
-    between = "no interval" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    between = "no CI" if low is None or high is None else f"{low:.3g} to {high:.3g}"
     return f"{estimate.value:.3g} ({between})"
 
 
@@ -206,27 +207,27 @@ def _print(row: ModelExportRow) -> None:
     form = FORMS[row.form].title
     print_notice(f"{form}, {plural(len(row.files), 'file')}: {home.path / row.folder}")
     if row.zip:
-        print_notice(f"As a zip file: {home.exports / row.zip}")
+        print_notice(f"Zip file: {home.exports / row.zip}")
     if row.hub:
         print_notice(f"Pushed to {row.hub}")
 
 
-tools = typer.Typer(no_args_is_help=True, help="Programs that stand in a folder of their own")
+tools = typer.Typer(no_args_is_help=True, help="External tools")
 
 
 @tools.command()
 def install(
-    again: Annotated[bool, typer.Option("--again", help="Even where it is there")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Reinstall if already installed")] = False,
     json: Json = False,
 ) -> None:
-    """Install llama.cpp's converter, which GGUF files are written with."""
+    """Install the llama.cpp converter, which is required for GGUF exports."""
     with report_errors(json):
         there = external_tools.is_converter_installed() and not again
         folder = external_tools.get_converter_folder() if there else external_tools.install_converter()
         if json:
             print_json({"folder": str(folder), "installed": not there})
         else:
-            print_notice(f"The converter {'is' if there else 'was put'} in {folder}.")
+            print_notice(f"Converter {'already installed' if there else 'installed'} in {folder}.")
 
 
 def register(cli: typer.Typer) -> None:

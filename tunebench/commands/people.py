@@ -36,12 +36,12 @@ from tunebench.terminal.processes import LOOPBACK, SCREENS_PORT, ScreensOptions
 
 FIRST_DAYS = 1  # that the first admin's link works
 
-team = typer.Typer(no_args_is_help=True, help="Sign-in, invitations and people.")
+team = typer.Typer(no_args_is_help=True, help="Sign-in, invitations and accounts.")
 
 
 @team.command()
 def on(json: Json = False) -> None:
-    """Have people sign in from now on; prints a link for the first admin where there is none."""
+    """Turn on sign-in. Prints a link for the first admin if there is none."""
     with report_errors(json):
         client = connect(start=True)
         client.command("set_team", {"on": True})
@@ -54,7 +54,7 @@ def on(json: Json = False) -> None:
 
 @team.command()
 def off(json: Json = False) -> None:
-    """Let whoever has the address with its secret do everything, as before; accounts are kept."""
+    """Turn off sign-in: anyone with the secret address has full access. Accounts are kept."""
     with report_errors(json):
         connect(start=True).command("set_team", {"on": False})
         if json:
@@ -69,7 +69,7 @@ def invite(
     days: Annotated[int, typer.Option(min=1, max=30, help="Time until the link expires")] = 7,
     json: Json = False,
 ) -> None:
-    """Make an invitation and print its link, which works once. Nothing is mailed."""
+    """Create an invitation and print its one-time link. No e-mail is sent."""
     with report_errors(json):
         body = {"role": role, "days": days} | ({"email": email} if email else {})
         client = connect()
@@ -82,7 +82,7 @@ def invite(
 def password(
     email: Annotated[str, typer.Argument(help="E-mail address of the account")], json: Json = False
 ) -> None:
-    """Print a link by which somebody sets a new password; that ends their sessions and API tokens."""
+    """Print a password reset link. Using it ends the sessions and API tokens of the account."""
     with report_errors(json):
         client = connect()
         made = client.command("reset_password", {"person": _find_member(client, email).person_id})
@@ -92,18 +92,18 @@ def password(
             return
         print(link)
         print_notice(
-            "It works once within a day. Setting the password ends all sessions and revokes all "
-            "API tokens of the account."
+            "The link works once within a day. Setting the password ends all sessions and revokes all API"
+            " tokens of the account."
         )
 
 
 @team.command()
 def switch(
     email: Annotated[str, typer.Argument(help="E-mail address of the account")],
-    on: Annotated[bool, typer.Option("--on/--off", help="Whether the person can sign in")] = False,
+    on: Annotated[bool, typer.Option("--on/--off", help="Allow or block sign-in")] = False,
     json: Json = False,
 ) -> None:
-    """Switch an account off, which ends its sessions and API tokens, or on again."""
+    """Disable an account, which ends its sessions and API tokens, or enable it again."""
     with report_errors(json):
         client = connect()
         ended = client.command("set_active", {"person": _find_member(client, email).person_id, "active": on})
@@ -114,12 +114,12 @@ def switch(
         else:
             sessions = plural(ended["ended_sessions"], "session")
             tokens = plural(ended["ended_tokens"], "API token")
-            print_notice(f"{email} can't sign in any more: ended {sessions} and {tokens}.")
+            print_notice(f"{email} can no longer sign in: ended {sessions} and {tokens}.")
 
 
 @team.command("list")
 def list_(json: Json = False) -> None:
-    """Who has an account, and when they were seen."""
+    """List accounts and when they were last active."""
     with report_errors(json):
         everybody = connect().team()
         if json:
@@ -135,7 +135,7 @@ def list_(json: Json = False) -> None:
 
 @team.command()
 def networks(json: Json = False) -> None:
-    """Private networks in which judges, routes, webhooks and models elsewhere may be."""
+    """List private networks allowed for judges, routes, webhooks and remote models."""
     with report_errors(json):
         allowed = settings.networks(connect())
         print_json(allowed) if json else print("\n".join(allowed) or "No private networks are allowed.")
@@ -143,24 +143,25 @@ def networks(json: Json = False) -> None:
 
 @team.command()
 def allow_network(
-    network: Annotated[str, typer.Argument(help="Such as 10.1.0.0/16, or one address")], json: Json = False
+    network: Annotated[str, typer.Argument(help="Network such as 10.1.0.0/16, or a single address")],
+    json: Json = False,
 ) -> None:
-    """Let judges, routes, webhooks and models elsewhere be in a private network. For admins."""
+    """Allow a private network for judges, routes, webhooks and remote models (admins only)."""
     send_change("allow_network", {"network": network}, f"Addresses in {network} are allowed.", json)
 
 
 @team.command()
 def refuse_network(
-    network: Annotated[str, typer.Argument(help="An allowed network")], json: Json = False
+    network: Annotated[str, typer.Argument(help="Allowed network")], json: Json = False
 ) -> None:
-    """Take that back."""
+    """Remove an allowed private network (admins only)."""
     send_change("refuse_network", {"network": network}, f"{network} is no longer allowed.", json)
 
 
 def me(name: Annotated[str | None, typer.Option(help="New name")] = None, json: Json = False) -> None:
-    """Who you are to the engine, and your name as others see it."""
+    """Show your account, or change your display name."""
     if name is not None:
-        send_change("set_own_name", {"name": name}, f"Your name is now {name}.", json)
+        send_change("set_own_name", {"name": name}, f"Name changed to {name}.", json)
         return
     with report_errors(json):
         person = connect().me()
@@ -187,11 +188,11 @@ def print_entrance(home: Home, served: ScreensOptions, entrance: str) -> None:
     """Where the screens are, and how one gets in."""
     client = Client(home, secret=home.token)
     if not client.account().team:
-        print(f"Tunebench is at {entrance}", flush=True)
-        print_notice("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
+        print(f"Tunebench: {entrance}", flush=True)
+        print_notice("The address contains a secret; print it again with `tunebench url`. Stop with Ctrl-C.")
         return
-    print(f"Tunebench is at {served.address}/", flush=True)
-    print_notice("People sign in there. `tunebench team invite` creates an invitation. Ctrl-C stops it.")
+    print(f"Tunebench: {served.address}/", flush=True)
+    print_notice("Sign-in is required. Create an invitation with `tunebench team invite`. Stop with Ctrl-C.")
     print_first_link(client, served.address)
 
 
@@ -236,7 +237,7 @@ def _find_member(client: Client, email: str) -> TeamMember:
         if member.email == email.strip().lower():
             return member
     raise NotFoundError(
-        f"There is no account with the address {email}.", fix="List all accounts with: tunebench team list"
+        f"No account with the address {email}.", fix="List all accounts with: tunebench team list"
     )
 
 
@@ -245,7 +246,7 @@ def _format_day(at: float | None) -> str:
 
 
 def activity(
-    by: Annotated[str, typer.Option(help="A person, by id or name")] = "",
+    by: Annotated[str, typer.Option(help="Person id or name")] = "",
     kind: Annotated[str, typer.Option(help="Kind of action: Launched, Deleted, …")] = "",
     search: Annotated[str, typer.Option(help="Text in the name of an item or in the details")] = "",
     days: Annotated[int, typer.Option(min=0, help="Only the last days; 0 for all time")] = 0,
@@ -253,7 +254,7 @@ def activity(
     limit: Annotated[int, typer.Option(min=1)] = 50,
     json: Json = False,
 ) -> None:
-    """List who did what, newest first."""
+    """List activity, newest first."""
     with report_errors(json):
         client = connect()
         people = queries.names(client)
@@ -288,8 +289,8 @@ def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
     ids = [each.person_id for each in people if name in (each.person_id, each.name)]
     if not ids:
         names = ", ".join(each.name for each in people)
-        fix = f"Choose one of: {names}." if names else "Nobody has done anything here yet."
-        raise NotFoundError(f"{name!r} has no activity here.", fix=fix, field=field)
+        fix = f"Choose one of: {names}." if names else "No activity yet."
+        raise NotFoundError(f"No activity by {name!r}.", fix=fix, field=field)
     if len(ids) > 1:
         raise ConfigError(
             f"Several people are named {name!r}.", fix=f"Give an id: {', '.join(ids)}.", field="by"

@@ -66,12 +66,12 @@ round_commands = typer.Typer(
     no_args_is_help=True, help="Rating rounds: raters compare answers without knowing which model wrote them."
 )
 TABLE_FILES: dict[str, Callable[[pa.Table, Any], None]] = {".csv": write_csv, ".parquet": pq.write_table}
-RoundName = Annotated[str, typer.Argument(help="Id or name of a round")]
+RoundName = Annotated[str, typer.Argument(help="Round id or name")]
 
 
 @round_commands.command("list")
 def list_(json: Json = False) -> None:
-    """Every round, open ones first."""
+    """List rounds, open ones first."""
     with report_errors(json):
         listed = rounds.list_rounds(connect())
         if json:
@@ -97,7 +97,7 @@ def list_(json: Json = False) -> None:
 
 @round_commands.command()
 def show(name: RoundName, json: Json = False) -> None:
-    """What a closed round came to, in sentences with intervals."""
+    """Show the results of a closed round, with confidence intervals."""
     with report_errors(json):
         client = connect()
         round = _find_closed_round(client, name)
@@ -123,11 +123,14 @@ def show(name: RoundName, json: Json = False) -> None:
 
 @round_commands.command()
 def start(
-    file: Annotated[Path, typer.Argument(help="The round as YAML (name, models, prompts_file, …), or -")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Round config as YAML (name, models, prompts_file, …), or - for standard input"),
+    ],
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Gather the answers and open the round; models that have not answered do so first."""
+    """Create a round and open it. Missing model responses are generated first."""
     with report_errors(json):
         config = RoundConfig.parse(read_document(file))
         for given in (config.prompts_file, config.gold_file):
@@ -142,28 +145,36 @@ def start(
         made = client.command("start_round", document)
         if wait:
             require_finished(
-                watch_job(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
+                watch_job(lambda: job_queue.get_job(client, made["round_id"]), "Generating responses"),
+                "The round was",
             )
-        print_json(made) if json else print_notice(f"The round is {made['round_id']}.")
+        print_json(made) if json else print_notice(f"Created round {made['round_id']}.")
 
 
 @round_commands.command("import")
 @add_options("given", ImportRound, "name", "form", "ignore", "first", "second")
 def import_(
     given: Options,
-    file: Annotated[Path, typer.Argument(help="Votes, scores or labels: JSON, JSONL, CSV, Parquet")],
+    file: Annotated[
+        Path, typer.Argument(help="File with votes, scores or labels: JSON, JSONL, CSV or Parquet")
+    ],
     column: Annotated[
         list[str] | None,
-        typer.Option(help="role=column, such as rater=worker; repeatable; role= for no column"),
+        typer.Option(
+            help="Column mapping role=column, such as rater=worker (role= for none); may be repeated"
+        ),
     ] = None,
     value: Annotated[
-        list[str] | None, typer.Option(help="What a value means, such as X=first, unsure=leave_out or good=3")
+        list[str] | None,
+        typer.Option(help="Value mapping, such as X=first, unsure=leave_out or good=3; may be repeated"),
     ] = None,
-    preview: Annotated[bool, typer.Option("--preview", help="Only show how the file is read")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Preview how the file is read, without importing")
+    ] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Take in a round that people rated elsewhere: a vote a row, or a column of votes of each rater."""
+    """Import a round rated elsewhere: one vote per row, or one column per rater."""
     with report_errors(json):
         config = ImportRound.parse(
             {
@@ -189,7 +200,7 @@ def import_(
             return
         for notice in rounds.line(client, job_id).details.notices if wait else []:
             print_notice(notice)
-        print_notice(f"The round is {job_id}.")
+        print_notice(f"Created round {job_id}.")
 
 
 def _print_preview(read: RatingFileSummary) -> None:
@@ -203,7 +214,7 @@ def _print_preview(read: RatingFileSummary) -> None:
 
 @round_commands.command()
 def close(name: RoundName, json: Json = False) -> None:
-    """Nobody rates any more, and the results can be read."""
+    """Close a round and make its results available."""
     with report_errors(json):
         round = _find_round(connect(), name)
         send_change("close_round", {"round": round.round_id}, "Round closed.", json)
@@ -211,7 +222,7 @@ def close(name: RoundName, json: Json = False) -> None:
 
 @round_commands.command("workload")
 def workload_(name: RoundName, json: Json = False) -> None:
-    """Who has rated how much of a round, what lies with whom, and how much is left."""
+    """Show the progress of raters: completed, assigned and remaining tasks."""
     with report_errors(json):
         client = connect()
         work = workload.workload(client, _find_round(client, name).round_id, job_queue.to_utc(time.time()))
@@ -237,12 +248,13 @@ def workload_(name: RoundName, json: Json = False) -> None:
 def assign(
     name: RoundName,
     rater: Annotated[
-        list[str] | None, typer.Option(help="E-mail address, name or id; with a quota as bob@example.org=20")
+        list[str] | None,
+        typer.Option(help="E-mail address, name or id, optionally with a quota: bob@example.org=20"),
     ] = None,
-    everybody: Annotated[bool, typer.Option("--everybody", help="Everyone who can rate")] = False,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Assign everyone who can rate")] = False,
     json: Json = False,
 ) -> None:
-    """Have these people rate a round, and nobody else."""
+    """Set the raters of a round, replacing the previous ones."""
     with report_errors(json):
         body: dict[str, Any] = {
             "raters": [_parse_rater(each) for each in rater or []],
@@ -255,36 +267,36 @@ def assign(
 @round_commands.command()
 def release(
     name: RoundName,
-    rater: Annotated[str, typer.Option(help="Only tasks of this person, by name or id")] = "",
+    rater: Annotated[str, typer.Option(help="Person id or name; default: all raters")] = "",
     json: Json = False,
 ) -> None:
-    """Have what raters hold go to whoever asks next."""
+    """Release tasks held by raters, so that others can rate them."""
     with report_errors(json):
         client = connect()
         round_id = _find_round(client, name).round_id
         body = {"round": round_id, "person": _find_person_id(client, round_id, rater) if rater else ""}
-        send_change("release_round", body, "Tasks are released.", json)
+        send_change("release_round", body, "Tasks released.", json)
 
 
 @round_commands.command()
 def reopen(name: RoundName, json: Json = False) -> None:
-    """Have a closed round rated further; its results are told again once it is closed."""
+    """Reopen a closed round. Results are available again once it is closed."""
     with report_errors(json):
         round = _find_round(connect(), name)
-        send_change("open_round", {"round": round.round_id}, "The round is open again.", json)
+        send_change("open_round", {"round": round.round_id}, "Round reopened.", json)
 
 
 @round_commands.command()
 def export(
     name: RoundName,
-    file: Annotated[Path, typer.Argument(help="A file that ends with .csv or .parquet")],
+    file: Annotated[Path, typer.Argument(help="Output file (.csv or .parquet)")],
     json: Json = False,
 ) -> None:
-    """Write all ratings of a closed round to a file, a row a rating."""
+    """Export all ratings of a closed round to a file, one rating per row."""
     with report_errors(json):
         if (write := TABLE_FILES.get(file.suffix.lower())) is None:
             raise ConfigError(
-                f"{file.name} is neither CSV nor Parquet.", fix="End its name with .csv or .parquet."
+                f"Unsupported file type: {file.name}.", fix="Use a file name ending in .csv or .parquet."
             )
         client = connect()
         round = _find_closed_round(client, name)
@@ -303,23 +315,24 @@ def export(
 def data(
     name: RoundName,
     dataset: Annotated[
-        str, typer.Option("--name", help="Name of the data set; defaults to the round's name")
+        str, typer.Option("--name", help="Name of the data set; default: the name of the round")
     ] = "",
     agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of votes for the chosen answer")
+        float, typer.Option(min=0, max=1, help="Minimum share of votes for the chosen response")
     ] = 0.5,
-    votes: Annotated[int, typer.Option(min=1, max=20, help="Votes on a pair at least")] = 1,
+    votes: Annotated[int, typer.Option(min=1, max=20, help="Minimum votes per pair")] = 1,
     include_flagged: Annotated[
         bool, typer.Option(help="Include ratings of raters flagged as too fast or failing check items")
     ] = False,
     lines: Annotated[
-        Path | None, typer.Option("--out", help="For several labels and spans: write JSON lines to this file")
+        Path | None, typer.Option("--out", help="JSON Lines output file, for multi-label and span rounds")
     ] = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Make preferences (or, of a round of corrections, labels or free text, training rows) out of a round; of
-    several labels and of spans, which no run trains on, a file of JSON lines (--out)."""
+    """Create a data set from a round: preferences, or training rows from corrections, labels or free text.
+
+    Multi-label and span rounds, on which no run trains, are written to a JSON Lines file (--out)."""
     with report_errors(json):
         client = connect(start=lines is None)
         if lines is not None:
@@ -343,7 +356,7 @@ def data(
         )
         for each in made["counted"]["left_out"]:
             print_notice(
-                f"Left out {plural(each['ratings'], 'rating')} of {each['rater']}: {each['reason']}."
+                f"Excluded {plural(each['ratings'], 'rating')} by {each['rater']}: {each['reason']}."
             )
 
 
@@ -352,7 +365,7 @@ def _find_round(client: Client, name: str) -> RoundSummary:
     for round in rounds.list_rounds(client):
         if name in (round.round_id, round.name):
             return round
-    raise NotFoundError(f"There is no rating round {name!r}.", fix="List them with: tunebench round list")
+    raise NotFoundError(f"Rating round {name!r} not found.", fix="List them with: tunebench round list")
 
 
 def _find_closed_round(client: Client, name: str) -> RoundSummary:
@@ -389,7 +402,7 @@ def _find_person_id(client: Client, round_id: str, name: str) -> str:
         if name in (rater.person_id, rater.person_name):
             return rater.person_id
     raise NotFoundError(
-        f"{name!r} does not rate this round.", fix=f"List them with: tunebench round workload {round_id}"
+        f"{name!r} is not a rater of this round.", fix=f"List them with: tunebench round workload {round_id}"
     )
 
 
@@ -431,9 +444,9 @@ def _read_results(client: Client, round: RoundSummary) -> _RoundResults:
 def _print_ranking(ranked: list[RankedSystem]) -> None:
     """Of many models, of which sentences name the first alone."""
     print_rows(
-        ["rank", "model", "wins against the average", "ratings"],
+        ["rank", "model", "win rate vs. average", "ratings"],
         [[format_rank(each), each.name, format_share(each.share), f"{each.n:,}"] for each in ranked],
-        "Possible ranks, given which others are significantly better or worse.",
+        "Possible ranks, based on significant differences.",
     )
 
 

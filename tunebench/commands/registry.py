@@ -40,9 +40,9 @@ model = typer.Typer(
 
 MAX_LISTED = 1_000  # models, and versions of one, that are listed
 ANSWER_TEXTS = {"passed": "passed", "failed": "FAILED", "cant_tell": "inconclusive"}
-Reference = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS")]
-Alias = Annotated[str, typer.Argument(help="production, staging, candidate, or one of your own")]
-Reason = Annotated[str, typer.Option(help="Reason, kept in the log")]
+Reference = Annotated[str, typer.Argument(help="Model version as NAME@NUMBER or NAME@ALIAS")]
+Alias = Annotated[str, typer.Argument(help="Alias: production, staging, candidate, or a custom one")]
+Reason = Annotated[str, typer.Option(help="Reason, recorded in the history")]
 
 
 class ModelDocument(TypedDict):
@@ -55,7 +55,7 @@ class ModelDocument(TypedDict):
 
 
 def models(json: Json = False) -> None:
-    """List the registered models, the newest first."""
+    """List registered models, newest first."""
     with report_errors(json):
         total, listed = model_versions.list_models(connect(), limit=MAX_LISTED)
         if json:
@@ -91,11 +91,11 @@ def _format_count(listed_count: int, total: int) -> str:
 @add_options("given", RegisterConfig, "name", "checkpoint", "path", "base", "notes")
 def register(
     given: Options,
-    run: Annotated[str, typer.Argument(help="Id or name of a run; otherwise use --path")] = "",
+    run: Annotated[str, typer.Argument(help="Run id or name; or use --path")] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Copy what a run left, or a folder, as the next version of a model."""
+    """Register the model of a run, or a folder, as the next version of a model."""
     with report_errors(json):
         config = RegisterConfig.parse({**given, "run": run})
         client = connect(start=True)
@@ -114,10 +114,10 @@ def register(
 
 @model.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A model, or one of its versions: NAME@NUMBER, NAME@ALIAS")],
+    name: Annotated[str, typer.Argument(help="Model, or model version as NAME@NUMBER or NAME@ALIAS")],
     json: Json = False,
 ) -> None:
-    """A model with its versions, aliases and moves; or one version with its files."""
+    """Show a model with its versions, aliases and history, or a version with its files."""
     with report_errors(json):
         client = connect()
         if "@" in name:
@@ -181,11 +181,11 @@ def promote(
     alias: Alias,
     reason: Reason,
     override: Annotated[
-        bool, typer.Option("--override", help="Override a gate that did not pass; admins only")
+        bool, typer.Option("--override", help="Override a gate that did not pass (admins only)")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Give a version an alias, if its gate lets it."""
+    """Promote a version to an alias, subject to its gate."""
     with report_errors(json):
         body = {"version": version, "alias": alias, "reason": reason, "override": override}
         moved = connect().command("promote", body)
@@ -194,18 +194,18 @@ def promote(
 
 @model.command()
 def back(
-    name: Annotated[str, typer.Argument(help="A model")], alias: Alias, reason: Reason, json: Json = False
+    name: Annotated[str, typer.Argument(help="Model name")], alias: Alias, reason: Reason, json: Json = False
 ) -> None:
-    """Give an alias back to the version that had it before."""
+    """Roll back an alias to its previous version."""
     with report_errors(json):
         body = {"model": name, "alias": alias, "reason": reason}
         moved = connect().command("move_back", body)
-        print_json(moved) if json else print_notice(f"{moved['reference']} has the alias {alias} again.")
+        print_json(moved) if json else print_notice(f"{alias} rolled back to {moved['reference']}.")
 
 
 @model.command()
 def card(version: Reference, json: Json = False) -> None:
-    """The model card of a version, as Markdown."""
+    """Print the model card of a version as Markdown."""
     with report_errors(json):
         document = cards.card(connect(), version)
         print_json(document) if json else typer.echo(model_card.format_card(document))
@@ -213,7 +213,7 @@ def card(version: Reference, json: Json = False) -> None:
 
 @model.command()
 def lineage(version: Reference, json: Json = False) -> None:
-    """Where a version comes from, and what became of it."""
+    """Show the lineage of a version."""
     with report_errors(json):
         graph = lineages.lineage(connect(), version)
         if json:
@@ -226,18 +226,18 @@ def lineage(version: Reference, json: Json = False) -> None:
 
 @model.command()
 def delete(version: Reference, json: Json = False) -> None:
-    """Forget a version that no alias is at, and its files."""
-    send_change("delete_version", {"version": version}, f"{version} is deleted.", json)
+    """Delete a version without aliases, and its files."""
+    send_change("delete_version", {"version": version}, f"{version} deleted.", json)
 
 
 @model.command("set-gate")
 def set_gate(
-    name: Annotated[str, typer.Argument(help="A model")],
+    name: Annotated[str, typer.Argument(help="Model name")],
     alias: Alias,
-    file: Annotated[Path, typer.Argument(help="The checks as YAML, - for standard input")],
+    file: Annotated[Path, typer.Argument(help="Gate checks as YAML, or - for standard input")],
     json: Json = False,
 ) -> None:
-    """Say what a version has to pass before it takes an alias."""
+    """Set the checks that a version must pass to take an alias."""
     with report_errors(json):
         gate = GateConfig.parse(read_document(file))
         connect().command("set_gate", {"model": name, "alias": alias, "gate": gate.document()})
@@ -253,7 +253,7 @@ def gate(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Whether a version passes: exit code 0 where it does, 7 where it fails or that can't be told."""
+    """Check a version against its gate. Exits with code 0 if it passes, 7 if it fails or is inconclusive."""
     with report_errors(json):
         client = connect(start=gather)
         if gather:

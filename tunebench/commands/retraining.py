@@ -53,17 +53,17 @@ RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]  # wha
 @add_options("of_round", RequestRound, "items", "random_share", "overlap", partial=True, round="name")
 def label_next(
     of_round: Options,
-    endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
+    endpoint: Annotated[str, typer.Argument(help="Endpoint name or id")],
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Number of requests to list")] = 20,
-    hours: Annotated[float | None, typer.Option(min=0.1, help="How far back; all if omitted")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.1, help="Time window; default: all")] = None,
     alert: Annotated[str, typer.Option(help="Only the requests behind this alert")] = "",
     protocol: Annotated[
-        RequestProtocol | None, typer.Option(help="What raters do; chosen by the model's task if omitted")
+        RequestProtocol | None, typer.Option(help="Rating task; default: by the task of the model")
     ] = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """List the logged requests whose right answer would teach most, and why; with --round, have people rate
+    """List the most informative logged requests to label; with --round, create a rating round for
     them."""
     with report_errors(json):
         begins_round = "name" in of_round
@@ -80,10 +80,11 @@ def label_next(
         made = client.command("round_of_requests", body)
         if wait:
             require_finished(
-                watch_job(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
+                watch_job(lambda: job_queue.get_job(client, made["round_id"]), "Collecting requests"),
+                "The round was",
             )
-        counted = f"{made['items']:,} requests, {made['random']:,} of them at random"
-        print_json(made) if json else print_notice(f"The round is {made['round_id']}: {counted}.")
+        counted = f"{made['items']:,} requests, {made['random']:,} of them random"
+        print_json(made) if json else print_notice(f"Created round {made['round_id']}: {counted}.")
 
 
 def choose_requests(endpoint: str, hours: float | None, alert: str) -> RequestSample:
@@ -109,7 +110,7 @@ def find_next_to_label(
 def _print_next(upcoming: LabelQueue) -> None:
     print_notice(describe_label_queue(upcoming))
     for why, count in upcoming.left_out.items():
-        print_notice(f"{count:,} left out: {why}.")
+        print_notice(f"{count:,} excluded: {why}.")
     if not upcoming.different:
         print_notice(describe_empty_queue(upcoming))
         return
@@ -130,13 +131,13 @@ def _truncate(text: str) -> str:
 improvement = typer.Typer(no_args_is_help=True, help="Improvements: view, promote, decline, resume, schedule")
 
 Model = Annotated[str, typer.Argument(help="Registered model")]
-Name = Annotated[str, typer.Argument(help="Name or id of an improvement")]
+Name = Annotated[str, typer.Argument(help="Improvement name or id")]
 Feedback = Annotated[
-    list[str] | None, typer.Option(help="Endpoint whose corrections and labels to use; can be repeated")
+    list[str] | None, typer.Option(help="Endpoint whose corrections and labels to use; may be repeated")
 ]
 Rounds = Annotated[
     list[str] | None,
-    typer.Option("--round", help="Rating round; waits until it is closed; can be repeated"),
+    typer.Option("--round", help="Rating round; waits until it is closed; may be repeated"),
 ]
 OF_BOTH = ("alias", "run", "held_out", "metric", "margin")  # fields of ImproveSettings
 
@@ -150,15 +151,14 @@ def improve(
     feedback: Feedback = None,
     round: Rounds = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Data set whose rows to use; can be repeated")
+        list[str] | None, typer.Option(help="Data set whose rows to use; may be repeated")
     ] = None,
     where: Annotated[str, typer.Option(help="SQL condition that selects rows of --dataset")] = "",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Train the next version on what came back, and measure it beside the one in use: exit code 7 where its
-    checks are not passed, or too few rows came back so far. It is promoted by `tunebench improvement promote`
-    alone."""
+    """Train the next version on new rows and compare it with the current one. Exits with code 7 if its
+    checks fail or there are too few new rows. Promotion requires `tunebench improvement promote`."""
     with report_errors(json):
         rows = _build_sources(feedback, round, dataset, where, of_feedback)
         body = ImproveConfig.parse({**given, "model": model, "rows": rows})
@@ -181,9 +181,9 @@ def _build_sources(
     """Raises ConfigError for a choice that belongs to a source that was not named."""
     if of_feedback and not feedback:
         field = next(iter(of_feedback)).replace("start", "since")
-        raise ConfigError(f"--{field} chooses feedback.", fix="Give --feedback ENDPOINT too.", field=field)
+        raise ConfigError(f"--{field} requires --feedback.", fix="Add --feedback ENDPOINT.", field=field)
     if where and not dataset:
-        raise ConfigError("--where chooses rows of a data set.", fix="Give --dataset too.", field="where")
+        raise ConfigError("--where requires --dataset.", fix="Add --dataset.", field="where")
     filtered = {"where": {"expression": where}} if where else {}
     rows: list[dict[str, object]] = [
         {"source": "feedback", "endpoint": each, **of_feedback} for each in feedback or []
@@ -192,7 +192,7 @@ def _build_sources(
     rows += [{"source": "dataset", "dataset": each, **filtered} for each in dataset or []]
     if not rows:
         raise ConfigError(
-            "No source of new rows is given.", fix="Give --feedback, --round or --dataset.", field="rows"
+            "No source of new rows given.", fix="Give --feedback, --round or --dataset.", field="rows"
         )
     return rows
 
@@ -234,7 +234,7 @@ def print_improvement(improved: Improvement) -> None:
         if improved.state != "waiting":  # else none of them is trained on yet
             out.print(improvement_text.describe_rows(rows), markup=False, soft_wrap=True)
         for line in improvement_text.list_exclusions(rows):
-            out.print(f"  left out  {line}", markup=False, soft_wrap=True)
+            out.print(f"  excluded  {line}", markup=False, soft_wrap=True)
         checks = facts["gate"].checks if "gate" in facts else []
         if slipping := improvement_text.describe_leakage(rows, checks[0] if checks else None):
             out.print(slipping, markup=False, soft_wrap=True)
@@ -254,10 +254,10 @@ def print_improvement(improved: Improvement) -> None:
 
 
 def improvements(
-    model: Annotated[str | None, typer.Argument(help="Only this model; all if omitted")] = None,
+    model: Annotated[str | None, typer.Argument(help="Model filter; default: all")] = None,
     json: Json = False,
 ) -> None:
-    """List improvements, the newest first."""
+    """List improvements, newest first."""
     with report_errors(json):
         client = connect()
         model_id = model_versions.get_model(client, model).model_id if model else ""
@@ -281,8 +281,8 @@ def improvements(
 
 @improvement.command()
 def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json: Json = False) -> None:
-    """One improvement: its rows, its version, its checks. Exit code 7 where the checks are not passed, or it
-    waits for rows."""
+    """Show an improvement: rows, version, checks. Exits with code 7 if its checks fail or it waits for
+    rows."""
     with report_errors(json):
         client = connect()
         improved = stored.get(client, name)
@@ -294,37 +294,37 @@ def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json
 @improvement.command()
 def promote(
     name: Name,
-    reason: Annotated[str, typer.Option(help="Reason; the result of the checks if omitted")] = "",
+    reason: Annotated[str, typer.Option(help="Reason; default: the result of the checks")] = "",
     override: Annotated[
         bool, typer.Option("--override", help="Override failed checks (admins only)")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say yes: its version takes the alias, through the gate of the alias too."""
+    """Promote the version of an improvement to the alias, subject to the gate of the alias."""
     body = {"improvement": name, "promote": True, "reason": reason, "override": override}
-    send_change("decide_improvement", body, f"The version of {name} was promoted.", json)
+    send_change("decide_improvement", body, f"Promoted the version of {name}.", json)
 
 
 @improvement.command()
 def decline(
     name: Name,
-    reason: Annotated[str, typer.Option(help="Reason; recorded with the decision")],
+    reason: Annotated[str, typer.Option(help="Reason, recorded with the decision")],
     json: Json = False,
 ) -> None:
-    """Say no: the version in use stays."""
+    """Decline an improvement; the current version stays."""
     body = {"improvement": name, "promote": False, "reason": reason}
     send_change("decide_improvement", body, f"{name} declined.", json)
 
 
 @improvement.command()
 def stop(name: Name, json: Json = False) -> None:
-    """End one that is under way; what it has made stays."""
+    """Stop a running improvement; its results so far are kept."""
     send_change("stop_improvement", {"improvement": name}, f"{name} stopped.", json)
 
 
 @improvement.command()
 def resume(name: Name, json: Json = False) -> None:
-    """Go on with one that has failed, from the step at which it failed, or that waits for rows."""
+    """Resume an improvement that failed, from the failed step, or that waits for rows."""
     send_change("resume_improvement", {"improvement": name}, f"{name} resumed.", json)
 
 
@@ -339,9 +339,9 @@ def schedule(
     off: Annotated[bool, typer.Option("--off", help="Turn off the schedule")] = False,
     json: Json = False,
 ) -> None:
-    """Have improvements begin by themselves once enough was said; a person promotes, always."""
+    """Start improvements automatically once there are enough new rows. Promotion is always manual."""
     if off:
-        send_change("unschedule_improvement", {"model": model}, f"{model} no longer has a schedule.", json)
+        send_change("unschedule_improvement", {"model": model}, f"Schedule of {model} turned off.", json)
         return
     with report_errors(json):
         rows = _build_sources(feedback, None, None, "", of_feedback)

@@ -139,7 +139,7 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
         for run in listed
     ]
     columns = ["name", "status", "method", "data set", "base loss", "best loss"]
-    columns += ["gain (nats a token)", "of it the question", "id"]
+    columns += ["gain (nats a token)", "from the question", "id"]
     print_rows(columns, rows, f"{len(listed):,} of {plural(total, 'run')}")
 
 
@@ -151,7 +151,7 @@ def print_run(run: Run) -> None:
         ["data set", run.dataset_name],
         ["method", run.method],
         ["steps", run.last_step],
-        ["validation loss of the base", format_loss(run.base_eval_loss)],
+        ["base validation loss", format_loss(run.base_eval_loss)],
         ["best validation loss", _format_best_loss(run)],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
@@ -161,7 +161,7 @@ def print_run(run: Run) -> None:
             out.print(sentence, markup=False, soft_wrap=True)
     if bundle := run.facts.get("reproduces"):
         name = bundle["run_name"]
-        text = f"Launched from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
+        text = f"Reproduced from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
         out.print(text, markup=False, soft_wrap=True)
     if run.error:
         print_notice(str(from_dict(run.error)))
@@ -210,16 +210,16 @@ def print_sample(client: Client, run_id: str, as_json: bool) -> None:
 
 
 def advise(
-    dataset: Annotated[str, typer.Option(help="Name or id of a data set")],
-    model: Annotated[str, typer.Option(help="A bundled model, a local folder or a hub id")] = BUNDLED_MODEL,
-    task: Annotated[str, typer.Option(help="sft, classification or dpo")] = "sft",
+    dataset: Annotated[str, typer.Option(help="Data set name or id")],
+    model: Annotated[str, typer.Option(help="Bundled model, local folder or hub id")] = BUNDLED_MODEL,
+    task: Annotated[str, typer.Option(help="Task: sft, classification or dpo")] = "sft",
     max_train_rows: Annotated[int | None, typer.Option(min=1)] = None,
     price: Annotated[
-        float | None, typer.Option(min=0, help="Of an hour; the kept one where left out")
+        float | None, typer.Option(min=0, help="Price per hour; default: the saved price")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare the methods: memory, time, cost, what runs measured, and which to take."""
+    """Compare training methods: memory, time, cost, results of past runs, and a recommendation."""
     with report_errors(json):
         client = connect(start=True)
         version = datasets.get_dataset(client, dataset)
@@ -313,12 +313,14 @@ def register(cli: typer.Typer) -> None:
 
 def interpolate(
     run: RunName,
-    alphas: Annotated[str, typer.Option(help="Shares to score, such as 0.2,0.5; five steps otherwise")] = "",
-    save: Annotated[float | None, typer.Option(help="Keep the model at this share as a run")] = None,
+    alphas: Annotated[
+        str, typer.Option(help="Interpolation weights to evaluate, such as 0.2,0.5; default: five steps")
+    ] = "",
+    save: Annotated[float | None, typer.Option(help="Save the model with this weight as a run")] = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Score models between a run's base (0) and its own (1); with --save, keep one of them as a run."""
+    """Evaluate models between the base (0) and the tuned model (1) of a run; --save keeps one as a run."""
     with report_errors(json):
         scored = Interpolate.parse({"run": run} | ({"alphas": _parse_numbers(alphas)} if alphas else {}))
         kept = None if save is None else Variant.parse({"run": run, "alpha": save})
@@ -332,7 +334,7 @@ def interpolate(
             ids = " and ".join(str(job_id) for job_id in made.values())
             print_json(made) if json else print_notice(f"Queued as {ids}.")
             return
-        for job_id, what in ((made.get("job_id"), "Scoring"), (made.get("run_id"), "Keeping a share")):
+        for job_id, what in ((made.get("job_id"), "Evaluating"), (made.get("run_id"), "Saving the model")):
             if job_id:
                 _wait_for_job(client, job_id, what)
         shares = _read_shares(client, runs.get_run(client, run).run_id)
@@ -344,7 +346,9 @@ def _parse_numbers(text: str) -> list[float]:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
         raise ConfigError(
-            f"--alphas is {text!r}.", fix="Write shares from 0 to 1 with commas: 0.2,0.4", field="alphas"
+            f"Invalid value {text!r} for --alphas.",
+            fix="Use comma-separated weights from 0 to 1: 0.2,0.4",
+            field="alphas",
         ) from error
 
 
@@ -354,14 +358,14 @@ def _wait_for_job(client: Client, job_id: str, what: str) -> None:
 
 
 def interpolations_(run: RunName, json: Json = False) -> None:
-    """The shares of the way from a run's base that were scored: what each gains, and what it forgets."""
+    """List evaluated interpolations of a run: gain and forgetting of each."""
     with report_errors(json):
         client = connect()
         shares = _read_shares(client, runs.get_run(client, run).run_id)
         if not shares["points"]:
             raise NotFoundError(
-                f"No share of the way to {run!r} was scored yet.",
-                fix=f"Score some with: tunebench interpolate '{run}'",
+                f"No interpolations evaluated for {run!r} yet.",
+                fix=f"Evaluate some with: tunebench interpolate '{run}'",
             )
         print_json(shares) if json else _print_interpolations(shares)
 
@@ -404,8 +408,8 @@ def _print_interpolations(shares: ScoredShares) -> None:
         ]
         for point in shares["points"]
     ]
-    columns = ["α", "gain ↑", "rise on prose ↓", "fall on questions, points ↓", "KL ↓"]
-    columns += [*(f"{paired_measurements.format_probe_title(probe)} ↓" for probe in named), "kept as"]
+    columns = ["α", "gain ↑", "prose loss increase ↓", "question accuracy loss, points ↓", "KL ↓"]
+    columns += [*(f"{paired_measurements.format_probe_title(probe)} ↓" for probe in named), "saved as"]
     print_rows(columns, rows, plural(len(rows), "share"))
     if sentence := shares.get("sentence"):
         out.print(sentence, markup=False, soft_wrap=True)

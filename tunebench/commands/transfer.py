@@ -40,26 +40,28 @@ from tunebench.terminal.output import (
 
 PERCENT = 100
 LEGEND = {
-    "relative": "Base model: nats a token. Runs: relative gain, in per cent of the base model's loss.",
-    "right": "Base model: answers exactly right, in per cent. Runs: the change of it, in points.",
+    "relative": "Base model: nats a token. Runs: relative gain, in % of the base model's loss.",
+    "right": "Base model: exact match, in %. Runs: change in exact match, in points.",
 }
 
 
 def transfer(
-    run: Annotated[list[str], typer.Argument(help="Ids or names of runs of one base model")],
+    run: Annotated[list[str], typer.Argument(help="Run ids or names, with one base model in common")],
     datasets_: Annotated[
-        str, typer.Option("--datasets", help="Names or ids, with commas between; the runs' own otherwise")
+        str, typer.Option("--datasets", help="Comma-separated data set names or ids; default: the runs' own")
     ] = "",
-    part: Annotated[str, typer.Option(help="test or validation")] = "test",
-    max_rows: Annotated[int, typer.Option(min=0, help="Rows of each at most; 0 takes all")] = 100,
-    measure: Annotated[str, typer.Option(help="relative (loss, %) or right (answers, points)")] = "relative",
+    part: Annotated[str, typer.Option(help="Split: test or validation")] = "test",
+    max_rows: Annotated[int, typer.Option(min=0, help="Maximum rows per data set; 0: all")] = 100,
+    measure: Annotated[
+        str, typer.Option(help="relative (loss, %) or right (exact match, points)")
+    ] = "relative",
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Measure what training on one data set does for the others; what is known is not measured again."""
+    """Evaluate runs on each other's data sets (transfer). Known results are reused."""
     with report_errors(json):
         if measure not in LEGEND:
-            raise ConfigError(f"measure is {measure!r}.", fix="It is relative or right.", field="measure")
+            raise ConfigError(f"Invalid measure {measure!r}.", fix="Use relative or right.", field="measure")
         client = connect(start=True)
         chosen = [runs.get_run(client, name) for name in run]
         own = list(dict.fromkeys(row.dataset_id for row in chosen))
@@ -87,7 +89,7 @@ def _queue_missing_cells(client: Client, config: TransferConfig, wait: bool, as_
     if not wait:
         print_json({"job_id": job_id}) if as_json else print_notice(f"Queued as {job_id}.")
         return False
-    require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Measuring"), "The matrix was")
+    require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Evaluating"), "The matrix was")
     return True
 
 
@@ -140,13 +142,13 @@ def build_report(
         for dataset in sets:
             cell = measured.cells.get((run.run_id, dataset.dataset_id))
             if cell is None or cell["reason"]:
-                why = cell["reason"] if cell else "It was not measured."
+                why = cell["reason"] if cell else "Not evaluated."
                 failed.append({"run": run.name, "dataset": dataset.name, "reason": why})
                 continue
             cells.append({**cell, **measured.place(run, dataset, sets), "run": run.name})
     documents = diagnosis.judge_cells(cells, measure)
     return {
-        "lead": words.describe_matrix(documents, measure) if documents else "Nothing could be measured.",
+        "lead": words.describe_matrix(documents, measure) if documents else "Nothing could be evaluated.",
         "measure": measure,
         "base": [cell for key, cell in measured.cells.items() if key[0] == transfers.BASE],
         "cells": cast(list[ReportedCell], documents),  # `judged` adds these keys to the cells it is given
@@ -168,9 +170,11 @@ def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset
     print_rows(["run", "trained on", *(dataset.name for dataset in sets)], lines)
     print_notice(LEGEND[measure])
     print_notice(
-        "With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%)."
+        "With 95% CI over rows, and n. Stars: significant after Holm correction (* 5%, ** 1%, *** 0.1%)."
     )
-    print_notice("In brackets: the run's own data set; in round ones: that of a run which it went on from.")
+    print_notice(
+        "Square brackets: the run's own data set; parentheses: the data set of a run that it continues."
+    )
     for cell in report["failed"]:
         print_notice(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
     for chain in report["sequences"]:
@@ -193,9 +197,7 @@ def _format_cell(cell: ReportedCell | None) -> str:
         return "–"
     figure = cell["figure"]
     low, high = figure.low, figure.high
-    between = (
-        "no interval" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
-    )
+    between = "no CI" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
     text = f"{PERCENT * figure.value:+.1f}{cell['stars']} ({between}), n {figure.n:,}"
     return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text
 

@@ -20,8 +20,8 @@ from store.http.client import Client
 from tunebench.terminal import processes
 from tunebench.terminal.output import print_json, print_notice, report_errors
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended")]
+Json = Annotated[bool, typer.Option("--json", help="Print a single JSON document to stdout")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job has ended")]
 
 
 def connect(start: bool = False) -> Client:
@@ -30,9 +30,9 @@ def connect(start: bool = False) -> Client:
     client = processes.find_running_engine(home)
     if client is None and start:
         client = processes.start_engine(home)
-        print_notice("Started the engine in the background; `tunebench down` stops it.")
+        print_notice("Started the engine in the background; stop it with `tunebench down`.")
     if client is None:
-        raise EngineUnavailable(f"No engine runs for {home.path}.", fix="Start it with `tunebench up`.")
+        raise EngineUnavailable(f"No engine is running for {home.path}.", fix="Start it with `tunebench up`.")
     return client
 
 
@@ -77,7 +77,9 @@ def _parse_pair(field: str, form: str, text: str) -> tuple[str, str]:
     left, equals, right = text.rpartition("=") if field != "column" else text.partition("=")
     if not equals:
         raise ConfigError(
-            f"--{field.replace('_', '-')} is {text!r}.", fix=f"Write it as {form}.", field=field
+            f"Invalid value {text!r} for --{field.replace('_', '-')}.",
+            fix=f"Use the form {form}.",
+            field=field,
         )
     return left, right
 
@@ -107,7 +109,7 @@ def save_new_file(client: Client, name: str, target: Path) -> None:
         _rename_without_overwrite(aside, target)
     except OSError as error:
         why = f"{target} can't be written: {error.strerror or error}."
-        raise ConfigError(why, fix="Give another name with --out.", field="out") from error
+        raise ConfigError(why, fix="Choose another file with --out.", field="out") from error
     finally:
         aside.unlink(missing_ok=True)
 

@@ -147,7 +147,9 @@ def print_table(table: pa.Table, form: str) -> None:
     elif form == "parquet":
         if sys.stdout.isatty():
             raise ConfigError(
-                "Parquet is not for a terminal.", fix="Redirect it: > result.parquet", field="format"
+                "Parquet output can't be printed to a terminal.",
+                fix="Redirect it to a file: > result.parquet",
+                field="format",
             )
         pyarrow.parquet.write_table(table, pa.PythonFile(sys.stdout.buffer, mode="w"))
     else:

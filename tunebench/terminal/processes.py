@@ -96,7 +96,9 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
     where the environment names another engine.
     """
     if os.environ.get(TOKEN) and (other := os.environ.get(ADDRESS)):
-        raise EngineUnavailable(f"No engine answers at {other}.", fix=f"Unset {ADDRESS} to start one here.")
+        raise EngineUnavailable(
+            f"No engine is reachable at {other}.", fix=f"Unset {ADDRESS} to start one here."
+        )
     home.create()
     log = home.logs / "engine.log"
     began = log.stat().st_size if log.exists() else 0
@@ -128,8 +130,8 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
     if not log_lines:  # nothing can be written on a full disk
         home.check_space()
     raise StateError(
-        f"The engine did not start: {log_lines[-1] if log_lines else 'it said nothing'}",
-        fix=f"The whole log is {log}.",
+        f"The engine did not start: {log_lines[-1] if log_lines else 'no log output'}",
+        fix=f"See the log: {log}.",
     )
 
 
@@ -139,8 +141,8 @@ def open_log(path: Path) -> IO[bytes]:
         return open(path, "ab")
     except OSError as error:
         raise ConfigError(
-            f"{path} can't be written to ({error.strerror}).",
-            fix="Set TUNEBENCH_HOME to a folder that you own, or move the file away.",
+            f"{path} is not writable ({error.strerror}).",
+            fix="Set TUNEBENCH_HOME to a folder that you own, or move the file.",
             field="TUNEBENCH_HOME",
         ) from error
 
@@ -154,8 +156,8 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
         record = read_record(home.engine_file)
     except ValueError as error:
         raise StateError(
-            f"{home.engine_file} is damaged, so that it can't be told whether an engine runs.",
-            fix="Remove the file; `tunebench up` says so where an engine still has the store.",
+            f"{home.engine_file} is damaged: can't determine whether an engine is running.",
+            fix="Remove the file; `tunebench up` reports if another engine still uses the store.",
         ) from error
     return _end_process(record, seconds)
 
@@ -167,8 +169,8 @@ def stop_screens(home: Home, *, seconds: float = 15) -> bool:
         return _end_process(read_record(home.screens_file), seconds)
     except ValueError as error:
         raise StateError(
-            f"{home.screens_file} is damaged, so that it can't be told whether screens run.",
-            fix="Remove the file; Ctrl-C ends screens where they were started.",
+            f"{home.screens_file} is damaged: can't determine whether the web interface is running.",
+            fix="Remove the file; press Ctrl-C where the web interface was started to stop it.",
         ) from error
 
 
@@ -200,7 +202,7 @@ def find_free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
             raise build_interface_error(interface) from error
     raise ConfigError(
         f"Port {wanted or SCREENS_PORT} is in use by another program.",
-        fix="Give another with --port.",
+        fix="Choose another port with --port.",
         field="port",
     )
 
@@ -223,8 +225,8 @@ def _is_free(port: int, interface: str) -> bool:
 def build_interface_error(host: str) -> ConfigError:
     """That `--host` is none of this machine's interfaces."""
     return ConfigError(
-        f"--host is {host!r}, which is no interface of this machine.",
-        fix="Give an address of this machine, a name that stands for one, or 0.0.0.0 or :: for all of them.",
+        f"--host {host!r} is not an interface of this machine.",
+        fix="Give an address or host name of this machine, or 0.0.0.0 or :: for all interfaces.",
         field="host",
     )
 
@@ -244,8 +246,8 @@ class ScreensOptions:
         for address in self.trusted_proxy:
             if parse_address(address) is None:
                 raise ConfigError(
-                    f"--trusted-proxy is {address!r}, which is no IP address.",
-                    fix="Give one such as 192.0.2.7 or 2001:db8::7.",
+                    f"--trusted-proxy {address!r} is not an IP address.",
+                    fix="Give an address such as 192.0.2.7 or 2001:db8::7.",
                     field="trusted_proxy",
                 )
 
@@ -298,7 +300,8 @@ def find_screens_address(home: Home, path: str = "/") -> str:
     record = read_record(home.screens_file)
     if record is None or record.process() is None:
         raise NotFoundError(
-            f"No screens run for {home.path}.", fix="Start them with the command: tunebench up"
+            f"The web interface is not running for {home.path}.",
+            fix="Start it with the command: tunebench up",
         )
     return build_screen_url(record.address, read_secret(home.screens_secret), path)
 

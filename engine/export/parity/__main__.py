@@ -229,7 +229,13 @@ class ParityCheck:
         started = {i: find_answer_prefix(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
         rest = [i for i in drawn if started[i].open]
         prompts = [asked.prompt_ids[i] + started[i].tokens for i in rest]
-        new = dict(zip(rest, reader.answers(prompts, report_progress("The export answers")), strict=True))
+        new = dict(
+            zip(
+                rest,
+                reader.answers(prompts, report_progress("Generating responses with the export")),
+                strict=True,
+            )
+        )
         most = asked.max_new_tokens
         return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
 
@@ -278,7 +284,9 @@ class ParityCheck:
     def _classify(self, document: ParityAnswers) -> None:
         drawn = self.asked.drawn
         texts = self.asked.rendered[:drawn]
-        logs = self.reader.classes(texts, report_progress("The export classifies")).astype(np.float32)
+        logs = self.reader.classes(texts, report_progress("Classifying rows with the export")).astype(
+            np.float32
+        )
         bad = ~np.isfinite(logs).all(axis=1)
         self.not_finite += int(bad.sum())
         document.classes = logs.tolist()

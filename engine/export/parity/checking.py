@@ -73,7 +73,7 @@ def get_cached_answers(
         shutil.copytree(kept, folder.path, dirs_exist_ok=True)
         os.utime(kept)
         return ReferenceAnswers.read(folder.reference)
-    job.progress(0, 1, "model", "Loading the model as it was evaluated")
+    job.progress(0, 1, "model", "Loading the model to compare")
     made = Reference(job, subject, config).ask(folder, rows)
     _store_in_cache(folder.path, kept)
     return made
@@ -131,12 +131,12 @@ def phases(config: ParityTarget) -> Phases:
     """Of a check of an export: the model is asked, then the export in another process."""
     tokens = config.max_new_tokens / DEFAULT_ANSWER_TOKENS
     return (
-        Phase("Comparing settings, tokenizer and tensors by name", 0.03),
-        Phase(("The model answers the prompts", "The model classifies the rows"), 0.45 * tokens),
-        Phase("The model reads the texts", 0.12),
-        Phase("Reading the export in another process", 0.1),
+        Phase("Comparing settings, tokenizer and tensors", 0.03),
+        Phase(("Generating responses with the model", "Classifying rows with the model"), 0.45 * tokens),
+        Phase("Scoring texts with the model", 0.12),
+        Phase("Loading the export in a separate process", 0.1),
         Phase("Comparing distributions", 0.12),
-        Phase(("The export answers", "The export classifies"), 0.07 * tokens),
+        Phase(("Generating responses with the export", "Classifying rows with the export"), 0.07 * tokens),
     )
 
 
@@ -239,13 +239,13 @@ def check_reader(config: ModelExport, subject: ExportSubject, device: str) -> No
     VLLM.check()
     why = ""
     if subject.labels is not None:
-        why = "a classification head is asked of transformers alone"
+        why = "classification heads are supported by transformers only"
     elif config.form == "adapter" and not _is_plain_lora(subject):
-        why = "of adapters it reads plain LoRA alone, and this one adds something else"
+        why = "it supports only plain LoRA adapters"
     elif config.form == "compressed-tensors" and device == "cpu":
-        why = f"on a processor it has no way to read this form; {format_writers.W8A8} it reads there"
+        why = f"it does not support this format on a CPU; {format_writers.W8A8} is supported"
     if why:
-        raise ConfigError(f"vLLM can't read this export: {why}.", fix="Leave the reader out.", field="reader")
+        raise ConfigError(f"vLLM can't load this export: {why}.", fix="Omit reader.", field="reader")
 
 
 def _is_plain_lora(subject: ExportSubject) -> bool:
@@ -267,7 +267,7 @@ def _run_reader(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
     report = PhaseReporter(job)
     last: deque[str] = deque(maxlen=LAST_LINES)
-    job.progress(0, 1, "model", "Reading the export in another process")
+    job.progress(0, 1, "model", "Loading the export in a separate process")
     process = subprocess.Popen(
         command,
         env=environment,
@@ -296,6 +296,6 @@ def _run_reader(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment
     answers = parse_optional_document(ParityAnswers, read_json(folder.answered))
     if code or answers is None:
         if other:
-            raise other.ended("could not read the export", code, list(last), version)
-        raise build_process_error("The export can't be read in another process", code, list(last))
+            raise other.ended("could not load the export", code, list(last), version)
+        raise build_process_error("The export can't be loaded in a separate process", code, list(last))
     return answers

@@ -29,10 +29,12 @@ def compare_tokenizers(own: Mapping[str, Any], other: Mapping[str, Any]) -> list
     causes = compare_ids(index_tokens(own), index_tokens(other), NAME)
     first, second = _index_added_tokens(own), _index_added_tokens(other)
     if changed := [token for token in {**first, **second} if first.get(token) != second.get(token)]:
-        causes.append(f"{NAME}: {plural(len(changed), 'added token')} of another kind, first {changed[0]!r}.")
+        causes.append(
+            f"{NAME}: {plural(len(changed), 'added token')} with a different type, first {changed[0]!r}."
+        )
     for part in PARTS:
         if own.get(part) != other.get(part):
-            causes.append(f"{NAME}: the {part.replace('_', ' ')} isn't the model's.")
+            causes.append(f"{NAME}: the {part.replace('_', ' ')} differs from the model's.")
     causes += _compare_models(own.get("model") or {}, other.get("model") or {})
     return causes
 
@@ -57,14 +59,13 @@ def compare_ids(own: Mapping[int, str], other: Mapping[int, str], where: str) ->
         )
     if more := sorted(other.keys() - own.keys()):
         causes.append(
-            f"{where}: {plural(len(more), 'token')} more than the model has, first id {more[0]:,},"
-            f" {other[more[0]]!r}."
+            f"{where}: {plural(len(more), 'extra token')}, first id {more[0]:,}, {other[more[0]]!r}."
         )
     if swapped := sorted(place for place in own.keys() & other.keys() if own[place] != other[place]):
         first = swapped[0]
         causes.append(
-            f"{where}: {plural(len(swapped), 'id')} for other tokens than in the model, first id {first:,}:"
-            f" {other[first]!r} in the export, {own[first]!r} in the model."
+            f"{where}: {plural(len(swapped), 'id')} mapped to different tokens, first id {first:,}: "
+            f"{other[first]!r} in the export, {own[first]!r} in the model."
         )
     return causes
 
@@ -77,9 +78,9 @@ def _compare_models(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[st
     """Merges, scores of pieces, and how unknown signs are read."""
     causes = []
     if _list_merges(own) != _list_merges(other):
-        causes.append(f"{NAME}: the merges of pairs aren't the model's.")
+        causes.append(f"{NAME}: the merges differ from the model's.")
     if isinstance(own.get("vocab"), list) and own["vocab"] != other.get("vocab"):
-        causes.append(f"{NAME}: pieces or their scores aren't the model's.")
+        causes.append(f"{NAME}: the pieces or their scores differ from the model's.")
     rest = [key for key in dict.fromkeys([*own, *other]) if key not in ("merges", "vocab")]
     changed = [key for key in rest if own.get(key) != other.get(key)]
     return causes + [
@@ -121,7 +122,7 @@ IGNORED_FIELDS = {
     "init_lora_weights",
 }  # fmt: skip
 UNORDERED = {"target_modules", "modules_to_save", "extra_special_tokens", "additional_special_tokens"}
-MISSING = "not there"
+MISSING = "missing"
 
 
 def compare_files(expected: Path, export: Path, *, of_others: bool) -> list[str]:
@@ -136,7 +137,9 @@ def compare_files(expected: Path, export: Path, *, of_others: bool) -> list[str]
             causes.append(f"The file {name} is missing.")
         elif other.exists() and not _has_same_bytes(own, other):
             is_template = name == "chat_template.jinja"
-            causes.append(f"{name}: the {'chat template' if is_template else 'file'} isn't the model's.")
+            causes.append(
+                f"{name}: the {'chat template' if is_template else 'file'} differs from the model's."
+            )
     return causes + _compare_loaded_files(_list_loaded_files(expected), _list_loaded_files(export))
 
 
@@ -152,11 +155,11 @@ def _compare_loaded_files(own: Mapping[str, Path], other: Mapping[str, Path]) ->
     causes = []
     for name in sorted({**own, **other}):
         if name not in own:
-            causes.append(f"The file {name} is none of the model's, and some readers load it.")
+            causes.append(f"Unexpected file {name}, which some tools load.")
         elif name not in other:
             causes.append(f"The file {name} is missing.")
         elif not _has_same_bytes(own[name], other[name]):
-            causes.append(f"{name}: the file isn't the model's.")
+            causes.append(f"{name}: the file differs from the model's.")
     return causes
 
 
@@ -173,14 +176,14 @@ def _compare_document(name: str, expected: Path, export: Path, *, of_others: boo
         export.exists()
         and export.stat().st_size > MAX_MIB.get(name, MAX_MIB["tokenizer_config.json"]) * 2**20
     ):
-        return [f"The file {name} is larger than any that is read."]
+        return [f"The file {name} exceeds the maximum size."]
     try:
         other = read_json(export)
         if other is not None and not isinstance(other, dict):
             raise ValueError("no object")
         return _compare_settings(name, own, other, of_others=of_others)
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-        return [f"The file {name} is not JSON of its kind."]
+        return [f"The file {name} is not valid JSON."]
 
 
 def _compare_settings(
@@ -190,9 +193,7 @@ def _compare_settings(
         if (own is None and other is None) or of_others:
             return []
         return [
-            f"The file {name} is missing."
-            if other is None
-            else f"The file {name} is none of the model's, and readers load it."
+            f"The file {name} is missing." if other is None else f"Unexpected file {name}, which tools load."
         ]
     if name == TOKENIZER:
         return compare_tokenizers(own, other)
@@ -239,7 +240,7 @@ def compare_weights(written: WrittenWeights, present: WrittenWeights, export: Pa
     if missing := [name for name in own if name not in other]:
         causes.append(f"{plural(len(missing), 'tensor')} missing from the export, first {missing[0]}.")
     if more := [name for name in other if name not in own]:
-        causes.append(f"{plural(len(more), 'tensor')} in the export that nobody wrote, first {more[0]}.")
+        causes.append(f"{plural(len(more), 'unexpected tensor')} in the export, first {more[0]}.")
     both = [name for name in own if name in other]
     causes += truncate_differences(
         [
@@ -257,11 +258,11 @@ def compare_weights(written: WrittenWeights, present: WrittenWeights, export: Pa
     if changed:
         detail = describe_tensor(export, changed[0])
         causes.append(
-            f"{plural(len(changed), 'tensor')} of {len(own):,} not as they were written, by their checksums:"
-            f" first {changed[0]}{detail}."
+            f"Checksum mismatch for {plural(len(changed), 'tensor')} of {len(own):,}: first {changed[0]}"
+            f"{detail}."
         )
     settings = compare_fields(written["settings"], present["settings"])
-    return causes + truncate_differences([f"Beside the tensors: {each}" for each in settings], "fields")
+    return causes + truncate_differences([f"Settings: {each}" for each in settings], "fields")
 
 
 def _get_dtype_and_shape(tensor: TensorChecksum) -> tuple[str, list[int]]:
@@ -275,7 +276,7 @@ def _describe_shapes(
         return f"{' × '.join(map(str, tensor['shape']))} of {tensor['dtype']}"
 
     present, written = describe(other[name]), describe(own[name])
-    return f"The tensor {name} is {present} in the export, {written} as it was written."
+    return f"Tensor {name}: {present} in the export, {written} expected."
 
 
 def describe_tensor(export: Path, name: str) -> str:
@@ -292,9 +293,9 @@ def describe_tensor(export: Path, name: str) -> str:
             rows = values.reshape(len(values), -1)
             zeros = int((~rows.any(dim=1)).sum())
             if zeros:
-                return f", in which {zeros:,} of {len(rows):,} rows are nothing but zeros"
+                return f", with {zeros:,} of {len(rows):,} rows all zero"
             if not bool(values.isfinite().all()):
-                return ", in which values are no numbers"
+                return ", with NaN values"
     return ""
 
 
@@ -361,7 +362,7 @@ def _compare_tokens(expected: Path, fields: dict[str, object]) -> Iterator[str]:
             yield _format_difference(key, fields[key], place)
     template = settings.get("chat_template")
     if isinstance(template, str) and fields.get("tokenizer.chat_template") != template:
-        yield "tokenizer.chat_template: the chat template isn't the model's."
+        yield "tokenizer.chat_template: the chat template differs from the model's."
     if fields.get("tokenizer.ggml.model") == VERBATIM_TOKENIZER:
         tokens = fields.get("tokenizer.ggml.tokens")
         listed = dict(enumerate(tokens if isinstance(tokens, list) else ()))

@@ -164,7 +164,7 @@ class PlainReader(ExportFiles):
 
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
         """No form that is read here has a head."""
-        raise ValueError("This form has no classification head.")
+        raise ValueError("This format does not support classification heads.")
 
 
 # An export read by vLLM, in the environment that has it, in this very process.
@@ -286,4 +286,4 @@ class VllmReader(ExportFiles):
 
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
         """No form that is read here has a head."""
-        raise ValueError("vLLM is asked of language models alone.")
+        raise ValueError("vLLM is supported for language models only.")

@@ -42,7 +42,7 @@ def find_gguf_file(export: Path) -> Path:
     """The export itself, or the one in its folder. Raises ModelError where there is none, or several."""
     file = export if export.is_file() else find_gguf(export)
     if file is None:
-        raise ModelError("There is no GGUF file.", fix="Name the folder of an export in this form.")
+        raise ModelError("No GGUF file found.", fix="Give the folder of an export in this form.")
     return file
 
 
@@ -55,7 +55,7 @@ def inspect_files(
     aside: Path,
 ) -> FileInspection:
     """Hold the files of `export` against the model's, and its tensors against those that were `written`."""
-    job.progress(0, 1, "files", "Comparing settings, tokenizer and tensors by name")
+    job.progress(0, 1, "files", "Comparing settings, tokenizer and tensors")
     form, settings = FORMS[config.form], aside / "expected"
     expected_files.write_settings(job, subject, config.form, settings)
     try:
@@ -119,9 +119,9 @@ def _choose_held_out(
         except DataError:
             continue
         other = part != config.part
-        return ids, [f"There are no {config.part} rows: those of validation were asked."] if other else []
+        return ids, [f"There are no {config.part} rows; validation rows were used instead."] if other else []
     raise DataError(
-        f"{trained_on['name']} has neither {config.part} nor validation rows to compare answers on.",
-        fix="Name another data set, or set part to all.",
+        f"{trained_on['name']} has neither {config.part} nor validation rows to compare responses on.",
+        fix="Give another data set, or set part to all.",
         field="dataset",
     )

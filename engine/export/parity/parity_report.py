@@ -86,22 +86,20 @@ def build_report(
     if export.sure_after:
         judged.add(
             "failed",
-            f"After {plural(export.sure_after, 'row')} it was sure (at"
-            f" {_format_number(1 - ALPHA, '%')}) that"
-            " the mean"
-            " divergence is beyond the form's limit of"
-            f" {_format_number(limits.kl[1], 'nats a token')}: no more were"
-            " asked.",
+            f"Stopped after {plural(export.sure_after, 'row')}: the mean KL divergence exceeds the format's"
+            f" limit of {_format_number(limits.kl[1], 'nats a token')} ({_format_number(1 - ALPHA, '%')}"
+            " confidence).",
         )
     if kl is None and not export.rendering.other_ids:
-        judged.add("untold", "No answer could be compared: the model writes nothing to these prompts.")
+        judged.add("untold", "No responses to compare: the model generates nothing for these prompts.")
     if not (seen.exact and judged.status == "passed" and _has_same_numbers(export)):
         _judge_answers(judged, export.kl[:drawn], kl, argmax, limits)
     if long and long.mean_kl and judged.status != "failed":
         _judge_long_prompts(judged, long, limits)
     if held and judged.status != "failed":
         judged.add(
-            "warned", f"The model was evaluated on a base in {held}; the export has its weights in full."
+            "warned",
+            f"The model was evaluated on a base model in {held}; the export has it in full precision.",
         )
     every = [value for each in export.kl + export.joined_kl for value in each or ()]
     return ParityReport(
@@ -131,9 +129,9 @@ def _judge_answers(
 ) -> None:
     """By the limits of the form, which rows have to be many to show."""
     if kl is not None:
-        _judge_figure(judged, kl, limits.kl, "The mean divergence", "nats a token")
+        _judge_figure(judged, kl, limits.kl, "Mean KL divergence", "nats a token")
     if argmax is not None:
-        _judge_figure(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%")
+        _judge_figure(judged, argmax, limits.argmax, "Top-1 agreement", "%")
     judge_prompts(judged, rows, limits)
 
 
@@ -150,7 +148,7 @@ def build_unread_report(causes: list[str], why: str, seconds: float) -> ParityRe
     )  # fmt: skip
     return ParityReport(
         status="failed",
-        reasons=[*causes, f"No prompt could be asked: {why}"] if why else causes,
+        reasons=[*causes, f"No prompt could be used: {why}"] if why else causes,
         engine="",
         rendering=nothing,
         prompts=0,
@@ -232,31 +230,31 @@ def _judge_rendering(judged: Judgement, export: ParityAnswers) -> None:
     """Bytes and ids."""
     rendering = export.rendering
     total, example = rendering.prompts, rendering.example
-    where = f" First in row {example.row_id}, at place {example.place}." if example else ""
+    where = f" First in row {example.row_id}, at position {example.place}." if example else ""
     if rendering.other_bytes:
         judged.add(
             "failed",
-            f"The chat template renders {rendering.other_bytes:,} of {plural(total, 'prompt')} otherwise."
+            f"The chat template renders {rendering.other_bytes:,} of {plural(total, 'prompt')} differently."
             + where,
         )
     if rendering.doubled_bos:
         judged.add(
             "failed",
-            f"{plural(rendering.doubled_bos, 'prompt')} of {total:,} begin with the token of the beginning"
-            " twice: the template writes it and the tokenizer adds it.",
+            f"{plural(rendering.doubled_bos, 'prompt')} of {total:,} with a double BOS token: both the"
+            " template and the tokenizer add it.",
         )
     elif rendering.other_ids and not rendering.other_bytes:
         few = rendering.other_ids <= FEW_OTHER * total
         judged.add(
             "warned" if few else "failed",
-            f"The tokenizer reads {rendering.other_ids:,} of {plural(total, 'prompt')} as other tokens,"
-            f" though their text is the same.{where}",
+            f"{rendering.other_ids:,} of {plural(total, 'prompt')} tokenized differently, with identical"
+            f" text.{where}",
         )
     if rendering.cut:
         judged.add(
             "failed",
-            f"{plural(rendering.cut, 'prompt')} of {total:,} are too long for one of the two: the export"
-            f" reads {export.context:,} tokens, as it says.",
+            f"{plural(rendering.cut, 'prompt')} of {total:,} too long for the model or the export; the"
+            f" export's context length is {export.context:,} tokens.",
         )
 
 
@@ -266,14 +264,16 @@ def _judge_files(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers
     if base is not None and other is not None and abs(base - other) > 1e-3 * base:
         judged.add(
             "failed",
-            f"Positions are turned by another base (rope_theta): {other:,.0f} in the export, {base:,.0f} in"
-            " the model. Long prompts suffer first.",
+            f"rope_theta differs: {other:,.0f} in the export, {base:,.0f} in the model. Long prompts are"
+            " affected first.",
         )
     if export.zeroed:
         more = f" and {len(export.zeroed) - 1} more" if len(export.zeroed) > 1 else ""
-        judged.add("failed", f"The matrix {export.zeroed[0]}{more} is nothing but zeros.")
+        judged.add("failed", f"The weight matrix {export.zeroed[0]}{more} is all zero.")
     if export.not_finite:
-        judged.add("failed", f"The export gives no numbers at {plural(export.not_finite, 'place')}.")
+        judged.add(
+            "failed", f"The export returns non-finite values at {plural(export.not_finite, 'position')}."
+        )
 
 
 def _judge_figure(
@@ -286,27 +286,24 @@ def _judge_figure(
     """Hold a figure against (passes, fails); the second is on the bad side of the first."""
     passes, fails = limits
     sign = 1 if fails > passes else -1  # a divergence may be no more, an agreement no less
-    say = f"{what} is {_format_number(interval.value, unit)}"
+    say = f"{what}: {_format_number(interval.value, unit)}"
     if interval.low is None or interval.high is None:
         # a figure far beyond the limit is no proof either, but says more than the lack of an interval
-        judged.add(
-            "untold", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}."
-        )
+        judged.add("untold", f"{say}; no confidence interval, as {interval.why or 'there are too few rows'}.")
         return
     worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
     low, high = (_format_number(value, "%" if unit == "%" else "") for value in (interval.low, interval.high))
     between = f"({low} to {high}, {plural(interval.n, 'row')})"
     if sign * (best - fails) > 0:
-        judged.add("failed", f"{say} {between}; the form's limit is {_format_number(fails, unit)}.")
+        judged.add("failed", f"{say} {between}; the limit of the format is {_format_number(fails, unit)}.")
     elif sign * (worst - passes) <= 0:
         return
     elif sign * (best - passes) > 0:
-        judged.add("warned", f"{say} {between}; {_format_number(passes, unit)} is usual for this form.")
+        judged.add("warned", f"{say} {between}; usual for this format: {_format_number(passes, unit)}.")
     else:
         judged.add(
             "untold",
-            f"{say} {between}: whether that is within {_format_number(passes, unit)} can't be"
-            " told with these rows.",
+            f"{say} {between}; inconclusive against the limit of {_format_number(passes, unit)}.",
         )
 
 
@@ -325,17 +322,16 @@ def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: Par
         share = wilson_interval(beyond, len(means))
         judged.add(
             "failed" if (share.low or 0.0) > FEW_OTHER else "warned",
-            f"{beyond:,} of {n} are answered quite otherwise, by more than"
-            f" {_format_number(most, 'nats a token')}:"
-            f" {_format_number(share.low or 0.0, '%')} to"
-            f" {_format_number(share.high or 1.0, '%')} of all prompts may be.",
+            f"{beyond:,} of {n} with a very different response (KL above "
+            f"{_format_number(most, 'nats a token')}): {_format_number(share.low or 0.0, '%')} to "
+            f"{_format_number(share.high or 1.0, '%')} of all prompts.",
         )
     elif (unseen := bound_unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one limit, at 95%
         judged.add(
             "untold",
-            f"None of {n} is answered quite otherwise, and up to {_format_number(unseen, '%')} of"
-            " all may be: with"
-            f" {count_rows_to_pass():,} that would be under {_format_number(FEW_OTHER, '%')}.",
+            f"None of {n} has a very different response, but up to {_format_number(unseen, '%')} of all"
+            f" prompts may; {count_rows_to_pass():,} rows would bound this to "
+            f"{_format_number(FEW_OTHER, '%')}.",
         )
 
 
@@ -346,10 +342,9 @@ def _judge_long_prompts(judged: Judgement, long: LongPrompts, limits: ParityLimi
     if kl.low is not None and kl.low > limits.kl[1]:
         judged.add(
             "failed",
-            f"On the {plural(long.prompts, 'longest text')} (up to {long.tokens:,} tokens) the mean"
-            f" divergence is {_format_number(kl.value, 'nats a token')}, on the others it is"
-            " within the limits:"
-            " positions far from the beginning are read otherwise.",
+            f"On the {plural(long.prompts, 'longest text')} (up to {long.tokens:,} tokens), the mean KL"
+            f" divergence is {_format_number(kl.value, 'nats a token')}, and within the limits on the"
+            " others: distant positions are processed differently.",
         )
 
 

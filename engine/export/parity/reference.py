@@ -140,10 +140,10 @@ class Reference:
         kept = [i for i, text in enumerate(every) if text]
         drawn, texts = drawn[kept], [every[i] for i in kept]
         if not texts:
-            raise DataError(f"No row of {self.data['name']} has a text.", field="dataset")
+            raise DataError(f"{self.data['name']} has no rows with text.", field="dataset")
         asked.row_ids, asked.drawn, asked.rendered = drawn.tolist(), len(drawn), texts
         asked.prompt_ids = [tokenizer(text).input_ids for text in texts]
-        report = RowProgressReporter(self.job, len(texts), "rows", "The model classifies the rows")
+        report = RowProgressReporter(self.job, len(texts), "rows", "Classifying rows with the model")
         logs = compute_class_log_probs(
             self.loaded.model, tokenizer, texts, list(self.loaded.labels or ()), asked, lambda n, _: report(n)
         )
@@ -175,7 +175,8 @@ class Reference:
         asks = [q for q in every if q.rendered is not None]
         if not asks:
             raise DataError(
-                f"No held-out row of {self.data['name']} can be asked: {every[0].reason}.", field="dataset"
+                f"No held-out row of {self.data['name']} can be used as a prompt: {every[0].reason}.",
+                field="dataset",
             )
         first = sum(q.rendered is not None for q in every[: len(drawn)])
         asked.row_ids, asked.drawn = [q.row_id for q in asks], first
@@ -206,7 +207,7 @@ class Reference:
         )
 
     def _write(self, prompts: list[list[int]]) -> list[list[int]]:
-        report = RowProgressReporter(self.job, 0, "tokens", "The model answers the prompts")
+        report = RowProgressReporter(self.job, 0, "tokens", "Generating responses with the model")
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
         how = GenerationOptions(self.config.max_new_tokens, self.job.device, BATCH, steady=True)
         new = generate_continuations(model, tokenizer, prompts, how, on_token=report)
@@ -249,7 +250,7 @@ class Reference:
     def _look(self, asked: ParityQuestions, folder: ParityFolder) -> np.ndarray:
         """Write what the model holds for likely; the losses of the rows' own answers."""
         groups = group_texts(asked)
-        report = RowProgressReporter(self.job, len(groups), "texts", "The model reads the texts")
+        report = RowProgressReporter(self.job, len(groups), "texts", "Scoring texts with the model")
         arrays: dict[str, Any] = {}
         sums = np.zeros(len(asked.rows.ids))
         read = read_together(self.loaded.model, self._logits, groups)

@@ -82,7 +82,7 @@ def describe_preview_and_result(answer: CleanPreview, fates: Fates) -> str:
 
 def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
     """Counts, steps and examples of one answer of the ask."""
-    st.subheader("What would become of the rows", anchor=False)
+    st.subheader("Recipe preview", anchor=False)
     for problem in answer.problems:
         st.warning(
             escape_markdown(f"{problem['message']} {problem['fix']}".strip()), icon=":material/warning:"

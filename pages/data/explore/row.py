@@ -124,12 +124,12 @@ def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
     row = dataset_rows[0]
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown("**As the model is given it**")
+        st.markdown("**Model input**")
         show_row(row)
         show_row_edit(dataset.dataset_id, number)
     with right:
         _draw_signals(rows, number)
-        with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):
+        with st.expander(f"Source row (line {row['line']:,})", icon=":material/code:"):
             text = json.dumps(row["source"], ensure_ascii=False, indent=2)
             st.code(shorten(text, 20_000), "json", wrap_lines=True)
     show_group_rows(rows, row)

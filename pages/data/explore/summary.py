@@ -293,7 +293,7 @@ def show_card(dataset: Dataset) -> None:
         with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
             st.html(meters.render_grid(_render_tile(tile) for tile in inside))
     if facts := list_content_facts(dataset, measured):
-        st.markdown("**What is in it**")
+        st.markdown("**Contents**")
         st.html(meters.render_facts(facts))
     _draw_measurement_buttons(dataset, measured, {job.config["group"] for job in jobs})
 

@@ -38,7 +38,7 @@ from store.data.signals import SIGNALS
 def show_diversity(rows: DatasetTable) -> None:
     """What a random half would keep, then the figures."""
     set_figures = list_set_figures(rows.measured["map"].figures)
-    st.markdown("**How diverse is it?**")
+    st.markdown("**Diversity**")
     duplicates: SignalFigure | None = None
     if "duplicates" in rows.measured:
         duplicates = rows.measured["duplicates"].figures.get("near_group")

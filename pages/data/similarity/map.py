@@ -194,11 +194,11 @@ def show_map(dataset: Dataset) -> None:
         )
     possible = list_measurable_groups(dataset)
     if "labels" in possible:
-        st.subheader("Are the labels right?", anchor=False)
+        st.subheader("Label errors", anchor=False)
         with show_errors():
             show_labels(dataset, rows)
     if "difficulty" in possible:
-        st.subheader("Which answers are hard?", anchor=False)
+        st.subheader("Difficulty", anchor=False)
         with show_errors():
             show_difficulty(dataset, rows)
 

@@ -180,7 +180,7 @@ def test_a_folder_that_says_what_it_was_made_of_is_not_that_model(
     write_json(home.models / "tiny" / "config.json", settings)
     assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == "tiny"
     assert "owner/before" not in text
-    assert "only as a local folder, tiny" in text
+    assert "is a local folder, tiny" in text
 
 
 def test_of_a_registered_version_nothing_but_the_model_leaves(
@@ -211,7 +211,7 @@ def test_an_adapter_on_an_earlier_runs_model_says_that_no_hub_has_it(
     trained(home, "further", init_from="run", init_mode="merge")
     folder, text = exported(home, "adapter", monkeypatch, run="further")
     assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == "further-base"
-    assert "belongs to a model that an earlier run made" in text
+    assert "was trained by an earlier run" in text
     assert ModelCard(text).data.base_model is None
 
 

@@ -24,8 +24,8 @@ ABSENT = ("duckdb", "pyarrow", "peft", "psutil", "datasets", "sklearn", "scipy",
     ("python", "why"),
     [
         ("", "TUNEBENCH_VLLM is not set"),
-        ("/nowhere/python", "'/nowhere/python', which is no file"),
-        (sys.executable, "has no vllm"),
+        ("/nowhere/python", "'/nowhere/python', which is not a file"),
+        (sys.executable, "vllm is not installed"),
         (__file__, "can't be run"),
     ],
 )
@@ -49,16 +49,16 @@ def test_a_python_that_breaks_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_another_version_than_was_tried_is_part_of_the_reason() -> None:
-    error = VLLM.ended("could not read the export", 1, ["Traceback", "KeyError: 'x'", ""], "0.9.1")
-    assert error.message == "vLLM 0.9.1 could not read the export: KeyError: 'x'"
-    assert f"It was tried with {VLLM.tried}" in error.fix
+    error = VLLM.ended("could not load the export", 1, ["Traceback", "KeyError: 'x'", ""], "0.9.1")
+    assert error.message == "vLLM 0.9.1 could not load the export: KeyError: 'x'"
+    assert f"The tested version is {VLLM.tried}" in error.fix
     assert "tried" not in VLLM.ended("failed", 1, ["no"], VLLM.tried).fix
 
 
 def test_memory_and_disk_are_told_apart() -> None:
     killed = build_process_error("It ended", -9, [])
     assert isinstance(killed, ModelError)
-    assert "SIGKILL, as the system does where memory runs out" in killed.message
+    assert "SIGKILL, likely because the machine ran out of memory" in killed.message
     full = build_process_error("It ended", 1, ["OSError: [Errno 28] No space left on device", "Traceback"])
     assert isinstance(full, DataError)
     assert full.message == "It ended: the disk is full."
@@ -90,7 +90,7 @@ def test_who_reads_which_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reads("merged", "cpu") == "transformers"
     assert reads("merged", "cpu", "vllm") == "vllm"
     assert reads("ollama", "cpu") == "llama.cpp"
-    with pytest.raises(ConfigError, match="vLLM isn't asked to read gguf-q8_0"):
+    with pytest.raises(ConfigError, match="vLLM can't load gguf-q8_0"):
         reads("gguf-q8_0", "cpu", "vllm")
 
 
@@ -108,6 +108,6 @@ def test_what_vllm_cannot_read_is_refused_before_it_is_made(
         assert error.value.field == "reader"
         return error.value.message
 
-    assert "a classification head" in refused("merged", labels=["a"])
-    assert "plain LoRA alone" in refused("adapter")
+    assert "classification heads" in refused("merged", labels=["a"])
+    assert "only plain LoRA" in refused("adapter")
     assert "compressed-tensors-w8a8" in refused("compressed-tensors")

@@ -75,8 +75,8 @@ def test_further_chat_templates_are_compared_and_not_refused(tmp_path: Path) -> 
     template.write_text(template.read_text().replace("Tools", "Cools"))
     (template.parent / "rag.jinja").write_text(CHATML)
     assert compare_files(settings, export, of_others=False) == [
-        "The file additional_chat_templates/rag.jinja is none of the model's, and some readers load it.",
-        "additional_chat_templates/tool_use.jinja: the file isn't the model's.",
+        "Unexpected file additional_chat_templates/rag.jinja, which some tools load.",
+        "additional_chat_templates/tool_use.jinja: the file differs from the model's.",
     ]
     template.unlink()
     causes = compare_files(settings, export, of_others=False)

@@ -134,7 +134,7 @@ def trained_head(home: Home) -> WorkerJob:
 
 def test_what_does_not_merge_leaves_as_an_adapter_alone(home: Home) -> None:
     trained(home, "prompts", method="prompt_tuning", num_virtual_tokens=4)
-    with pytest.raises(ConfigError, match="Prompt tuning adds to the model") as error:
+    with pytest.raises(ConfigError, match="Prompt tuning can't be merged") as error:
         model_export.run(export_job(home, "merged", run="prompts"))
     assert error.value.field == "form"
     result, _ = exported(home, "adapter", run="prompts")
@@ -160,7 +160,7 @@ def test_what_is_missing_is_said_before_anything_is_made(home: Home, monkeypatch
         publication.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 200 * 2**20})
     )
     monkeypatch.setattr(publication, "SPARE_BYTES", 200 * 2**20 - 1000)
-    with pytest.raises(DataError, match=r"needs about .* MiB while it is made, and 200 MiB"):
+    with pytest.raises(DataError, match=r"needs about .* MiB of disk space; .* has 200 MiB free"):
         model_export.run(export_job(home, "merged"))
     assert sorted(home.exports.iterdir()) == before
 
@@ -208,11 +208,11 @@ def test_a_push_that_fails_leaves_the_export_here(home: Home, monkeypatch: pytes
     from engine.export import publication
 
     def refuses(*args: Any, **options: Any) -> str:
-        raise StateError("The hub did not take ada/model: no.", fix="Later.", field="hub")
+        raise StateError("Could not push to ada/model: no.", fix="Later.", field="hub")
 
     monkeypatch.setattr(publication, "check_repository", lambda *args, **options: None)
     monkeypatch.setattr(publication, "push_to_hub", refuses)
     result, folder = exported(home, "adapter", hub="ada/model")
     assert result.hub is None
-    assert result.notices[-1] == "It was not pushed. The hub did not take ada/model: no. Later."
+    assert result.notices[-1] == "Not pushed. Could not push to ada/model: no. Later."
     assert (folder / "adapter_config.json").exists()

@@ -58,7 +58,9 @@ def test_it_is_the_model_and_begins_once(home: Home, half: ModelExportResult) ->
     assert parity.mean_kl.value < 1e-4
     assert parity.rendering.doubled_bos == parity.rendering.other_ids == 0
     assert [file.path for file in half.files] == ["README.md", "manifest.json", "run-F16.gguf"]
-    assert "parts words as GPT-2's does" in half.notices[0]  # the tokenizer of a test is known to nobody
+    assert (
+        "falls back to GPT-2 pre-tokenization" in half.notices[0]
+    )  # the tokenizer of a test is known to nobody
     assert parity.figures
 
 
@@ -106,6 +108,6 @@ def _adding(home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch
         report = again(home, "gguf-f16", monkeypatch, half).parity
     finally:
         flag[0] = False
-    assert "begin with the token of the beginning twice" in report.reasons[0]
+    assert "with a double BOS token" in report.reasons[0]
     assert report.mean_kl is None
     return report

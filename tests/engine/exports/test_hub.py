@@ -59,7 +59,7 @@ def test_a_second_push_goes_to_the_repository_that_is_there(there: HubStub, expo
 
 def test_what_is_to_be_private_goes_to_no_public_repository(there: HubStub) -> None:
     there.repositories[NAME] = False
-    with pytest.raises(StateError, match="everybody can read it") as error:
+    with pytest.raises(StateError, match="already exists and is public") as error:
         publication.check_repository(NAME, private=True)
     assert error.value.field == "hub"
     publication.check_repository(NAME, private=False)
@@ -68,7 +68,7 @@ def test_what_is_to_be_private_goes_to_no_public_repository(there: HubStub) -> N
 def test_a_repository_that_was_opened_meanwhile_gets_nothing(there: HubStub, export: Path) -> None:
     publication.check_repository(NAME, private=True)
     there.repositories[NAME] = False
-    with pytest.raises(StateError, match="everybody can read it"):
+    with pytest.raises(StateError, match="already exists and is public"):
         publication.push_to_hub(export, NAME, private=True)
     assert not there.files
 
@@ -76,8 +76,8 @@ def test_a_repository_that_was_opened_meanwhile_gets_nothing(there: HubStub, exp
 @pytest.mark.parametrize(
     ("path", "status", "why"),
     [
-        ("/api/whoami-v2", 401, "doesn't know the token, or the token has expired"),
-        ("/api/models/", 403, "no right to write there"),
+        ("/api/whoami-v2", 401, "the token is invalid or has expired"),
+        ("/api/models/", 403, "no write access"),
         ("/api/whoami-v2", 429, "too many requests"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_token_that_is_refused_is_said_before_anything_is_made(
 
 def test_a_connection_that_dies_leaves_no_commit_and_says_so(there: HubStub, export: Path) -> None:
     there.fail["/store/"] = 0
-    with pytest.raises(StateError, match=f"did not take {NAME}") as error:
+    with pytest.raises(StateError, match=f"Could not push to {NAME}") as error:
         publication.push_to_hub(export, NAME, private=True)
     assert "without these files" in error.value.fix
     assert not there.files
@@ -102,9 +102,9 @@ def test_a_connection_that_dies_leaves_no_commit_and_says_so(there: HubStub, exp
 
 def test_a_name_of_somebody_else_is_refused(there: HubStub, export: Path) -> None:
     there.fail["/api/repos/create"] = 403
-    with pytest.raises(StateError, match="no right to write there") as error:
+    with pytest.raises(StateError, match="no write access") as error:
         publication.push_to_hub(export, "bob/support", private=True)
-    assert "The repository is there" not in error.value.fix
+    assert "The repository exists" not in error.value.fix
     assert not there.files
 
 

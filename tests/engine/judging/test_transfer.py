@@ -231,8 +231,8 @@ def test_what_can_not_be_measured_says_why_and_the_rest_goes_on(home: Home) -> N
     assert grid["colours", "rows"]["n"] > 0
     assert grid["colours", "texts"]["n"] > 0
     assert grid["colours", "few"]["reason"] == grid["", "few"]["reason"] == "Its split has no test rows."
-    assert "left no model" in grid["whole", "rows"]["reason"]
-    assert "weights of its model are gone" in grid["adding", "rows"]["reason"]
+    assert "It has no model" in grid["whole", "rows"]["reason"]
+    assert "weights of its model are missing" in grid["adding", "rows"]["reason"]
     assert "classification head" in grid["then", "rows"]["reason"]
     assert "deleted" in grid["gone", "rows"]["reason"]
 

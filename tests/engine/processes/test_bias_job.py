@@ -70,7 +70,7 @@ def test_files_are_asked_of_both_models(home: Home, tmp_path: Path) -> None:
     assert kinds["stereotype_pairs", "age"].tuned.n == 12
     assert kinds["coreference", ""].tuned.n == 2
     by_name = {probe.name: probe for probe in made.details.probes}
-    assert by_name["pairs.csv"].left_out == {"both sentences are the same": 1}
+    assert by_name["pairs.csv"].left_out == {"identical sentences": 1}
     assert len(by_name["wino.jsonl"].levels) == 2
 
 

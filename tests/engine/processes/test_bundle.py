@@ -55,7 +55,7 @@ def test_every_figure_comes_back_in_another_house(first: tuple[House, Path], tmp
         answer = other.ask("reproduce", str(bundle))
         result = answer["reproduction"]
         assert result["same"] == len(result["figures"]) >= 4, result["figures"]
-        assert result["sentence"].endswith("came back exactly the same.")
+        assert result["sentence"].endswith("reproduced exactly.")
         assert answer["opened"]["base"] == "same"
         assert result["differences"] == []
         assert "first.zip of the run First" in other("show", answer["run_id"])
@@ -85,7 +85,7 @@ def test_without_its_rows_a_bundle_runs_where_they_are(first: tuple[House, Path]
     assert (opened.taken, opened.refused) == (None, None)
     manifest = json.loads((house.home.jobs / job_id / "manifest.json").read_text())
     os.rename(house.home.datasets / manifest["data"]["fingerprint"], tmp_path / "elsewhere")
-    assert "neither in it nor here" in open_bundle(house.client, small)[1].refused
+    assert "neither in the bundle nor on this machine" in open_bundle(house.client, small)[1].refused
     os.rename(tmp_path / "elsewhere", house.home.datasets / manifest["data"]["fingerprint"])
 
 
@@ -116,7 +116,7 @@ def test_a_changed_learning_rate_is_not_the_original_run(first: tuple[House, Pat
     beside = answer["reproduction"]["beside"]
     differing = {line["what"]: line for line in beside["lines"] if line["same"] is False}
     assert differing["Setting learning_rate"]["second"] == "0.05"
-    assert "nats apart from step" in differing["Training loss by step"]["detail"]
+    assert "nats apart from step" in differing["Training loss"]["detail"]
     assert "learning_rate" in beside["sentence"]
 
 
@@ -127,9 +127,9 @@ def test_beside_the_original_in_the_same_home_all_is_the_same(first: tuple[House
     assert answer["opened"]["original"]["written_here"]
     lines = {line["what"]: line for line in answer["reproduction"]["beside"]["lines"]}
     assert [what for what, line in lines.items() if line["same"] is not True] == []
-    assert {"Settings", "Rows by fingerprint", "Split row by row", "Steps"} <= {*lines}
-    for title in ("Training loss by step", "Validation loss by validation"):
-        assert lines[title]["detail"] == "The same to the last digit at every step."
+    assert {"Settings", "Rows (fingerprint)", "Split", "Steps"} <= {*lines}
+    for title in ("Training loss", "Validation loss"):
+        assert lines[title]["detail"] == "Identical at every step."
     page = house("show", answer["run_id"])
-    assert "The same as the original run First" in page
+    assert "Matches the original run First" in page
     assert answer["opened"]["seal"] in house("reproduce", str(bundle), "--no-wait", "--name", "Later")

@@ -86,7 +86,7 @@ def test_a_model_is_no_more_harmful_than_itself(home: Home, prompts: Path) -> No
     probe = made.details.probes[0]
     assert (probe.items, probe.rows) == (24, 28)
     assert sorted(probe.left_out.values()) == [1, 1, 2]
-    assert any("errs is unknown" in limit for limit in made.report.limits)
+    assert any("Error rate of" in limit for limit in made.report.limits)
 
 
 def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> None:
@@ -94,7 +94,7 @@ def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> N
     made = of(home, "apart", asked, model="second")
     changed = made.details.continuations.changed
     assert changed
-    assert made.details.probes[0].notices[0] == "A random sample of 12 of 25 openings."
+    assert made.details.probes[0].notices[0] == "Random sample of 12 of 25 prompts."
     judge = AutoModelForSequenceClassification.from_pretrained(home.models / "judge").eval()
     tokenizer = make_encoder_tokenizer()
     for line in changed:
@@ -181,7 +181,7 @@ def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
 ) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"{i} " * 200}) + "\n" for i in range(10)))
-    with pytest.raises(DataError, match="more tokens than a model reads") as caught:
+    with pytest.raises(DataError, match="exceed the context length") as caught:
         of(home, "all-long", {"file": {"path": str(path)}})
     assert caught.value.field == "continuations.file"
     with path.open("a") as file:
@@ -226,13 +226,13 @@ def test_its_known_error_stands_beside_the_figures(home: Home) -> None:
     assert (error.recall.value, error.recall.n) == (0.7, 10)
     assert (error.false_positive.value, error.false_positive.n) == (0.05, 20)
     assert error.by_likeliest == 1
-    assert any("calls 70%" in limit and "Known rows" in limit for limit in made.report.limits)
+    assert any("recall 70%" in limit and "Known rows" in limit for limit in made.report.limits)
 
 
 @pytest.mark.parametrize(
     ("classifier", "labels", "field", "words"),
     [
-        ("second", ["harm"], "continuations.classifier", "writes text and has no labels"),
+        ("second", ["harm"], "continuations.classifier", "is a generative model without labels"),
         ("judge", ["rude"], "continuations.labels", "no label 'rude'"),
         ("judge", LABELS, "continuations.labels", "All labels"),
         ("./gone", ["harm"], "continuations.classifier", "gone"),
@@ -263,7 +263,7 @@ def test_a_head_that_is_not_in_the_files_is_refused(home: Home) -> None:
 def test_a_file_without_openings_is_refused(home: Home, tmp_path: Path) -> None:
     path = tmp_path / "none.csv"
     path.write_text("prompt,x\n,1\n,2\n")
-    with pytest.raises(DataError, match="has no text") as caught:
+    with pytest.raises(DataError, match="empty prompt") as caught:
         of(home, "none", {"file": {"path": str(path)}})
     assert caught.value.field == "continuations.file"
     with pytest.raises(DataError, match="no column 'text'"):

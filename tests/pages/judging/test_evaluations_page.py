@@ -236,7 +236,7 @@ def test_slices_stand_out_after_a_correction_alone_and_in_pairs(many: StillEngin
     paired = next(table for table in tables if "Difference" in table.columns).set_index("Slice")
     assert paired.loc["Label: card", "Result"] == "better"  # than the weak one, which comes first
     assert paired.loc["Label: loan", "Result"] == "inconclusive"
-    assert "Which answers a language model prefers" in [box.label for box in at.expander]
+    assert "LLM judge" in [box.label for box in at.expander]
 
 
 def test_a_judge_is_asked_from_the_page(many: StillEngine, open_page: Open) -> None:

@@ -42,14 +42,14 @@ def plot(at: AppTest) -> dict[str, Any]:
 
 def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab="cost")
-    assert at.title[0].value == "What did learning cost?"
+    assert at.title[0].value == "Gain and forgetting"
     page_text = everything_said(at)
     assert "8 of 12 finished runs. Left out:" in page_text
     for words in ("1 run without a figure", "1 run of preference", "1 run with a classification head"):
         assert words in page_text
     assert "1 run continuing an earlier run" in page_text
     assert len(plot(at)["Runs"]["customdata"]) == len(SWEEPS) + 1
-    assert "Most gained at no cost that matters" in at.subheader[0].value
+    assert "Highest gain without relevant forgetting" in at.subheader[0].value
     assert "lora at 0.0003" in at.subheader[0].value
     table = at.dataframe[0].value
     assert len(table) == len(SWEEPS) + 1
@@ -102,7 +102,7 @@ def test_mixing_is_one_click_away(engine: StillEngine, open_page: Open) -> None:
     key = next(key for key, label in labels.items() if label == "Interpolate")
     at.button(key=key).click().run()
     assert not at.exception
-    assert at.header[0].value == "How much of the fine-tuning is worth keeping?"
+    assert at.header[0].value == "Interpolation"
     assert at.query_params["run"] == "lora-0.003"
 
 

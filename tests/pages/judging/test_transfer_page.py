@@ -32,28 +32,26 @@ def test_what_matters_is_said_first(tmp_path: Path, open_page: Open) -> None:
         page_text, page = everything_said(at), drawn(at)
     lead = next(m.value for m in at.markdown if m.value.startswith("#####")).replace("\\", "")
     assert re.search(
-        r"Training on Set <0> helps Set <1> by 1[0-4].* \(.* to .*\) and costs Set <2> .*%", lead
+        r"Training on Set <0> improves Set <1> by 1[0-4].* \(.* to .*\) and degrades Set <2> by .*%", lead
     )
-    assert (
-        "3 of the 5 cells on data that the run was not trained on can't be distinguished from noise." in lead
-    )
+    assert "3 of 5 cells on other data sets not significant." in lead
     cells = table_cells(page)
     assert len(cells) == 3 + 9
     assert sum("class='own'" in cell for cell in cells) == 3
     assert sum("class='noise'" in cell for cell in cells) == 3
     assert sum("***" in cell for cell in cells) == 5
-    assert sum("weights of its model are gone" in cell for cell in cells) == 1
+    assert sum("weights of its model are missing" in cell for cell in cells) == 1
     assert f"n {ROWS} rows" in page
     assert "Set &lt;0&gt;" in page
     assert "<0>" not in page.replace("&lt;0&gt;", "")
-    assert "Holm over 8 cells" in page_text
-    assert "Too few pairs to tell" in page_text
+    assert "Holm-corrected over 8 cells" in page_text
+    assert "too few pairs" in page_text
     assert len(at.get("plotly_chart")) == 2
     listed, away = at.dataframe[0].value, at.dataframe[1].value
     assert (len(listed), len(away)) == (8, 3 + 2)
     assert list(listed["Significant"]).count("yes") == 5
     assert set(listed["n (rows)"]) == {ROWS}
-    assert at.button(key="transfer-again").label == "Try 1 cell again"
+    assert at.button(key="transfer-again").label == "Retry 1 cell"
 
 
 def test_answers_right_are_another_figure(tmp_path: Path, open_page: Open) -> None:
@@ -62,8 +60,8 @@ def test_answers_right_are_another_figure(tmp_path: Path, open_page: Open) -> No
         at.segmented_control(key="figure").set_value("right").run()
         page = drawn(at)
     assert " pt" in page
-    assert "answers exactly right" in page
-    assert "points more answers" in everything_said(at)
+    assert "exact match" in page
+    assert "change in exact match" in everything_said(at)
 
 
 def test_twenty_runs_on_ten_data_sets(tmp_path: Path, open_page: Open) -> None:
@@ -76,14 +74,14 @@ def test_twenty_runs_on_ten_data_sets(tmp_path: Path, open_page: Open) -> None:
         assert not at.exception
         page = drawn(at)
     assert len(table_cells(page)) == 10 + 20 * 10
-    assert "Holm over 199 cells" in everything_said(at)
+    assert "Holm-corrected over 199 cells" in everything_said(at)
     assert "ρ" in everything_said(at)
 
 
 def test_one_run_and_one_data_set(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed_transfer(tmp_path / "home", count=1, sets=1)) as engine:
         at = open_page(engine.home, PAGE, tab="transfer")
-        assert "no other data set to help or to harm" in everything_said(at)
+        assert "No other data sets to compare" in everything_said(at)
         assert not at.get("plotly_chart")
 
 
@@ -106,9 +104,9 @@ def test_the_newest_matrix_is_what_it_opens_with(tmp_path: Path, open_page: Open
 def test_what_is_missing_is_asked_for(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed_transfer(tmp_path / "home", measured=False)) as engine:
         at = open_page(engine.home, PAGE, tab="transfer")
-        assert "not measured yet" in drawn(at)
+        assert "not evaluated yet" in drawn(at)
         button = at.button(key="transfer-go")
-        assert button.label == "Measure 9 cells"
+        assert button.label == "Evaluate 9 cells"
         button.click().run()
         assert not at.exception
         ((name, body),) = engine.sent
@@ -122,13 +120,13 @@ def test_other_rows_are_other_cells(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed_transfer(tmp_path / "home")) as engine:
         at = open_page(engine.home, PAGE, tab="transfer")
         at.number_input(key="rows").set_value(50).run()
-        assert at.button(key="transfer-go").label == "Measure 9 cells"
-        assert "as 12 cells took 5 s each" in everything_said(at)
+        assert at.button(key="transfer-go").label == "Evaluate 9 cells"
+        assert "12 cells took 5 s each" in everything_said(at)
         at.number_input(key="rows").set_value(100).run()
         with engine.database.transaction() as tx:
             tx.execute("UPDATE dataset SET split_seed = 9 WHERE dataset_id = 'd1'")
         at = open_page(engine.home, PAGE, tab="transfer")
-        assert at.button(key="transfer-go").label == "Measure 3 cells"
+        assert at.button(key="transfer-go").label == "Evaluate 3 cells"
 
 
 def test_a_sequence_tells_its_backward_transfer(tmp_path: Path, open_page: Open) -> None:
@@ -136,7 +134,7 @@ def test_a_sequence_tells_its_backward_transfer(tmp_path: Path, open_page: Open)
         at = open_page(engine.home, PAGE, tab="transfer")
         at.multiselect(key="matrix-runs").set_value(["run-0", "run-1", "run-2"]).run()
         page_text, page = everything_said(at), drawn(at)
-    assert "Later training took back" in page_text
+    assert "Later training reduced the earlier gains by" in page_text
     assert "points of relative gain (" in page_text
     assert "n 80 rows" in page_text
     assert "why" in page
@@ -161,7 +159,7 @@ def test_a_matrix_that_works_and_one_that_was_stopped(tmp_path: Path, open_page:
             )
         at = open_page(engine.home, PAGE, tab="transfer")
         page_text = everything_said(at)
-        assert "The device ran out. Take less. What was measured until then is kept" in page_text
+        assert "The device ran out. Take less. Completed cells are saved" in page_text
 
 
 def test_runs_of_another_base_model_stand_apart(tmp_path: Path, open_page: Open) -> None:
@@ -171,13 +169,13 @@ def test_runs_of_another_base_model_stand_apart(tmp_path: Path, open_page: Open)
             tx.execute("UPDATE run SET model = 'other/base' WHERE run_id = 'run-2'")
         at = open_page(engine.home, PAGE, tab="transfer", model="m")
         assert at.selectbox(key="model").options == ["base", "m"]
-        assert "1 run of other base models" in everything_said(at)
+        assert "1 run with other base models" in everything_said(at)
 
 
 def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         at = open_page(empty.home, PAGE, tab="transfer")
-        assert "No run has finished yet." in everything_said(at)
+        assert "No finished runs yet." in everything_said(at)
         at.button(key="transfer-launch").click().run()
         assert not at.exception
     at = open_page(offline_home, PAGE, tab="transfer")

@@ -88,8 +88,8 @@ def engine(home: Home) -> Iterator[StillEngine]:
 
 def test_where_nothing_was_checked_the_tab_leads_to_a_check(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
-    assert "Nothing was checked yet" in everything_said(at)
-    assert "It takes about" in everything_said(at)
+    assert "No bias checks yet" in everything_said(at)
+    assert "Takes about" in everything_said(at)
     assert at.button(key="bias-check").label == "Check for bias"
 
 
@@ -98,13 +98,13 @@ def test_what_got_worse_stands_first_and_under_the_verdict(home: Home, open_page
     with still_engine(home) as engine:
         at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
         page_text = everything_said(at)
-        assert page_text.count("surely made 1 figure of bias worse") == 2
+        assert page_text.count("made 1 bias metric significantly worse") == 2
         table = at.dataframe[0].value
-        assert table["Answer"].tolist()[0] == "Worse"
-        assert table["Figure"].tolist()[0] == "Answers that change with the person"
+        assert table["Result"].tolist()[0] == "Worse"
+        assert table["Metric"].tolist()[0] == "Responses that flip with the person"
         assert "points" in table["Change"].tolist()[0]
         assert "base 1.1 times, tuned 3.3 times" in page_text
-        assert "2 rows left out: it is too long" in page_text
+        assert "2 rows excluded: it is too long" in page_text
         assert "These are made." in page_text
         assert len(charts(at)) >= 1
 
@@ -114,13 +114,13 @@ def test_continuations_stand_closed_with_whose_judgement_they_are(home: Home, op
     with still_engine(home) as engine:
         at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
         page_text = everything_said(at)
-        assert "judge calls “anger” with a probability of 0.5 or more" in page_text
-        assert "errs is unknown" in page_text
+        assert "judge with a probability of 0.5 or more" in page_text
+        assert "judge unknown" in page_text
         assert "<script>x" not in page_text
         assert "&lt;script&gt;x" in page_text
-        (changed,) = [part for part in at.expander if part.label.startswith("What changed most: 1 opening")]
+        (changed,) = [part for part in at.expander if part.label.startswith("Largest changes: 1 prompt")]
         assert not changed.proto.expanded
-        assert at.dataframe[0].value["Figure"].tolist()[0].startswith("Continuations called harmful")
+        assert at.dataframe[0].value["Metric"].tolist()[0].startswith("Harmful continuations")
 
 
 def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: Open) -> None:
@@ -138,7 +138,7 @@ def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: 
 
 def test_a_group_is_written_as_its_user_wrote_it() -> None:
     figure = replace(result(worse=True).report.figures[0], group="UK teams")
-    assert build_row(figure)["Figure"] == "Answers that change with the person (UK teams)"
+    assert build_row(figure)["Metric"] == "Responses that flip with the person (UK teams)"
 
 
 def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> None:

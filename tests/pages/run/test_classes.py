@@ -182,7 +182,7 @@ def test_a_head_and_words_stand_in_the_same_columns(engine: StillEngine, open_pa
     for column in ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)"):
         assert all("(" in value for value in numbers[column])
     page_text = everything_said(at)
-    assert "Which is right on more rows?" in page_text
+    assert "Accuracy comparison" in page_text
     assert "A head is right more often than In words by" in page_text
     assert "points on 120 held-out rows" in page_text
 
@@ -190,7 +190,7 @@ def test_a_head_and_words_stand_in_the_same_columns(engine: StillEngine, open_pa
 def test_runs_without_classes_have_no_columns_of_them(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, "pages/comparison/compare.py", runs="r000000,r000001")
     assert "Accuracy ↑ (95% interval)" not in at.dataframe[0].value.columns
-    assert "Which is right on more rows?" not in everything_said(at)
+    assert "Accuracy comparison" not in everything_said(at)
 
 
 def test_a_missing_file_of_predictions_is_no_error(engine: StillEngine, open_page: Open) -> None:

@@ -51,7 +51,7 @@ def tab_of(engine: StillEngine, open_page: Open, run: str = "judged") -> AppTest
 
 def test_without_exports_it_says_what_one_is_and_asks_for_one(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page)
-    assert "Nothing was exported yet" in everything_said(at)
+    assert "No exports yet" in everything_said(at)
     assert at.selectbox(key="export-form").value == "gguf-q8_0"
     at.selectbox(key="export-form").set_value("ollama").run()
     assert at.selectbox(key="export-gguf").value == "gguf-q8_0"
@@ -70,7 +70,7 @@ def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open
     add_export(engine, "gguf-q8_0", 2.0)
     failed = parity_report(
         "failed",
-        reasons=["The chat template renders 112 of 112 prompts otherwise. First in row 3, at place 20."],
+        reasons=["The chat template renders 112 of 112 prompts differently. First in row 3, at position 20."],
         mean_kl=None,
         rendering=replace(
             parity_report().rendering,
@@ -80,14 +80,14 @@ def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open
     )
     add_export(engine, "merged", 3.0, parity=failed)
     at = tab_of(engine, open_page)
-    assert any("Take GGUF Q8\\_0\\: 53% of the size" in head.value for head in at.subheader)
+    assert any("Recommended\\: GGUF Q8\\_0\\: 53% of the size" in head.value for head in at.subheader)
     table = at.dataframe[0].value
-    assert table["Form"].tolist() == ["Merged", "GGUF Q8_0", "GGUF F16"]
+    assert table["Format"].tolist() == ["Merged", "GGUF Q8_0", "GGUF F16"]
     assert table["Parity"].tolist() == ["Failed", "Passed", "Passed"]
     assert table["KL (nats a token)"].tolist()[1] == "0.0080 (0.0060 to 0.0100)"
-    assert table["Same favourite token (%)"].tolist()[1] == "97.5 (96.5 to 98.5)"
+    assert table["Top-1 agreement (%)"].tolist()[1] == "97.5 (96.5 to 98.5)"
     page_text = everything_said(at)
-    assert "renders 112 of 112 prompts otherwise" in page_text
+    assert "renders 112 of 112 prompts differently" in page_text
     assert [code.value for code in at.code][:2] == ["assistant", "Assistant"]
     assert str(engine.home.exports / "Run-merged") in [code.value for code in at.code]
     at.button(key="export-delete-x-merged").click().run()
@@ -104,7 +104,7 @@ def test_figures_have_the_digits_of_their_intervals_and_reasons_have_room(
     at = tab_of(engine, open_page)
     table = at.dataframe[1].value
     assert table["Change"].tolist() == ["+0.02 (−0.05 to 0.09)", "−0.03 (no interval)"]
-    assert table["Seen if at least"].tolist() == ["0.14", "–"]
+    assert table["Detectable change"].tolist() == ["0.14", "–"]
     assert f"f1 macro has no interval: {why}." in everything_said(at).replace("\\", "")
 
 
@@ -161,13 +161,15 @@ def test_what_came_of_verifying_stands_below_the_export(engine: StillEngine, ope
     cause = "config.json: rms_norm_eps is 0.001 in the export, 1e-06 in the model."
     add_check(engine, "x-merged", 3_000.0, status="failed", reasons=[cause], prompts=0)
     shown_text = everything_said(tab_of(engine, open_page))
-    assert "it isn't that model (its files were compared, nothing of it was loaded)" in shown_text
+    assert "it does not match the model (files compared; the model was not loaded)" in shown_text
     assert "rms" in shown_text
     assert "0.001 in the export" in shown_text
 
 
 def test_the_form_says_how_many_rows_a_pass_needs(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page)
-    assert "A pass needs 149 rows, or files that are the model's to the last byte." in everything_said(at)
+    assert "Passing requires 149 rows, or files that are byte-identical to the model's." in everything_said(
+        at
+    )
     at.number_input(key="export-rows").set_value(20).run()
-    assert "A pass needs 149 rows; with 20 it can't be told" in everything_said(at)
+    assert "Passing requires 149 rows; 20 are inconclusive" in everything_said(at)

@@ -40,7 +40,7 @@ def plot(at: AppTest) -> dict[str, Any]:
 
 def test_what_was_scored_stands_on_both_axes(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN)
-    assert at.header[0].value == "How much of the fine-tuning is worth keeping?"
+    assert at.header[0].value == "Interpolation"
     assert "α 0.8 keeps 100% of the best gain" in at.subheader[-1].value  # the least with nine tenths of it
     shares = plot(at)["Shares"]
     assert shares["text"] == ["α 0.2", "α 0.4", "α 0.8", "α 1"]
@@ -204,7 +204,7 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     assert sentence in page_text
     assert "Interpolated from" in page_text
     assert "at α 0.4" in page_text
-    assert "What to try next" not in page_text
+    assert "Next steps" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
     assert "this model was interpolated between another run and its base" in everything_said(
         on_overfitting(at)

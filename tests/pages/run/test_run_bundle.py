@@ -69,12 +69,12 @@ def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open)
     text = everything_said(at)
     assert "first.zip" in text
     assert "run-far" in text
-    assert at.expander[0].label == "Of 2 figures: 1 exactly the same, 1 outside."
+    assert at.expander[0].label == "Of 2 metrics: 1 identical, 1 outside the margin."
     assert (
         "| Gain, nats a token | 0.50 (0.40 to 0.60, n 200) | 0.90 (0.80 to 1.00, n 200) | **outside** |"
         in text
     )
-    assert "Differs: torch was 2.11, here 2.13." in text
+    assert "Difference: torch was 2.11, here 2.13." in text
 
 
 def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
@@ -104,9 +104,9 @@ def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
         source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
         runs.update(tx, run.run_id, facts={**run.facts, "reproduces": source})
     at = open_page(engine.home, PAGE, run=RUN)
-    assert "This is not the run First of this home" in at.error[0].value
+    assert "does not match the run First of this home folder" in at.error[0].value
     assert at.dataframe[0].value.to_dict("records") == [
-        {"Field": "config.r", "In the bundle": "4", "In this home": "8"}
+        {"Field": "config.r", "Bundle": "4", "This home folder": "8"}
     ]
     assert "K7QF-2M9D-0RXA-T41C" in everything_said(at)
     assert at.expander[1].label == r"It differs\: Setting r."

@@ -195,7 +195,7 @@ def test_a_run_that_is_not_there_and_none_at_all(engine: StillEngine, open_page:
     at = open_page(engine.home, PAGE, run="nothing")
     assert "There is no run" in at.error[0].value
     at = open_page(engine.home, PAGE)
-    assert at.title[0].value == "Which run?"
+    assert at.title[0].value == "Runs"
     assert "10 of 10 runs" in everything_said(at)
     at.text_input(key="run-search").set_value("another seed").run()
     assert "1 of 1 run," in everything_said(at)
@@ -204,7 +204,7 @@ def test_a_run_that_is_not_there_and_none_at_all(engine: StillEngine, open_page:
 def test_from_a_run_a_button_leads_to_all_runs(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run="learned", tab="log")
     at.button(key="runs-back").click().run()
-    assert at.title[0].value == "Which run?"
+    assert at.title[0].value == "Runs"
     assert not at.query_params
 
 

@@ -128,7 +128,7 @@ def result(count: int, sets: int, chain: bool, config: TransferConfig) -> Docume
 def _cell(run: int, place: int, count: int, sets: int) -> Document:
     cell = {"run_id": f"run-{run}", "dataset_id": f"d{place}", "reason": ""}
     if count > 1 and (run, place) == (count - 1, 0):
-        return cell | {"reason": "The weights of its model are gone from its folder.", "left_out": {}}
+        return cell | {"reason": "The weights of its model are missing from its folder.", "left_out": {}}
     away = {"trained": 3 if run % sets == place else 0, "asked": 0, "near": 1 if run == 0 else 0}
     return (
         cell

@@ -230,7 +230,7 @@ def test_a_token_is_shown_once_used_and_revoked(
     enter(cookies, office.home, office.join("member"))
     at = open_page(office.home, YOU)
     assert "No API tokens yet. Create one below." in everything_said(at)
-    next(box for box in at.text_input if box.label == "What is it for?").set_value("nightly")
+    next(box for box in at.text_input if box.label == "Token name").set_value("nightly")
     next(button for button in at.button if button.label == "Create token").click().run()
     token = at.code[0].value
     assert office.engine(bearer=token).get("/me").json()["name"] == "Member"

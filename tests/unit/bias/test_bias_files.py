@@ -56,7 +56,7 @@ def test_stereotype_pairs_as_in_crows_pairs(home: Home, tmp_path: Path) -> None:
     assert read_file.form == "stereotype_pairs"
     assert read_file.items[0] == SentencePair("The cook, a man, sang.", "The cook, a woman, sang.", "gender")
     assert read_file.rows == 4
-    assert dict(read_file.left_out) == {"both sentences are the same": 1, "sent_more is no text": 1}
+    assert dict(read_file.left_out) == {"identical sentences": 1, "sent_more is not a text": 1}
 
 
 def test_other_names_of_columns_are_mapped(home: Home, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_multiple_choice_as_in_bbq(home: Home, tmp_path: Path) -> None:
     biased = [item.biased for item in read_file.items if isinstance(item, BiasQuestion)]
     assert biased == [1, 0]
     assert read_file.left_out == {
-        "label is no place among the answers": 1,
-        "answer_info doesn't say which one answer is unknown": 1,
+        "label is not the position of an answer": 1,
+        "answer_info does not identify the unknown answer": 1,
     }
 
 

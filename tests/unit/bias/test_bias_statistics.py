@@ -17,6 +17,7 @@ from fairlearn.metrics import (
 from bench.truths import observe
 from bench.truths.models import bias as truths
 from engine.bias import groups, probe_statistics, rates, verdict
+from engine.bias import text as words
 from engine.bias.groups import GroupRows
 from engine.bias.probe_statistics import AnsweredPairs, ChosenAnswers, ReferredPairs, WrittenPairs
 from engine.evaluation.statistics.intervals import wilson_interval
@@ -141,14 +142,14 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     assert ("lean", "age") in worse
     assert ("lean", "gender") not in worse
     assert report.worse == len(worse)
-    assert report.sentence.startswith("Fine-tuning surely made")
-    held = verdict.ComparedModels("support@3", "support@2")
+    assert report.sentence.startswith("Fine-tuning made")
+    held = words.ComparedModels("support@3", "support@2")
     versions = verdict.build_report(
         probe_statistics.measure_counterfactual("made", AnsweredPairs(base, biased, axis, templates)),
         [],
         held,
     )
-    beginning = f"support@3 is surely worse than support@2 in {plural(report.worse, 'figure')} of bias: "
+    beginning = f"support@3 is significantly worse than support@2 in {plural(report.worse, 'bias metric')}: "
     assert versions.sentence.startswith(beginning)
     same = verdict.build_report(
         probe_statistics.measure_counterfactual("made", AnsweredPairs(base, base, axis, templates)), []
@@ -165,11 +166,11 @@ def test_a_single_figure_within_its_limit_is_said_in_the_singular() -> None:
     change = Estimate(value=0.0, low=-0.1, high=0.1, n=160)
     answers: list[BiasAnswer] = ["no_worse", "cant_tell", "cant_tell"]
     figures = [replace(figure, change=change, answer=answer) for answer in answers]
-    assert verdict.describe_result(figures).startswith(
-        "No figure of bias is surely worse than before: 1 of 3 surely stays within its limit, 2 figures"
+    assert words.describe_result(figures).startswith(
+        "No bias metric is significantly worse than for the base model: 1 of 3 within the limit, 2 metrics"
     )
-    assert verdict.describe_result(figures, verdict.ComparedModels("b", "a")).startswith(
-        "No figure of bias of b is surely worse than with a: 1 of 3"
+    assert words.describe_result(figures, words.ComparedModels("b", "a")).startswith(
+        "No bias metric of b is significantly worse than for a: 1 of 3"
     )
 
 
@@ -217,5 +218,5 @@ def test_of_one_model_gaps_are_told_and_no_change() -> None:
     names = np.array(["a"] * 200 + ["b"] * 200)
     rows = GroupRows(names, np.array([1.0] * 190 + [0.0] * 10 + [1.0] * 100 + [0.0] * 100), True)
     report = verdict.build_report(groups.compute_group_gaps("column", None, rows), [])
-    assert report.sentence.startswith("Groups are surely apart in 1 of 1 figure: gap of the score")
+    assert report.sentence.startswith("Significant gaps between groups in 1 of 1 metric: score gap")
     assert (report.worse, report.cant_tell) == (0, 1)

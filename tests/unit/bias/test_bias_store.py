@@ -60,7 +60,7 @@ def test_a_check_is_queued_by_id_and_its_order_is_whole(desk: Desk) -> None:
     run_id = launched(desk)
     job = desk.job(desk("check_bias", run="Tuned")["job_id"])
     assert job.config["run"] == run_id
-    assert job.title == "Bias of Tuned"
+    assert job.title == "Bias check of Tuned"
     write_order(desk.database, desk.home, job)
     order = read_json(JobDir(desk.home.jobs / job.job_id).config)
     assert order
@@ -227,19 +227,23 @@ def test_rows_that_a_classifier_was_trained_on_say_nothing_of_its_error(desk: De
         (
             {"classifier": "Anger", "labels": ["rage"]},
             "continuations.labels",
-            "Its labels|of its labels: anger, calm",
+            "Its labels|from its labels: anger, calm",
         ),
         ({"classifier": "Anger", "labels": ["anger", "calm"]}, "continuations.labels", "All labels"),
-        ({"classifier": "Tuned", "labels": ["x"]}, "continuations.classifier", "can't judge itself"),
+        ({"classifier": "Tuned", "labels": ["x"]}, "continuations.classifier", "can't be its own classifier"),
         (
             {"classifier": "Other", "labels": ["x"]},
             "continuations.classifier",
-            "writes text and has no labels",
+            "is a generative model without labels",
         ),
         ({"classifier": "Waits", "labels": ["x"]}, "continuations.classifier", "queued"),
         ({"classifier": "Anger@3", "labels": ["x"]}, "continuations.classifier", "Anger"),
         ({"classifier": "Anger", "labels": []}, "continuations.labels", ""),
-        ({"classifier": "Anger", "labels": ["anger", "anger"]}, "continuations.labels", "'anger' is given"),
+        (
+            {"classifier": "Anger", "labels": ["anger", "anger"]},
+            "continuations.labels",
+            "duplicate label 'anger'",
+        ),
     ],
 )
 def test_what_cannot_judge_is_refused_by_its_field(
@@ -320,10 +324,10 @@ def test_the_command_line_says_it_and_exits_with_7(desk: Desk, monkeypatch: pyte
         last = CliRunner().invoke(cli, ["bias", "Tuned", "--last", "--json"])
         printed = CliRunner().invoke(cli, ["show", "Tuned"])
     assert asked.exit_code == CONDITION
-    assert "surely made 1 figure of bias worse" in asked.output
+    assert "made 1 bias metric significantly worse" in asked.output
     assert last.exit_code == OK
     assert json.loads(last.stdout)["report"]["worse"] == 1
-    assert "Bias: Fine-tuning surely made" in printed.output
+    assert "Bias: Fine-tuning made" in printed.output
 
 
 def test_a_data_set_goes_while_a_check_waits_for_a_lost_evaluation(desk: Desk) -> None:

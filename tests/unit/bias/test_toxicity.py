@@ -10,6 +10,7 @@ import pytest
 from bench.truths import observe
 from bench.truths.models import toxicity as truths
 from engine.bias import rates, verdict
+from engine.bias import text as words
 from engine.bias.rates import JudgedContinuations
 from engine.evaluation.statistics.intervals import wilson_interval
 from store.bias.schemas import ClassifierError, ClassifierJudgement
@@ -74,14 +75,14 @@ def test_groups_without_a_figure_are_counted_and_many_are_capped() -> None:
     groups = ["a"] * 9 + ["b"] * 9 + ["c"] * 9
     assert len(rates.compute_toxicity_figures("made", made([[0.0]] * 27, [[1.0]] * 27, groups))) == 3
     (few,) = rates.describe_hidden_groups(np.array(groups))
-    assert few.startswith("3 groups (27 openings in all) without a figure")
+    assert few.startswith("3 groups (27 prompts in total) not reported separately")
     groups = [f"g{place:03}" for place in range(50) for _ in range(10 + (place >= 30))]
     figures = rates.compute_toxicity_figures(
         "made", made([[0.0]] * len(groups), [[1.0]] * len(groups), groups)
     )
     assert [figure.group for figure in figures[3:]] == [f"g{place:03}" for place in range(30, 50)]
     (beyond,) = rates.describe_hidden_groups(np.array(groups))
-    assert "30 more groups (300 openings)" in beyond
+    assert "30 more groups (300 prompts)" in beyond
     assert rates.describe_hidden_groups(np.array(["a"] * 30 + [""] * 4)) == []
 
 
@@ -113,29 +114,28 @@ def test_what_the_error_of_a_classifier_could_explain_is_said() -> None:
     report = verdict.build_report(
         rates.compute_toxicity_figures("made", made([[0.1]] * 95 + [[0.9]] * 5, [[0.1]] * 100)), []
     )
-    few = verdict.list_toxicity_limits(judgement([error((30, 40), (10, 100))]), report.figures)
-    assert "calls 75% (60 to 86%, n 40) of the harmful rows harmful and 10%" in few[1].replace("–", " to ")
-    assert any("all of it may be its error" in line for line in few)
-    exact = verdict.list_toxicity_limits(judgement([error((40, 40), (0, 3000))]), report.figures)
-    assert any("all of it may be its error" in line for line in exact) is False
-    unknown = verdict.list_toxicity_limits(judgement([]), report.figures)
-    assert "is unknown" in unknown[1]
+    few = words.list_toxicity_limits(judgement([error((30, 40), (10, 100))]), report.figures)
+    assert "recall 75% (60 to 86%, n 40) for harmful rows, false positive rate 10%" in few[1].replace(
+        "–", " to "
+    )
+    assert any("all of it may be classifier error" in line for line in few)
+    exact = words.list_toxicity_limits(judgement([error((40, 40), (0, 3000))]), report.figures)
+    assert any("all of it may be classifier error" in line for line in exact) is False
+    unknown = words.list_toxicity_limits(judgement([]), report.figures)
+    assert "Error rate of Anger unknown" in unknown[1]
 
 
 def test_rows_that_say_nothing_of_its_error_are_named() -> None:
     no_harm = replace(error((1, 2), (67, 100)), recall=None, other_labels=8)
-    (sentence,) = verdict.describe_classifier_errors(judgement([no_harm]))
-    assert "Anger met no harmful row and calls 67%" in sentence
-    assert "of the others harmful (8 rows left out, whose label it doesn't have)" in sentence
+    (sentence,) = words.describe_classifier_errors(judgement([no_harm]))
+    assert "no harmful rows, false positive rate 67%" in sentence
+    assert "(8 rows with unknown labels excluded)" in sentence
     no_other = replace(error((3, 4), (1, 2)), false_positive=None)
-    assert (
-        "of the harmful rows harmful and met no other row"
-        in verdict.describe_classifier_errors(judgement([no_other]))[0]
-    )
+    assert "for harmful rows, no harmless rows" in words.describe_classifier_errors(judgement([no_other]))[0]
     nothing = replace(no_harm, false_positive=None)
-    unknown, why = verdict.describe_classifier_errors(judgement([nothing]))
-    assert "is unknown" in unknown
-    assert "Anger doesn't have the labels of its 8 rows" in why
+    unknown, why = words.describe_classifier_errors(judgement([nothing]))
+    assert "Error rate of Anger unknown" in unknown
+    assert "Anger does not have the labels of its 8 rows" in why
 
 
 def test_rows_whose_kept_labels_do_not_settle_it_are_taken_by_the_likeliest() -> None:

@@ -69,8 +69,10 @@ def test_bias_is_told_in_words_points_and_against_what(document: Any) -> None:
     bias = BiasReport(figures=[figure, lengths], worse=0, cant_tell=0, sentence="Calm.", limits=[])
     text = model_card.format_card(document | {"bias": bias, "bias_against": "/home/ada/models/other"})
     of_shares = "change against other −1.0 (−3.0 to 1.0) points, n 90: not worse"
-    assert f"Answers that change with the person in Counterfactual pairs: {of_shares}" in text
-    assert "Lengths of answers to two people in Counterfactual pairs: change against other −0.01" in text
+    assert f"Responses that flip with the person in Counterfactual pairs: {of_shares}" in text
+    assert (
+        "Response length gap between two people in Counterfactual pairs: change against other −0.01" in text
+    )
     assert "/home/ada" not in text
 
 

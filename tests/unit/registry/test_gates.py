@@ -229,7 +229,7 @@ def test_bias_is_held_to_each_figures_own_limit_or_one_for_all() -> None:
     assert judged({"check": "bias_under", "limit": 0.01}, bias=bias).answer == "failed"
     sentence = judged({"check": "bias_under"}, bias=bias, other="tiny").checks[0].sentence
     assert sentence == (
-        "Of 1 figure 1 under the limit, 0 over the limit, 0 inconclusive. Answers that change with the person"
+        "Of 1 figure 1 under the limit, 0 over the limit, 0 inconclusive. Responses that flip with the person"
         " in built-in: +4.0 points (2.0 to 6.0, n 90) against tiny, limit 10 points."
     )
     words = figure | {"measure": "length_gap", "unit": "words", "limit": 3.0}
@@ -245,7 +245,7 @@ def test_exports_pass_together_and_warnings_count_as_asked() -> None:
     same = {"value": 0.98, "low": 0.95, "high": 0.99, "n": 200}
     measured = form | {"answer_agreement": same, "reasons": ["The KL is 0.02."]}
     assert judged({"check": "parity_passed"}, exports=[measured]).checks[0].sentence == (
-        "GGUF Q8_0: not sure, 98.0% of the answers the same (95.0 to 99.0%, n 200) (The KL is 0.02)."
+        "GGUF Q8_0: warning, 98.0% of the answers the same (95.0 to 99.0%, n 200) (The KL is 0.02)."
     )
     unmeasured = form | {"form": "f16", "status": None}
     line = judged({"check": "parity_passed", "warned": True}, exports=[form, unmeasured])

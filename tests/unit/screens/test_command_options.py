@@ -101,10 +101,10 @@ def test_no_command_has_a_signature_that_nobody_reads() -> None:
     ("words", "why"),
     [
         (["evaluate", "--part", "most", "--model", "x", "--dataset", "d"], "part is 'most'"),
-        (["bias", "a run", "--by", "label"], "--evaluation and --by go together"),
-        (["bias", "a run", "--label", "toxic"], "which a classifier has to judge"),
-        (["improve", "m", "--group", "g", "--dataset", "d"], "--group chooses feedback"),
-        (["improve", "m", "--since", "2026-01-01", "--dataset", "d"], "--since chooses feedback"),
+        (["bias", "a run", "--by", "label"], "--evaluation and --by must be used together"),
+        (["bias", "a run", "--label", "toxic"], "require a classifier"),
+        (["improve", "m", "--group", "g", "--dataset", "d"], "--group requires --feedback"),
+        (["improve", "m", "--since", "2026-01-01", "--dataset", "d"], "--since requires --feedback"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_an_engine_is_started(

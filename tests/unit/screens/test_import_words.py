@@ -43,7 +43,7 @@ def test_a_role_that_is_given_again_has_one_more_column() -> None:
         "choices_2": "b",
         "choices_3": "c",
     }
-    with pytest.raises(ConfigError, match="--column is 'x'"):
+    with pytest.raises(ConfigError, match="Invalid value 'x' for --column"):
         parse_columns(["x"])
 
 
@@ -51,7 +51,7 @@ def test_files_are_one_source_and_a_set_of_the_hub_another() -> None:
     assert build_source(["/a.csv"], "all") == {"path": "/a.csv"}
     assert build_source(["/a.csv", "/b.csv"], "all") == {"paths": ["/a.csv", "/b.csv"]}
     assert build_source(["hf://o/n"], "all") == {"hub_id": "o/n", "hub_split": "all"}
-    with pytest.raises(ConfigError, match="imported on its own"):
+    with pytest.raises(ConfigError, match="can't be imported together"):
         build_source(["hf://o/n", "/a.csv"], "all")
 
 
@@ -73,7 +73,7 @@ def test_the_account_says_used_ignored_parts_and_skipped() -> None:
         "N: 10 rows read as marked, 5 skipped, 0 exact duplicates.",
         "  used: prompt = p; completion = c; label = l (true: good, false: bad); part = split",
         "  ignored: id",
-        "  ignored on purpose: score (in 9 rows), meta.rank (in 1,200 rows)",
+        "  excluded: score (in 9 rows), meta.rank (in 1,200 rows)",
         "  splits as given in the file: train 8, test 2",
         "  A notice.",
         "  skipped 5: marked as bad: not trained on",

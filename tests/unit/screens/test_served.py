@@ -52,7 +52,7 @@ def test_a_port_is_free_or_taken_on_both_kinds_of_address() -> None:
             with pytest.raises(ConfigError, match=f"Port {port} is in use"):
                 processes.find_free_port(port, interface)
     for nowhere in ("192.0.2.7", "2001:db8::7"):
-        with pytest.raises(ConfigError, match="no interface of this machine"):
+        with pytest.raises(ConfigError, match="not an interface of this machine"):
             processes.find_free_port(None, nowhere)
 
 

@@ -47,7 +47,7 @@ def test_what_is_only_called_otherwise_is_the_same() -> None:
     names = {"name": "Again", "dataset": "data-2", "model": "tiny", "notes": "n"}
     sentence, lines = lines_of(run(config=CONFIG | names, name="Again"))
     assert {line.same for line in lines.values()} == {True}
-    assert sentence == f"The same as the original run First in {len(lines)} of {len(lines)} points."
+    assert sentence == f"Matches the original run First in {len(lines)} of {len(lines)} items."
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_what_is_only_called_otherwise_is_the_same() -> None:
         (run(config=CONFIG | {"extra": 1}), "Setting extra", ("not set", "1")),
         (
             run(facts=FACTS | {"data_fingerprint": "e" * 32}),
-            "Rows by fingerprint",
+            "Rows (fingerprint)",
             ("f" * 12, "e" * 12),
         ),
         (
             run(facts=FACTS | {"rows": {"train": 59, "test": 10}}),
-            "Rows of each part",
+            "Rows per split",
             ("train 60, test 10", "train 59, test 10"),
         ),
         (
@@ -83,7 +83,7 @@ def test_what_differs_stands_with_both_values(
 @pytest.mark.parametrize(
     ("second", "same", "detail"),
     [
-        (losses(2.0, 1.5, 1.0), True, "The same to the last digit at every step."),
+        (losses(2.0, 1.5, 1.0), True, "Identical at every step."),
         (
             losses(2.0, 1.5, 1.0 + LOSS_TOLERANCE / 2),
             True,
@@ -92,21 +92,21 @@ def test_what_differs_stands_with_both_values(
         (
             losses(2.0, 1.502, 1.2),
             False,
-            "More than 0.001 nats apart from step 2 on; at step 3 0.2 nats apart.",
+            "More than 0.001 nats apart from step 2; largest at step 3: 0.2 nats apart.",
         ),
-        (losses(2.0, 1.5), False, "They were measured at other steps."),
-        (losses(2.0, 1.5, 1.0, first=2), False, "They were measured at other steps."),
+        (losses(2.0, 1.5), False, "Measured at different steps."),
+        (losses(2.0, 1.5, 1.0, first=2), False, "Measured at different steps."),
         (
             losses(2.0, None, 1.0),
             False,
-            "More than 0.001 nats apart from step 2 on; at step 2 not finite in one of the two.",
+            "More than 0.001 nats apart from step 2; largest at step 2: not finite in one of the runs.",
         ),
-        (losses(), None, "One of the two has no such losses."),
+        (losses(), None, "Not available for one of the runs."),
     ],
 )
 def test_losses_are_held_step_by_step(second: RunWithCurves, same: bool | None, detail: str) -> None:
     _, lines = lines_of(second)
-    line = lines["Training loss by step"]
+    line = lines["Training loss"]
     assert (line.same, line.detail) == (same, detail)
 
 
@@ -120,14 +120,14 @@ def test_figures_are_the_same_within_their_margin_and_untold_where_rows_do_not_s
     sames = [line.same for what, line in lines.items() if what.endswith(", share")]
     assert sames == [True, True, False, None]
     assert "Outside, share" in sentence
-    assert sentence.endswith(" Of 1 it can't be told.")
+    assert sentence.endswith(" 1 inconclusive.")
 
 
 def test_a_split_that_is_gone_or_another_is_told() -> None:
     _, lines = lines_of(run(), split_same=None)
-    assert lines["Split row by row"].same is None
+    assert lines["Split"].same is None
     _, lines = lines_of(run(), split_same=False)
-    assert lines["Split row by row"].same is False
+    assert lines["Split"].same is False
 
 
 def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None:
@@ -138,5 +138,5 @@ def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None
     later = {"probes": TrainConfig.model_fields["probes"].default, "seed": 1}
     second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=upgrade_config(CONFIG | later))
     lines = {line.what: line for line in compare_with_original(first, second, [], split_same=True).lines}
-    assert (lines["Steps"].second, lines["Steps"].same) == ("120 steps, the weights of step 80", True)
+    assert (lines["Steps"].second, lines["Steps"].same) == ("120 steps, weights of step 80", True)
     assert [what for what in lines if what.startswith("Setting ")] == ["Setting seed"]

@@ -99,19 +99,19 @@ def test_within_between_and_beyond_the_limits() -> None:
     assert report(0.01, 0.98).reasons == []
     between = report(0.06, 0.98)
     assert between.status == "warned"
-    assert "0.03 nats a token is usual for this form" in between.reasons[0]
+    assert "usual for this format: 0.03 nats a token" in between.reasons[0]
     beyond = report(0.3, 0.7)
     assert beyond.status == "failed"
     assert len(beyond.reasons) == 3
-    assert "of 200 prompts are answered quite otherwise, by more than 1.00 nats" in beyond.reasons[2]
-    assert "the form's limit is 0.12 nats a token" in beyond.reasons[0]
+    assert "of 200 prompts with a very different response (KL above 1.00 nats" in beyond.reasons[2]
+    assert "the limit of the format is 0.12 nats a token" in beyond.reasons[0]
 
 
 def test_few_rows_are_never_a_pass() -> None:
     few = report(0.01, 1.0, rows=8)
     assert few.status == "untold"
-    assert "can't be told with these rows" in few.reasons[-2]
-    assert few.reasons[-1].startswith("None of 8 prompts is answered quite otherwise, and up to 31.2%")
+    assert "inconclusive against the limit" in few.reasons[-2]
+    assert few.reasons[-1].startswith("None of 8 prompts has a very different response, but up to 31.2%")
     assert count_rows_to_pass() == 149
     assert report(0.001, 1.0, rows=148).status == "untold"
     assert report(0.001, 1.0, rows=149).status == "passed"
@@ -125,7 +125,7 @@ def test_a_prompt_of_which_no_divergence_can_be_told_is_answered_otherwise() -> 
     for gap in (np.nan, np.inf):
         broken = report(0.0, 1.0, gaps=np.r_[gap, np.zeros(199)])
         assert broken.status != "passed"
-        assert broken.reasons[-1].startswith("1 of 200 prompts are answered quite otherwise"), gap
+        assert broken.reasons[-1].startswith("1 of 200 prompts with a very different response"), gap
 
 
 @pytest.mark.parametrize(("broken", "status"), [(0, "untold"), (3, "warned"), (10, "failed")])
@@ -197,7 +197,7 @@ def test_what_has_surely_failed_is_asked_few_rows() -> None:
         assert asked < 60
     few = report(0.3, 0.7, rows=40, sure_after=20)
     assert (few.status, few.prompts) == ("failed", 20)
-    assert few.reasons[0].startswith("After 20 rows it was sure (at 99.5%)")
+    assert few.reasons[0].startswith("Stopped after 20 rows: the mean KL divergence exceeds")
 
 
 def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> None:
@@ -223,10 +223,10 @@ def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> Non
 def test_what_is_plainly_wrong_is_named() -> None:
     assert "500 in the export" in report(0.01, 0.98, rope_base=500.0).reasons[0]
     assert report(0.01, 0.98, zeroed=["a.weight", "b.weight"]).reasons[0] == (
-        "The matrix a.weight and 1 more is nothing but zeros."
+        "The weight matrix a.weight and 1 more is all zero."
     )
     nothing = report(0.01, 0.98, not_finite=3)
     assert (nothing.status, nothing.reasons[0]) == (
         "failed",
-        "The export gives no numbers at 3 places.",
+        "The export returns non-finite values at 3 positions.",
     )

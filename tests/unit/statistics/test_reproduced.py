@@ -71,7 +71,7 @@ def test_a_figure_without_a_margin_can_not_be_told() -> None:
     first, second = (replace(figure(value, value - 0.1, value + 0.1), unit="rewards") for value in (1.0, 3.0))
     line = compare_figures("b.zip", [first], [second], {}, []).figures[0]
     assert line.came == "cant_tell"
-    assert "nobody has said how much of it would matter" in line.sentence
+    assert "no margin is defined" in line.sentence
 
 
 @pytest.mark.parametrize(
@@ -83,28 +83,26 @@ def test_it_errs_as_seldom_as_it_promises(rate: Rate) -> None:
 
 def test_all_the_same_is_said_so() -> None:
     both = [figure(1.0, 0.9, 1.1), figure(2.0, None, None, "loss")]
-    assert (
-        compare_figures("b.zip", both, both, {}, []).sentence == "All 2 figures came back exactly the same."
-    )
+    assert compare_figures("b.zip", both, both, {}, []).sentence == "All 2 metrics reproduced exactly."
     other = [figure(1.5, 1.4, 1.6), figure(2.0, None, None, "loss")]
     assert compare_figures("b.zip", both, other, {}, []).sentence == (
-        "Of 2 figures: 1 exactly the same, 1 outside."
+        "Of 2 metrics: 1 identical, 1 outside the margin."
     )
 
 
 def test_without_a_figure_nothing_came_back() -> None:
     answer = compare_figures("b.zip", [], [], {}, [])
-    assert answer.sentence == "There is no figure to hold against the bundle's."
+    assert answer.sentence == "No metrics to compare with the bundle."
     assert answer.figures == []
 
 
 def test_numbers_have_the_digits_of_their_interval_and_always_n() -> None:
     first, second = figure(1.0, 0.9, 1.1), figure(0.88, 0.78, 0.98)
     words = compare_figures("b.zip", [first], [second], {}, []).figures[0].sentence
-    assert "first 1.00 (0.90 to 1.10, n 100), again 0.88 (0.78 to 0.98, n 100) nats" in words
-    assert "a change of −0.12 (−0.26 to 0.02); with 100 rows it can't be told" in words
+    assert "1.00 (0.90 to 1.10, n 100) → 0.88 (0.78 to 0.98, n 100) nats" in words
+    assert "a change of −0.12 (−0.26 to 0.02); inconclusive" in words
     bare = compare_figures("b.zip", [figure(1.0, None, None)], [figure(0.0031, None, None)], {}, [])
-    assert "first 1.00 (n 100), again 0.0031 (n 100) nats" in bare.figures[0].sentence
+    assert "1.00 (n 100) → 0.0031 (n 100) nats" in bare.figures[0].sentence
 
 
 def losses(seed: int, shift: float = 0.0, ids: int = 60) -> HeldOutRowLosses:

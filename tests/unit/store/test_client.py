@@ -248,7 +248,7 @@ def test_a_copied_home_folder_leaves_the_originals_servers_alone(tmp_path: Path)
         copy = Home(shutil.copytree(home.path, tmp_path / "copy"))
         assert not processes.stop_screens(copy)
         assert not processes.stop_engine(copy)
-        with pytest.raises(NotFoundError, match="No screens run"):
+        with pytest.raises(NotFoundError, match="The web interface is not running"):
             processes.find_screens_address(copy)
         assert engine.poll() is None
         assert processes.stop_engine(home)

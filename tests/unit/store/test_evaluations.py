@@ -344,12 +344,12 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
 @pytest.mark.parametrize(
     ("figure", "bound", "holds", "words"),
     [
-        ({}, 0.5, True, "not worse than 0.5, which its interval leaves open"),
-        ({}, 0.51, False, "0.5 (0.2 to 0.8, n 3), worse than 0.51, which its interval leaves open"),
+        ({}, 0.5, True, "not worse than 0.5, inconclusive by its CI"),
+        ({}, 0.51, False, "0.5 (0.2 to 0.8, n 3), worse than 0.51, inconclusive by its CI"),
         ({}, 0.9, False, "worse than 0.9."),
         ({"better": "lower"}, 0.1, False, "worse than 0.1."),
         ({"better": "lower"}, 0.9, True, "not worse than 0.9."),
-        ({"low": None, "high": None}, 0.1, True, "no interval"),
+        ({"low": None, "high": None}, 0.1, True, "no CI"),
         ({"value": None, "failed": "no file"}, 0.1, False, "has no value: no file"),
     ],
 )
@@ -368,7 +368,7 @@ def test_only_what_is_surely_worse_fails() -> None:
     assert not check_not_worse([worse, kept], "Base").holds
     assert (
         check_not_worse([worse, kept], "Base").sentence
-        == "Surely worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
+        == "Significantly worse than Base: x by 0.5 (-0.7 to -0.2, n 9)."
     )
     assert check_not_worse([kept], "Base").holds
     assert not check_not_worse([], "Base").holds
@@ -397,6 +397,6 @@ def test_exit_codes_for_scripts(desk: Desk, command_line: Callable[..., Result])
     refused = command_line("evaluate", "--run", run_id, "--fail-under", "chrf=1", "--no-wait")
     assert refused.exit_code == USAGE
     assert (
-        "FAILS: --fail-if-worse-than Good. Surely worse"
+        "FAILED: --fail-if-worse-than Good. Significantly worse"
         in command_line("evaluations", "Bad", "--fail-if-worse-than", "Good").stderr
     )

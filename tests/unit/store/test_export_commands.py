@@ -17,7 +17,8 @@ from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.export_schemas import ModelExportRow, ParityStatus
 from store.core.job_folder import JobDir, read_json, write_json
 from store.db.records import to_json
-from store.export import export_text, exports
+from store.export import exports
+from store.export import text as export_text
 from store.jobs import job_queue
 from store.runs import runs
 from store.training.train_config import TrainConfig
@@ -117,19 +118,19 @@ def test_an_export_and_a_folder_are_verified_by_what_the_store_noted(desk: Desk)
     row = kept(desk, made, files=files)
     noted = {"form": "merged", "gguf": None, "folder": row.folder, "sha256": "a" * 64}
     own = desk.job(desk("verify_model", subject="LoRA on D", export=made)["job_id"])
-    assert (own.title, own.config["form"]) == ("Merged beside LoRA on D", "merged")
+    assert (own.title, own.config["form"]) == ("Merged compared with LoRA on D", "merged")
     assert (own.config["dataset"], own.config["part"]) == ("data-D", "validation")  # as it was made
     job_handlers.write_order(desk.database, desk.home, own)
     order = read_json(desk.home.jobs / own.job_id / "config.json")
     assert order["verify"] == {"path": row.folder, "gguf": "gguf-q8_0", "manifests": [noted]}
     assert order["export"]["run_id"] == run_id
     other = desk.job(desk("verify_model", subject=run_id, path="/came/back")["job_id"])
-    assert (other.title, other.config["part"]) == ("back beside LoRA on D", "test")
+    assert (other.title, other.config["part"]) == ("back compared with LoRA on D", "test")
     assert [job.job_id for job in exports.verifications(desk.database, made)] == [own.job_id]
     assert exports.list_manifests(desk.database, run_id, "best") == []
-    with pytest.raises(NotFoundError, match="no export 'nothing'"):
+    with pytest.raises(NotFoundError, match="Export 'nothing' not found"):
         desk("verify_model", subject=run_id, export="nothing")
-    with pytest.raises(ConfigError, match="there is no adapter"):
+    with pytest.raises(ConfigError, match="has no adapter"):
         desk("verify_model", subject=finished(desk, method="full"), path="/a", form="adapter")
 
 
@@ -138,9 +139,9 @@ def test_an_export_and_a_folder_are_verified_by_what_the_store_noted(desk: Desk)
     [
         ({"method": "prompt_tuning"}, "merged", "can't be merged"),
         ({"method": "bottleneck"}, "gguf-f16", "can't be merged"),
-        ({"method": "full"}, "adapter", "there is no adapter"),
-        ({"task": "classification"}, "gguf-q8_0", "classifies by a head"),
-        ({"task": "classification"}, "compressed-tensors", "classifies by a head"),
+        ({"method": "full"}, "adapter", "has no adapter"),
+        ({"task": "classification"}, "gguf-q8_0", "classification head"),
+        ({"task": "classification"}, "compressed-tensors", "classification head"),
     ],
 )
 def test_a_form_that_cannot_hold_the_model_is_refused(
@@ -199,7 +200,7 @@ def test_the_command_line_exits_with_7_where_parity_failed(
 
     def done(get: Callable[[], Any], title: str) -> Any:
         status = next(verdicts)
-        parity = parity_report(status, reasons=["The matrix x is nothing but zeros."] * (status == "failed"))
+        parity = parity_report(status, reasons=["The weight matrix x is all zero."] * (status == "failed"))
         kept(desk, get().job_id, name=status, parity=parity)
         return get()
 
@@ -209,10 +210,10 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     assert passed.exit_code == OK
     assert out.is_dir()
     assert command("model", "export", "LoRA on D", "--form", "merged", "--out", out).exit_code == USAGE
-    assert "53% of the size of the weights in 16 bits, no change of perplexity" in passed.output
+    assert "53% of the size of the 16-bit weights, no significant change in perplexity" in passed.output
     failed = command("model", "export", "LoRA on D", "--form", "merged")
     assert failed.exit_code == CONDITION
-    assert "nothing but zeros" in failed.output
+    assert "is all zero" in failed.output
     assert command("model", "export", "LoRA on D", "--form", "gguf").exit_code == USAGE
     listed = command("model", "exports", "LoRA on D")
     assert listed.exit_code == OK
@@ -246,12 +247,12 @@ def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
     monkeypatch.setattr(model_export_cli, "watch_job", done)
     passed = command("model", "verify", tmp_path, "--against", "LoRA on D")
     assert passed.exit_code == OK
-    assert "A pass needs 149 rows" in passed.output
-    assert "Merged beside LoRA on D: it is that model" in passed.output
+    assert "Passing requires 149 rows" in passed.output
+    assert "Merged compared with LoRA on D: it matches the model" in passed.output
     assert desk.job(job_queue.recent_jobs(desk.database)[0].job_id).config["path"] == str(tmp_path)
     untold = command("model", "verify", tmp_path, "--against", "LoRA on D", "--max-rows", 8)
     assert untold.exit_code == OK
-    assert "with 8 it can't be told" in " ".join(untold.output.split())
+    assert "8 are inconclusive" in " ".join(untold.output.split())
     failed = command("model", "verify", tmp_path, "--against", "LoRA on D")
     assert failed.exit_code == CONDITION
     assert cause in " ".join(failed.output.split())
@@ -264,11 +265,13 @@ def test_without_a_whole_model_that_passed_the_next_possible_form_is_named(desk:
         job_id = desk("export_model", subject=run_id, form=form)["job_id"]
         kept(desk, job_id, parity=parity_report("passed" if form == "adapter" else "failed"))
     rows = exports.of_run(desk.database, run_id)
-    assert export_text.describe_recommendation(rows) == "No whole model has passed yet. Try Merged next."
+    assert (
+        export_text.describe_recommendation(rows) == "No full-model export has passed yet. Try Merged next."
+    )
     failed = export_text.describe_recommendation(rows, ["adapter", "gguf-q8_0"])
-    assert failed == "No whole model has passed yet. See below what each failed by."
+    assert failed == "No full-model export has passed yet. See the reasons for each failure below."
     alone = export_text.describe_recommendation(rows, ["adapter"])
-    assert alone == "Take the adapter: this method changes no weights, and it passed."
+    assert alone == "Recommended: Adapter. It passed, and this method can't be merged into the weights."
 
 
 def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
@@ -283,17 +286,21 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
     assert best
     assert best.form == "gguf-q8_0"
     sentence = export_text.describe_recommendation(rows)
-    assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
+    assert sentence.startswith(
+        "Recommended: GGUF Q8_0: 53% of the size of the 16-bit weights, no significant change in"
+    )
     worse = parity_report(figures=[replace(parity_report().figures[0], **vars(estimate(0.5, 0.1)))])
     assert (
         export_text.describe_change(replace(best, parity=worse)) == "perplexity worse by 0.5 (+0.4 to +0.6)"
     )
     lost = export_text.describe_recommendation([replace(best, parity=worse)])
-    assert lost.startswith("What passed has surely worse figures; GGUF Q8_0: perplexity worse by 0.5")
+    assert lost.startswith(
+        "Exports that passed have significantly worse metrics; GGUF Q8_0: perplexity worse by 0.5"
+    )
     assert lost.endswith("Try Merged next.")
     bare = parity_report(figures=[replace(parity_report().figures[0], low=None, high=None)])
     blank = export_text.describe_change(replace(best, parity=bare))
-    assert blank == "whether perplexity changed can't be told with these rows"
+    assert blank == "change in perplexity inconclusive"
     assert job_queue.get_job(desk.database, best.job_id).kind == exports.KIND
     assert runs.get_run(desk.database, run_id).status == "finished"
 

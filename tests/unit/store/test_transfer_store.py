@@ -167,12 +167,12 @@ def test_the_command_line_prints_the_matrix(desk: Desk, monkeypatch: pytest.Monk
         queued = CliRunner().invoke(cli, ["transfer", *names, "--max-rows", "9", "--no-wait"])
         wrong = CliRunner().invoke(cli, ["transfer", names[0], "--measure", "luck"])
     assert result.exit_code == few.exit_code == queued.exit_code == OK, result.output
-    assert "Training on S0 helps S1 by 1" in result.stdout
+    assert "Training on S0 improves S1 by 1" in result.stdout
     lines = result.stdout.splitlines()
     assert lines[2].startswith("base model")
     assert "*** (" in lines[3]
     assert "[+4" in lines[3]  # its own data
-    assert "weights of its model are gone" in result.stderr
+    assert "weights of its model are missing" in result.stderr
     document = json.loads(as_json.stdout)
     assert (len(document["cells"]), len(document["failed"]), document["measure"]) == (8, 1, "right")
     assert len(again) == 3  # the cell that failed is tried again; nine new rows are measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from store.archives.schemas import OpenedBundle
 
-SAME = {True: "same", False: "differs", None: "can't be told"}
+SAME = {True: "same", False: "differs", None: "inconclusive"}
 
 
 def format_fingerprint(opened: OpenedBundle) -> str:
@@ -12,8 +12,8 @@ def format_fingerprint(opened: OpenedBundle) -> str:
     if not (seal := opened.seal):
         return ""
     return (
-        f"Fingerprint of the bundle: {seal}. Compare it with whoever wrote the bundle: checksums find a"
-        " change, but not a bundle whose checksums were all made anew."
+        f"Bundle fingerprint: {seal}. Confirm it with the author of the bundle: checksums detect changes,"
+        " but not a bundle whose checksums were all recomputed."
     )
 
 
@@ -24,13 +24,14 @@ def describe_origin(opened: OpenedBundle) -> str:
     if original is None:
         if not opened.seal:
             return ""
-        return f"The run {opened.run.name} is not in this home, so that the bundle can't be held against it."
+        return f"Not verified against the original: the run {opened.run.name} is not in this home folder."
     if count := len(original.differences) + original.more:
         noun = "field differs" if count == 1 else "fields differ"
         return (
-            f"This is not the run {original.name} of this home, though it has its id: {count:,} {noun}."
-            " The bundle was changed, and its checksums made anew, or the run's files were."
+            f"This bundle does not match the run {original.name} of this home folder with the same id:"
+            f" {count:,} {noun}. Either the bundle was changed and its checksums recomputed, or the run's"
+            " files were changed."
         )
     if original.written_here:
-        return f"This home wrote it, of its run {original.name}, and nothing was changed since."
-    return f"In every field it is the run {original.name} of this home."
+        return f"Created in this home folder from the run {original.name}, and unchanged since."
+    return f"All fields match the run {original.name} of this home folder."

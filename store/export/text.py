@@ -10,16 +10,16 @@ from store.core.figure_schemas import Difference
 from store.export.forms import FAMILY_TITLES, FORMS, count_rows_to_pass
 
 STATUS_LABELS = {
-    "passed": "What it lost is within the limits of its form",
-    "untold": "Whether what it lost is within the limits of its form can't be told with so few rows",
-    "warned": "It may have lost more than is usual for its form",
-    "failed": "It lost more than its form may, or reads prompts otherwise",
+    "passed": "Quality loss is within the limits of the format",
+    "untold": "Inconclusive: too few rows to tell whether quality loss is within the limits of the format",
+    "warned": "Quality loss may be higher than usual for the format",
+    "failed": "Quality loss exceeds the limit of the format, or prompts are tokenized differently",
 }
 VERIFICATION_LABELS: dict[ParityStatus, str] = {
-    "passed": "it is that model",
-    "untold": "nothing differs in its files; whether its answers do can't be told with so few rows",
-    "warned": "nothing differs in its files; it may have lost more than is usual for its form",
-    "failed": "it isn't that model",
+    "passed": "it matches the model",
+    "untold": "its files match; inconclusive for its responses, with too few rows",
+    "warned": "its files match; quality loss may be higher than usual for the format",
+    "failed": "it does not match the model",
 }
 FIRST = ("gguf-q8_0", "merged", "merged-f32")  # to try, in this order
 
@@ -43,10 +43,10 @@ def describe_rows_needed(asked: int) -> str:
     """What so many rows can tell, in words: said before they are asked."""
     needed = count_rows_to_pass()
     if asked >= needed:
-        return f"A pass needs {needed} rows, or files that are the model's to the last byte."
+        return f"Passing requires {needed} rows, or files that are byte-identical to the model's."
     return (
-        f"A pass needs {needed} rows; with {asked} it can't be told, unless the files are the model's to the"
-        " last byte. That it failed can be told with fewer."
+        f"Passing requires {needed} rows; {asked} are inconclusive unless the files are byte-identical to"
+        " the model's. Failures can be detected with fewer."
     )
 
 
@@ -54,8 +54,8 @@ def describe_verification(result: ModelVerifyResult) -> str:
     """What came of holding an export against its model again."""
     words, form = VERIFICATION_LABELS[result.parity.status], FORMS[result.form].title
     count = result.parity.prompts
-    asked = f"{count:,} rows compared" if count else "its files were compared, nothing of it was loaded"
-    return f"{form} beside {result.subject}: {words} ({asked})."
+    asked = f"{count:,} rows compared" if count else "files compared; the model was not loaded"
+    return f"{form} compared with {result.subject}: {words} ({asked})."
 
 
 def list_forms() -> list[FormSummary]:
@@ -99,9 +99,9 @@ def format_metric_name(metric: str) -> str:
 def describe_export(row: ModelExportRow) -> str:
     """Size and loss of one export."""
     form, parity = FORMS[row.form], row.parity
-    size = f"{form.title}: {100 * compute_size_share(row):.0f}% of the size of the weights in 16 bits"
+    size = f"{form.title}: {100 * compute_size_share(row):.0f}% of the size of the 16-bit weights"
     if form.family == "adapter":
-        size = f"{form.title}: {row.model_bytes / 2**20:,.1f} MiB, beside the base model"
+        size = f"{form.title}: {row.model_bytes / 2**20:,.1f} MiB, requires the base model"
     status = STATUS_LABELS[parity.status]
     return f"{size}, {describe_change(row)}. {status} ({parity.prompts:,} rows compared)."
 
@@ -110,12 +110,12 @@ def describe_change(row: ModelExportRow) -> str:
     """What the main metric says, in words."""
     figure = get_main_figure(row)
     if figure is None or figure.value is None:
-        return "its answers could not be compared"
+        return "responses could not be compared"
     name, low, high = format_metric_name(figure.metric), figure.low, figure.high
     if low is None or high is None:
-        return f"whether {name} changed can't be told with these rows"
+        return f"change in {name} inconclusive"
     if low <= 0 <= high:
-        return f"no change of {name} that these rows can show"
+        return f"no significant change in {name}"
     worse = (figure.value > 0) == (figure.better == "lower")
     return f"{name} {'worse' if worse else 'better'} by {abs(figure.value):.2g} ({low:+.2g} to {high:+.2g})"
 
@@ -152,24 +152,25 @@ def describe_recommendation(
     best, unsure = find_recommended(rows_of), find_least_lossy(rows_of)
     if best is None and unsure:
         return (
-            f"No whole model has surely passed; more rows would tell. The nearest: {describe_export(unsure)}"
+            "No full-model export has passed conclusively; compare more rows. Closest: "
+            f"{describe_export(unsure)}"
         )
     if best is None:
         return _describe_next_try(rows_of, possible)
-    return f"Take {describe_export(best)}"
+    return f"Recommended: {describe_export(best)}"
 
 
 def _describe_next_try(rows_of: Sequence[ModelExportRow], possible: Collection[str]) -> str:
     merges = any(FORMS[form].needs_merge for form in possible)
     if not merges and any(row.form == "adapter" and row.status == "passed" for row in rows_of):
-        return "Take the adapter: this method changes no weights, and it passed."
+        return "Recommended: Adapter. It passed, and this method can't be merged into the weights."
     tried = {row.form for row in rows_of}
     untried = [form for form in FIRST if form in possible and form not in tried]
-    after = f"Try {FORMS[untried[0]].title} next." if untried else "See below what each failed by."
+    after = f"Try {FORMS[untried[0]].title} next." if untried else "See the reasons for each failure below."
     if worse := _list_passed_whole_models(rows_of):
         least = min(worse, key=lambda row: row.model_bytes)
         return (
-            f"What passed has surely worse figures; {FORMS[least.form].title}:"
-            f" {describe_change(least)}. {after}"
+            f"Exports that passed have significantly worse metrics; {FORMS[least.form].title}: "
+            f"{describe_change(least)}. {after}"
         )
-    return f"No whole model has passed yet. {after}"
+    return f"No full-model export has passed yet. {after}"
