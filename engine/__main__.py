@@ -226,7 +226,7 @@ def serve(home: Home, port: int, names: HostNames) -> None:
     remove_stale_held(database, home)
     remove_noted(database, home)
     people = People(database, token, read_secret(home.screens_token))
-    commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
+    commands = Commands(database, home, asks.run, people=people.commands, wake=queue.awake.set)
     loops = build_loops(commands.context)
     queue.loops = [loop for loop in loops if not loop.thread]
     threads = [LoopThread(loop) for loop in loops if loop.thread]

@@ -15,7 +15,7 @@ from pydantic import Field
 from engine.data.split.partition import check_split_column
 from engine.job_handlers import HANDLERS
 from engine.server import audit_log
-from engine.server.audit_log import Note
+from engine.server.audit_log import ActivityEntry
 from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.comment_commands import CommentCommands
 from engine.server.data_commands import DataCommands, check_unused
@@ -91,14 +91,14 @@ class RunEdit(Config):
 
 
 class Commands:
-    """The commands over one store. `ask` answers a preview; `people` adds those about accounts; `wake` tells
-    the scheduler not to wait."""
+    """The commands over one store. `run_query` answers a preview; `people` adds those about accounts; `wake`
+    tells the scheduler not to wait."""
 
     def __init__(
         self,
         database: Database,
         home: Home,
-        ask: QueryFunction,
+        run_query: QueryFunction,
         *,
         people: PeopleCommands | None = None,
         wake: Callable[[], None] = lambda: None,
@@ -108,7 +108,7 @@ class Commands:
         self.home = home
         self.wake = wake
         self.clock = clock
-        self.launching = JobSubmission(database, home, ask, clock)
+        self.launching = JobSubmission(database, home, run_query, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.features = load_engine_features().values()
@@ -169,11 +169,11 @@ class Commands:
             if command.makes_work:
                 self.home.check_space()
             arguments = (valid, person) if command.by_person else (valid,)
-            note = Note(name, command, person, job_queue.to_utc(self.clock()))
-            note.look(self.database, *arguments)
-            with self.database.acting(person.person_id, note.write):
+            entry = ActivityEntry(name, command, person, job_queue.to_utc(self.clock()))
+            entry.look(self.database, *arguments)
+            with self.database.acting(person.person_id, entry.write):
                 answer = command.act(*arguments)
-            note.finish(self.database)
+            entry.finish(self.database)
             self.wake()
             return answer
 

@@ -30,26 +30,26 @@ def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
     return {row.dataset_id for row in rows if {row.dataset_id, row.name} & named}
 
 
-def _keep_run(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
+def _store_run(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
     """The verdict of a run, and what features ask for when a run ends."""
-    job_results.keep_verdict(tx, home, job, result, at)
+    job_results.store_verdict(tx, home, job, result, at)
     for feature in load_engine_features().values():
-        feature.keep_run(tx, job, at)
+        feature.store_run(tx, job, at)
 
 
 HANDLERS = JobHandlers(
     {
         **{kind: handler for f in load_engine_features().values() for kind, handler in f.handlers.items()},
-        "train": JobHandler(job_specs.specify_run, _keep_run, _list_extra_datasets),
-        "variant": JobHandler(job_specs.specify_variant, _keep_run),
-        "evaluate": JobHandler(job_specs.specify_evaluation, job_results.keep_evaluation),
+        "train": JobHandler(job_specs.specify_run, _store_run, _list_extra_datasets),
+        "variant": JobHandler(job_specs.specify_variant, _store_run),
+        "evaluate": JobHandler(job_specs.specify_evaluation, job_results.store_evaluation),
         "judge": JobHandler(),
         "interpolate": JobHandler(),
-        "import": JobHandler(keep=job_results.keep_dataset),
-        "profile": JobHandler(job_specs.specify_data_job, job_results.keep_signals),
-        "clean": JobHandler(job_specs.specify_data_job, job_results.keep_version, _list_source_datasets),
-        "export": JobHandler(job_specs.specify_data_export, reads=_list_source_datasets),
+        "import": JobHandler(store_result=job_results.store_dataset),
+        "profile": JobHandler(job_specs.specify_data_job, job_results.store_signals),
+        "clean": JobHandler(job_specs.specify_data_job, job_results.store_version, _list_source_datasets),
+        "export": JobHandler(job_specs.specify_data_export, list_datasets=_list_source_datasets),
         "convert": JobHandler(),
     }
 )
-write_order, keep = HANDLERS.write_order, HANDLERS.keep
+write_spec, store_result = HANDLERS.write_spec, HANDLERS.store_result

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from engine.commands import Commands
-from engine.job_handlers import keep, write_order
+from engine.job_handlers import store_result, write_spec
 from engine.monitoring import watch_job
 from engine.monitoring.checks import MonitorSchedules
 from engine.monitoring.loop import MEASURE_SECONDS, MonitoringLoop
@@ -69,12 +69,12 @@ class Monitored:
     def look(self, job_id: str) -> None:
         """What the worker of a look does, and what the engine keeps of it."""
         job = job_queue.get_job(self.database, job_id)
-        folder = write_order(self.database, self.home, job)
+        folder = write_spec(self.database, self.home, job)
         result = watch_job.run(WorkerJob(folder.path))
         with self.database.transaction() as tx:
             job_queue.claim(tx, job_id, "cpu", self.now)
             job_queue.finish(tx, job_id, "finished", self.now, result=result)
-            keep(tx, self.home, job, result, self.now)
+            store_result(tx, self.home, job, result, self.now)
 
     def catch_up(self) -> None:
         """Until nothing waits."""

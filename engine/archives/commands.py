@@ -63,7 +63,7 @@ class BundleCommands:
         trained = self._config(opened, config)
         queued: list[str] = []
 
-        def beside(tx: Transaction, run_id: str) -> RunFacts:
+        def add_facts(tx: Transaction, run_id: str) -> RunFacts:
             document = {"run": run_id, "bundle": config.bundle, "name": trained.name}
             at = self.launching.clock()
             job_id = job_queue.create_id("job", at)
@@ -82,7 +82,7 @@ class BundleCommands:
                 }
             }
 
-        run_id = self.launching.launch(trained, beside)["run_id"]
+        run_id = self.launching.launch(trained, add_facts)["run_id"]
         return {"run_id": run_id, "job_id": queued[0]}
 
     def _opened(self, job_id: str) -> OpenedBundle:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from engine.archives.commands import BundleCommands
 from engine.archives.job_specs import specify_bundle, specify_reproduction
-from engine.archives.results import keep_opened_bundle
+from engine.archives.results import store_opened_bundle
 from engine.server.command import Command
 from engine.server.features import CommandContext, EngineFeature
 from engine.server.job_handling import JobHandler
@@ -30,8 +30,8 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 FEATURE = EngineFeature(
     handlers={
-        "bundle": JobHandler(specify_bundle, reads=list_bundled_datasets),
-        "open_bundle": JobHandler(keep=keep_opened_bundle),
+        "bundle": JobHandler(specify_bundle, list_datasets=list_bundled_datasets),
+        "open_bundle": JobHandler(store_result=store_opened_bundle),
         "reproduction": JobHandler(specify_reproduction),
     },
     build_commands=build_commands,

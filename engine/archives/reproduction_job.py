@@ -24,17 +24,17 @@ phases = build_fixed_phases()  # it tells nothing: its work is done before anybo
 
 def run(job: WorkerJob) -> Reproduction:
     """Hold them beside each other. Raises NotFoundError where the bundle's job was deleted meanwhile."""
-    order = job.order
-    opened = JobDir(job.home.jobs / order["opened_by"])
+    spec = job.spec
+    opened = JobDir(job.home.jobs / spec["opened_by"])
     document = read_json(opened.path / archive_file.MANIFEST)
     outcome = read_json(opened.result)
-    verdict = parse_optional_document(Verdict, order["run"].verdict)
+    verdict = parse_optional_document(Verdict, spec["run"].verdict)
     if document is None or outcome is None or verdict is None:
         raise NotFoundError("The opened bundle no longer exists.", fix="Reproduce the bundle again.")
     bundle = parse_document(OpenedBundle, outcome["result"])
     manifest = ManifestDocument.parse(document)
     first = originals.read_losses(opened.path / archive_file.LOSSES)
-    second = originals.read_losses(JobDir(job.home.jobs / order["run"].run_id).row_losses)
+    second = originals.read_losses(JobDir(job.home.jobs / spec["run"].run_id).row_losses)
     figures = [RunFigure(**figure.model_dump()) for figure in manifest.figures]
     values = {figure.key: figure.value for figure in figures}
     own = run_comparison.list_figures(verdict, second)
@@ -45,10 +45,10 @@ def run(job: WorkerJob) -> Reproduction:
         originals.compute_paired_changes(first, second, values),
         [
             *bundle.differences,
-            *contents.compare_after_run(manifest, parse_document(RunFacts, order["run"].facts)),
+            *contents.compare_after_run(manifest, parse_document(RunFacts, spec["run"].facts)),
         ],
     )
-    if compared := order.get("compared"):
+    if compared := spec.get("compared"):
         answer.beside = _compare_with_original(job, compared, own, second)
     return answer
 

@@ -21,7 +21,7 @@ from store.runs.schemas import Run
 MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
 
 
-def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
+def store_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
     """The data set that a bundle brought, under its name or the next one that is free; and how the bundle
     differs from its run, where that is here too."""
     if run := runs.find_run(tx, result.run.run_id):

@@ -38,10 +38,10 @@ UNKNOWN = "unknown"
 
 
 def build_manifest(
-    order: JobSpec, base: BaseWeights, rows: HeldOutRowLosses, files: list[VersionFile], *, with_rows: bool
+    spec: JobSpec, base: BaseWeights, rows: HeldOutRowLosses, files: list[VersionFile], *, with_rows: bool
 ) -> BundleManifest:
     """The manifest of the run that `order` tells of."""
-    run = order["run"]
+    run = spec["run"]
     facts, verdict = parse_document(RunFacts, run.facts), parse_optional_document(Verdict, run.verdict)
     assert verdict is not None  # a run that finished has one
     model = base["name"] if base["hub_id"] else provenance.shorten_name(run.model)
@@ -58,9 +58,9 @@ def build_manifest(
         config=run.config | {"model": model},
         facts=facts,
         base=base,
-        data=_describe_rows(order, with_rows=with_rows),
-        split=order["split"],
-        others=order["others"],
+        data=_describe_rows(spec, with_rows=with_rows),
+        split=spec["split"],
+        others=spec["others"],
         environment=_describe_environment(facts),
         figures=run_comparison.list_figures(verdict, rows),
         verdict=verdict,
@@ -68,18 +68,18 @@ def build_manifest(
     )
 
 
-def _describe_rows(order: JobSpec, *, with_rows: bool) -> BundledRows:
-    dataset = order["dataset"]
+def _describe_rows(spec: JobSpec, *, with_rows: bool) -> BundledRows:
+    dataset = spec["dataset"]
     return BundledRows(
         name=dataset["name"],
         kind=dataset["kind"],
         format=dataset["format"],
         columns=dataset["columns"],
         fingerprint=dataset["fingerprint"],
-        parent_fingerprint=order["parent_fingerprint"],
+        parent_fingerprint=spec["parent_fingerprint"],
         row_count=dataset["row_count"],
         included=with_rows,
-        history=[_strip_path(version) for version in order["history"]],
+        history=[_strip_path(version) for version in spec["history"]],
     )
 
 
@@ -140,25 +140,25 @@ phases = build_fixed_phases(  # estimated: weights are larger than rows, and a z
 def run(job: WorkerJob) -> BundleResult:
     """Write it. Raises NotFoundError where what judged the run, or its rows, are gone."""
     config = BundleConfig.parse(job.config)
-    order = job.order
+    spec = job.spec
     with use_temporary_folder(job, what="the bundle", again="ask for the bundle again") as folder:
-        files = _list_files(job, order, config.with_rows)
-        source = evaluated_model.resolve_source(job, order["run"].model)
+        files = _list_files(job, spec, config.with_rows)
+        source = evaluated_model.resolve_source(job, spec["run"].model)
         base = contents.describe_weights(job, source)
         rows = originals.read_losses(files[archive_file.LOSSES])
         job.check_cancelled()
         job.progress(0, 1, "file", "Writing the bundle")
         listed = [archive_file.compute_checksum(path, name) for name, path in files.items()]
-        document = build_manifest(order, base, rows, listed, with_rows=config.with_rows)
+        document = build_manifest(spec, base, rows, listed, with_rows=config.with_rows)
         page = folder / archive_file.CARD
         page.write_text(build_card(document), encoding="utf-8")
         document.files.append(archive_file.compute_checksum(page))
         fingerprint = archive_file.write_archive(
             folder / "bundle", document, {**files, archive_file.CARD: page}
         )
-        stem = re.sub(r"[^\w.()-]+", "-", order["run"].name)[:NAME_CHARACTERS].strip("-.") or "run"
+        stem = re.sub(r"[^\w.()-]+", "-", spec["run"].name)[:NAME_CHARACTERS].strip("-.") or "run"
         path = archive_file.publish(folder / "bundle", job.home.exports, stem, SUFFIX)
-    notices = _list_notices(order, base["fingerprint"], config.with_rows)
+    notices = _list_notices(spec, base["fingerprint"], config.with_rows)
     for notice in notices:
         job.alert(notice, level="info")
     size = path.stat().st_size
@@ -172,11 +172,11 @@ def run(job: WorkerJob) -> BundleResult:
     )
 
 
-def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Path]:
+def _list_files(job: WorkerJob, spec: JobSpec, with_rows: bool) -> dict[str, Path]:
     """What goes in, by its name there."""
-    folder = JobDir(job.home.jobs / order["run"].run_id)
+    folder = JobDir(job.home.jobs / spec["run"].run_id)
     files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
-    fingerprint = order["dataset"]["fingerprint"]
+    fingerprint = spec["dataset"]["fingerprint"]
     if with_rows:
         files |= {
             archive_file.ROWS: job.home.rows(fingerprint),
@@ -187,23 +187,23 @@ def _list_files(job: WorkerJob, order: JobSpec, with_rows: bool) -> dict[str, Pa
     for path in files.values():
         if not path.exists():
             raise NotFoundError(
-                f"{path.name} of the run {order['run'].name!r} no longer exists.",
+                f"{path.name} of the run {spec['run'].name!r} no longer exists.",
                 fix="Repeat the run and bundle the new one.",
                 field="run",
             )
     return files
 
 
-def _list_notices(order: JobSpec, fingerprint: str | None, with_rows: bool) -> list[str]:
+def _list_notices(spec: JobSpec, fingerprint: str | None, with_rows: bool) -> list[str]:
     notices = []
-    if order["run"].config.get("init_from") or order["run"].kind != "train":
+    if spec["run"].config.get("init_from") or spec["run"].kind != "train":
         notices.append(
             "The run continues another run, whose model is not included: it can't be reproduced from this"
             " bundle."
         )
     if not with_rows:
         notices.append("The rows are not included: reproducing the run requires the same rows.")
-    for other in order["others"]:
+    for other in spec["others"]:
         notices.append(f"The rows of {other['name']}, which the run also used, are not included.")
     if fingerprint is None:
         notices.append("The base model is no longer on this machine: its fingerprint is not included.")

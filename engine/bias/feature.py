@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from engine.bias.commands import BiasCommands
 from engine.bias.job_handlers import (
-    keep_bias,
     list_grouped_datasets,
     queue_check_of_run,
     specify_bias_check,
+    store_bias,
 )
 from engine.server.command import Command
 from engine.server.features import CommandContext, EngineFeature
@@ -33,8 +33,8 @@ def _build_bias_commands(context: CommandContext) -> BiasCommands:
 
 
 FEATURE = EngineFeature(
-    handlers={KIND: JobHandler(specify_bias_check, keep_bias, list_grouped_datasets)},
+    handlers={KIND: JobHandler(specify_bias_check, store_bias, list_grouped_datasets)},
     build_commands=build_commands,
-    keep_run=queue_check_of_run,
+    store_run=queue_check_of_run,
     queue_scheduled=queue_scheduled,
 )

@@ -247,7 +247,7 @@ class ScoredRows:
 
 def measure_groups(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias], GroupComparison]:
     """The figures and tables of one column."""
-    named: dict[str, GroupedEvaluation] = job.order["evaluations"]
+    named: dict[str, GroupedEvaluation] = job.spec["evaluations"]
     tuned_name, base_name = named[asked.evaluation], named.get(asked.against)
     tuned = _read_scored_rows(job, tuned_name, asked.metric)
     base = _read_scored_rows(job, base_name, tuned.metric) if base_name else None

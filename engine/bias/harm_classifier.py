@@ -103,7 +103,7 @@ def load_classifier(job: WorkerJob, asked: BiasContinuations) -> HarmClassifier:
 
 
 def _get_classifier(job: WorkerJob) -> NamedClassifier:
-    named: NamedClassifier = job.order["classifier"]
+    named: NamedClassifier = job.spec["classifier"]
     return named
 
 
@@ -205,7 +205,7 @@ def measure_errors(
     and evaluations do not ask, so that nothing is known of it."""
     if several:
         return []
-    named: NamedClassifier = job.order["classifier"]
+    named: NamedClassifier = job.spec["classifier"]
     errors = []
     if named["run_id"]:
         path = JobDir(job.home.jobs / named["run_id"]).path / "class_predictions.parquet"

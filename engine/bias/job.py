@@ -57,7 +57,7 @@ def build_subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, Bia
             BiasSubject("base", "run", ModelSelection(run=config.run, checkpoint="base")),
             BiasSubject("tuned", "run", ModelSelection(run=config.run)),
         )
-    versions: dict[str, ComparedVersion] = job.order.get("compared_versions") or {}
+    versions: dict[str, ComparedVersion] = job.spec.get("compared_versions") or {}
     return (
         BiasSubject("base", "against", ModelSelection(model=config.against), versions.get(config.against)),
         BiasSubject("tuned", "model", ModelSelection(model=config.model), versions.get(config.model)),
@@ -129,9 +129,9 @@ ITEM_TOKENS = 120  # that are read for an item, about
 DEFAULT_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
 
 
-def phases(order: JobSpec) -> Phases:
+def phases(spec: JobSpec) -> Phases:
     """Base, then tuned are asked each probe, then the classifier; shares are tokens that are read, about."""
-    config = BiasConfig.parse(order["config"])
+    config = BiasConfig.parse(spec["config"])
     costs = _estimate_costs(config)
     asked = [Phase(_format_message(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
     judging = Phase(JUDGING, 2 * ITEM_TOKENS * _count_continuations(config.continuations))
@@ -281,7 +281,7 @@ def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[RunnableProbe]) ->
 
 def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbe) -> ClassifierJudgement:
     """What the classifier makes of the continuations."""
-    name = job.order["classifier"]["name"]
+    name = job.spec["classifier"]["name"]
     classifier = harm_classifier.load_classifier(job, continued.asked)
     on_texts = RowProgressReporter(job, 2 * continued.items, "texts", f"{JUDGING} with {name}")
     on_texts(0)

@@ -64,7 +64,7 @@ def list_grouped_datasets(tx: Transaction, job: Job) -> set[str]:
     return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
-def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
+def store_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
     """The figures of a bias check, by the names of its models as they are now."""
     config = BiasConfig.parse(job.config)
     if config.run:

@@ -24,7 +24,7 @@ def run(job: WorkerJob) -> CleanResult:
     """
     config = CleanConfig.parse(job.config)
     with use_temporary_folder(job, what="the new version", again="clean again") as folder:
-        work = WorkingRows(job, job.order["dataset"], job.order["mixed"], folder / "passing")
+        work = WorkingRows(job, job.spec["dataset"], job.spec["mixed"], folder / "passing")
         counted = steps.apply_recipe(work, config.recipe)
         result = recipe_run.write_version(work, folder / "dataset", counted)
         job.check_cancelled()

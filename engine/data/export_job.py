@@ -195,7 +195,7 @@ def run(job: WorkerJob) -> ExportResult:
     """
     config = ExportConfig.parse(job.config)
     with use_temporary_folder(job, what="the file", again="export again") as folder:
-        work = WorkingRows(job, job.order["dataset"], {}, folder)
+        work = WorkingRows(job, job.spec["dataset"], {}, folder)
         work.progress.plan([1.0, 1.0])
         dealt = _choose(work, config)
         columns = ExtraColumns(dealt.codes, list_used_columns(work.columns))
@@ -207,7 +207,7 @@ def run(job: WorkerJob) -> ExportResult:
         rows = work.scan(COLUMNS)
         export_formats.write_rows(file, layout, rows, columns)
         notices = export_formats.describe_losses(layout)
-        subject = CardSubject(job.order["dataset"], job.order["history"], job.order["figures"])
+        subject = CardSubject(job.spec["dataset"], job.spec["history"], job.spec["figures"])
         text = write_card(subject, config, rows=shape.rows, parts=dealt.counts(), notices=notices)
         (folder / "card").write_text(text, encoding="utf-8")
         job.check_cancelled()

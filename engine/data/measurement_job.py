@@ -198,7 +198,7 @@ def read_reused_rows(
     job: WorkerJob, group: str, options: SignalOptions, columns: list[str]
 ) -> ReusedRows | None:
     """What the parent's sidecar says of the rows that were kept; None where there is none to take from."""
-    dataset, parent = job.order["dataset"], job.order.get("parent")
+    dataset, parent = job.spec["dataset"], job.spec.get("parent")
     if not parent or parent["signals"].get(group) != options:
         return None
     fates_path = job.home.fates(dataset["fingerprint"])
@@ -281,12 +281,12 @@ TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 DEFAULT_ROWS = 10_000  # of a data set, where its order doesn't say
 
 
-def phases(order: JobSpec) -> Phases:
+def phases(spec: JobSpec) -> Phases:
     """Those of the group; what is measured row by row is one."""
-    module = importlib.import_module(GROUPS[ProfileConfig.parse(order["config"]).group].module)
+    module = importlib.import_module(GROUPS[ProfileConfig.parse(spec["config"]).group].module)
     if not hasattr(module, "compute"):
         return (Phase(),)
-    stated: Phases = module.phases(order["dataset"].get("row_count", DEFAULT_ROWS))
+    stated: Phases = module.phases(spec["dataset"].get("row_count", DEFAULT_ROWS))
     return stated
 
 
@@ -295,7 +295,7 @@ def run(job: WorkerJob) -> ProfileResult:
     began = time.monotonic()
     config = ProfileConfig.parse(job.config)
     group = GROUPS[config.group]
-    fingerprint = job.order["dataset"]["fingerprint"]
+    fingerprint = job.spec["dataset"]["fingerprint"]
     row_count = open_rows(job.home, fingerprint).metadata.num_rows
     rows_path = job.home.rows(fingerprint)
     module = importlib.import_module(group.module)

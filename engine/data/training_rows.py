@@ -74,7 +74,7 @@ def load_split_rows(
         return read_previous_split(job)
     whole = dataset_split.assign_rows(job.home, fingerprint, parts)
     dealt = select_rows(whole, parts, config)
-    if "opened_by" in job.order:  # more or less may be known of the duplicates here
+    if "opened_by" in job.spec:  # more or less may be known of the duplicates here
         dealt = _read_bundled_split(job, len(whole.row_ids))
     if later := dataset_split.describe_later_rows(whole.later):
         job.alert(later)
@@ -94,7 +94,7 @@ def read_previous_split(job: WorkerJob) -> dict[str, np.ndarray]:
 def _read_bundled_split(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]:
     """The rows of each part as the bundle has them, from which the run was launched. Raises DataError where
     these are no rows of the data set."""
-    path = JobDir(job.home.jobs / job.order["opened_by"]).split
+    path = JobDir(job.home.jobs / job.spec["opened_by"]).split
     if not path.exists():
         raise DataError("The opened bundle no longer exists.", fix="Reproduce the bundle again.")
     dealt = _read_split(path)

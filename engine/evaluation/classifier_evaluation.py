@@ -82,7 +82,7 @@ class LabelEvaluation:
         """The questions to these rows, or to as many as there is time for; None where there are none."""
         if len(labels.names) > answer_likelihood.MAX_LABELS:
             return None
-        fingerprint = job.order["dataset"]["fingerprint"]
+        fingerprint = job.spec["dataset"]["fingerprint"]
         size = answer_likelihood.count_label_tokens(tokenizer, labels.names)
         some = answer_likelihood.select_affordable_rows(
             row_ids, size, torch.device(job.device).type, config.seed
@@ -100,7 +100,7 @@ class LabelEvaluation:
         cls, job: WorkerJob, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
     ) -> LabelEvaluation | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
-        trained_on = job.order["dataset"]
+        trained_on = job.spec["dataset"]
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}

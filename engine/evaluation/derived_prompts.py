@@ -241,23 +241,23 @@ def _compute_pair_differences(loss_sum: np.ndarray, parts: int) -> np.ndarray:
     return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
 
 
-def has_question(order: JobSpec, config: TrainConfig) -> bool:
+def has_question(spec: JobSpec, config: TrainConfig) -> bool:
     """Whether the run of `order` trains on answers to prompts, and on nothing else."""
     trained_too = config.task == "sft" and not config.completion_only_loss
-    return order["dataset"]["kind"] != "text" and config.task != "classification" and not trained_too
+    return spec["dataset"]["kind"] != "text" and config.task != "classification" and not trained_too
 
 
 def build_swapped_prompts(
-    order: JobSpec, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
+    spec: JobSpec, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
 ) -> SwappedPrompts:
     """What is asked of the run of `order`, whose held-out rows are `rows`; `load` has their words."""
-    if order["dataset"]["kind"] == "text":
+    if spec["dataset"]["kind"] == "text":
         return SwappedPrompts()
-    if not has_question(order, config):
+    if not has_question(spec, config):
         return SwappedPrompts(
             why="prompts were trained as answers are; with completion_only_loss it would be measured"
         )
-    return swap_prompts(rows, load(rows.row_ids), int(order["split"]["split_seed"]), positions)
+    return swap_prompts(rows, load(rows.row_ids), int(spec["split"]["split_seed"]), positions)
 
 
 def swap_prompts(

@@ -108,10 +108,10 @@ SUITE_TOKENS = 16_000  # of the suite's prose, and of its questions, about
 JUDGED_TOKENS = 2_000  # that a model reads while a judge looks at an answer, about
 
 
-def phases(order: JobSpec) -> Phases:
+def phases(spec: JobSpec) -> Phases:
     """Rows, tasks, metrics, probes; shares are the tokens that the model reads in the time, about."""
-    config = EvaluateConfig.parse(order["config"])
-    present = order["dataset"].get("row_count", TYPICAL_ROWS)
+    config = EvaluateConfig.parse(spec["config"])
+    present = spec["dataset"].get("row_count", TYPICAL_ROWS)
     if config.part in ("validation", "test"):
         present = round(present * DEFAULT_SHARE)
     rows = min(present, config.max_rows or present)
@@ -163,7 +163,7 @@ class EvaluationRun:
 
     def __init__(self, job: WorkerJob, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
-        self.data: OrderDataset = job.order["dataset"]
+        self.data: OrderDataset = job.spec["dataset"]
         self.notices: list[str] = []
         self.seconds: dict[str, float] = {}
 

@@ -94,18 +94,18 @@ def _replace_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
 def find_run(job: WorkerJob, run_id: str) -> EarlierRun:
     """The run by its folder. Raises NotFoundError."""
     folder = JobDir(job.home.jobs / run_id)
-    order = read_json(folder.config) if folder.path.parent == job.home.jobs else None
-    if not order:
+    spec = read_json(folder.config) if folder.path.parent == job.home.jobs else None
+    if not spec:
         raise NotFoundError(f"There is no folder of the run {run_id}.", fix="It may have been deleted.")
-    return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    return EarlierRun(folder, TrainConfig.parse(spec["config"]), spec["dataset"]["fingerprint"])
 
 
 def find_version(job: WorkerJob, reference: str) -> EarlierRun:
     """The registered version NAME@3, whose folder is like that of a run. Raises ModelError where its files
     are not those that were registered."""
     folder = open_sealed_folder(job.home, reference)
-    order = read_json(folder.config)
-    return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    spec = read_json(folder.config)
+    return EarlierRun(folder, TrainConfig.parse(spec["config"]), spec["dataset"]["fingerprint"])
 
 
 def find_trained_model(job: WorkerJob, config: ModelSelection) -> EarlierRun | None:
@@ -199,8 +199,8 @@ class _ResumedJob(WorkerJob):
     def __init__(self, job: WorkerJob, run: EarlierRun) -> None:
         vars(self).update(vars(job))
         self.dir, self.resume = run.folder, True
-        self.order = parse_document(JobSpec, read_json(run.folder.config))
-        self.config = self.order["config"]
+        self.spec = parse_document(JobSpec, read_json(run.folder.config))
+        self.config = self.spec["config"]
 
     def facts(self, **facts: Any) -> None:
         """Nothing new is found out about the run."""

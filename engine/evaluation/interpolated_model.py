@@ -43,14 +43,14 @@ class ModelInterpolation:
 
     def __init__(self, job: WorkerJob, run_id: str) -> None:
         self.job, self.folder = job, JobDir(job.home.jobs / run_id)
-        order = read_json(self.folder.config)
-        if not order or not (self.folder.model / "tunebench.json").exists():
+        spec = read_json(self.folder.config)
+        if not spec or not (self.folder.model / "tunebench.json").exists():
             raise NotFoundError(
                 f"The run {run_id} left no model in {self.folder.path}.",
                 fix="Choose a run that finished and was not deleted.",
                 field="run",
             )
-        self.order = parse_document(JobSpec, order)
+        self.spec = parse_document(JobSpec, spec)
         self.run = evaluated_model.find_run(job, run_id)
         self.config: TrainConfig = self.run.config
         self.device = torch.device(job.device)
@@ -58,12 +58,12 @@ class ModelInterpolation:
         self.model, self.tokenizer, self.positions = subject.model, subject.tokenizer, subject.positions
         self.line = build_weight_line(job, self.run, self.model)
         self.split, self.rows, trained = self._held_out()
-        self.trained = self.order["dataset"]["fingerprint"], trained
+        self.trained = self.spec["dataset"]["fingerprint"], trained
         self.probes = self._probes()
 
     def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
-        table, dataset = pq.read_table(self.folder.split), self.order["dataset"]
+        table, dataset = pq.read_table(self.folder.split), self.spec["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[names == part] for part in training_rows.PARTS}
         whole = training_rows.tokenise(
@@ -91,7 +91,7 @@ class ModelInterpolation:
 
     def _data_sets(self) -> list[Probe]:
         """The data sets that were probes of the run, the same rows of them."""
-        sources = self.order.get("probes") or []
+        sources = self.spec.get("probes") or []
         probed = configured_probes.load_dataset_probes(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
         )

@@ -52,7 +52,7 @@ class RowSelection:
 def select_rows(job: WorkerJob, config: EvaluateConfig) -> RowSelection:
     """The rows. Raises DataError for a part without rows, or where the other evaluation's are gone, and
     ConfigError (where) for a filter that can't be, or that means none of them."""
-    fingerprint = job.order["dataset"]["fingerprint"]
+    fingerprint = job.spec["dataset"]["fingerprint"]
     own = _find_training_split(job, config, fingerprint)
     if config.rows_of:
         ids = _read_evaluation_rows(job, config.rows_of)  # which its filter was held to when they were drawn
@@ -79,7 +79,7 @@ def _apply_filter(job: WorkerJob, config: EvaluateConfig, ids: np.ndarray) -> tu
     """Those of the rows that the filter means, and a line that says which these are."""
     if not config.where:
         return ids, []
-    meant = ids[np.isin(ids, find_matching_rows(job, job.order["dataset"], config.where))]
+    meant = ids[np.isin(ids, find_matching_rows(job, job.spec["dataset"], config.where))]
     if not len(meant):
         raise ConfigError(
             f"No row of the {'data set' if config.part == 'all' else f'{config.part} part'} is one where"
@@ -98,7 +98,7 @@ def draw_choice_examples(
     same ones for a model and a run of one split. Raises ConfigError where there are too few."""
     if not config.choice_examples:
         return {}
-    fingerprint = job.order["dataset"]["fingerprint"]
+    fingerprint = job.spec["dataset"]["fingerprint"]
     digests = dataset_files.load_rows(job.home, fingerprint, columns=["digest"])["digest"].to_numpy()
     own = _find_training_split(job, config, fingerprint)
     held = np.concatenate([own["validation"], own["test"]]) if own else np.zeros(0, np.int64)
@@ -149,11 +149,11 @@ def _find_split(
     job: WorkerJob, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
     """Every row by its part: of the run's split where it was trained on this data, else the data set's."""
-    order = job.order
+    spec = job.spec
     run = evaluated_model.find_trained_model(job, config)
     if own is not None and run is not None:
-        order = parse_document(JobSpec, read_json(run.folder.config))
-    return dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(order["split"])).ids()
+        spec = parse_document(JobSpec, read_json(run.folder.config))
+    return dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(spec["split"])).ids()
 
 
 def _find_training_split(

@@ -322,7 +322,7 @@ class ModelEvaluator:
 
     def _tell(self, done: int, total: int, unit: str, message: str, share: float) -> None:
         """With an estimate; `share` of the present part is done. Raises Cancelled when asked to stop."""
-        self.pace.tell(done, total, unit, message, lambda: self.pace.left(share))
+        self.pace.report(done, total, unit, message, lambda: self.pace.left(share))
 
 
 def infer_membership(

@@ -95,18 +95,18 @@ class ExportCommands:
         fields = {"dataset": datasets.get_dataset(tx, dataset).dataset_id, "subject": subject}
         return NamedSubject(fields, subject if version else order.run_name or subject)
 
-    def _checked_run(self, tx: Transaction, config: ParityTarget, order: ExportSpec, form: str) -> Run | None:
+    def _checked_run(self, tx: Transaction, config: ParityTarget, spec: ExportSpec, form: str) -> Run | None:
         """The run, which left what is asked for, in a form that can hold it."""
-        if order.version:
+        if spec.version:
             if config.checkpoint != "tuned":
                 raise ConfigError(
                     "A model version has no checkpoints.",
                     fix="Omit checkpoint, or give the run instead.",
                     field="checkpoint",
                 )
-            run = runs.get_run(tx, order.run_id) if order.run_id else None
+            run = runs.get_run(tx, spec.run_id) if spec.run_id else None
         else:
-            chosen = ModelSelection.parse({"run": order.run_id, "checkpoint": config.checkpoint})
+            chosen = ModelSelection.parse({"run": spec.run_id, "checkpoint": config.checkpoint})
             try:
                 run = self.evaluations.checked_run(tx, chosen)
             except ConfigError as error:

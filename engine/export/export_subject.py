@@ -114,13 +114,13 @@ class ExportSubject:
 def resolve_subject(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
     """The subject of the job's order; a checkpoint is written into `aside` first. Raises NotFoundError where
     its files are gone, StateError for a checkpoint that isn't there."""
-    order: ExportSpec = job.order["export"]
-    if version := order.version:
+    spec: ExportSpec = job.spec["export"]
+    if version := spec.version:
         return _resolve_version(job, version)
-    assert order.run_id
-    run = evaluated_model.find_run(job, order.run_id)
-    name = order.run_name or run.config.name
-    chosen = ModelSelection.parse({"run": order.run_id, "checkpoint": config.checkpoint})
+    assert spec.run_id
+    run = evaluated_model.find_run(job, spec.run_id)
+    name = spec.run_name or run.config.name
+    chosen = ModelSelection.parse({"run": spec.run_id, "checkpoint": config.checkpoint})
     if (run.folder.model / "tunebench.json").exists() and config.checkpoint == "tuned":
         evaluated_model.check_ended(run, chosen)
         return ExportSubject(sanitize_name(name), name, run, _read_labels(run.folder.model))

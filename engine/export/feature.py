@@ -26,11 +26,11 @@ FEATURE = EngineFeature(
     handlers={
         exports.KIND: JobHandler(
             job_handlers.specify_model_export,
-            job_handlers.keep_model_export,
+            job_handlers.store_model_export,
             job_handlers.list_compared_datasets,
         ),
         exports.VERIFY: JobHandler(
-            job_handlers.specify_model_verification, reads=job_handlers.list_compared_datasets
+            job_handlers.specify_model_verification, list_datasets=job_handlers.list_compared_datasets
         ),
     },
     build_commands=build_commands,

@@ -78,11 +78,11 @@ def list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
     return {job.config.get("dataset") or ""} - {""}
 
 
-def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
+def store_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
     """The export, whose folder has its name already."""
     if not (home.path / result.folder).is_dir():
         raise DataError(
             f"The export is missing from {home.path / result.folder}.", fix="Export the model again."
         )
-    order = parse_document(ExportSpec, read_json(JobDir(home.jobs / job.job_id).config)["export"])
-    exports.insert(tx, job, order, result, at)
+    spec = parse_document(ExportSpec, read_json(JobDir(home.jobs / job.job_id).config)["export"])
+    exports.insert(tx, job, spec, result, at)

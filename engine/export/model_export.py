@@ -46,10 +46,10 @@ BEGINNING = "Reading the model"
 STEPS = 9  # pieces of work that the job says it does, about
 
 
-def phases(order: JobSpec) -> Phases:
+def phases(spec: JobSpec) -> Phases:
     """Written, read back, and given its name."""
     ending = Phase(("Computing checksums", "Writing the zip file", "Pushing to "), 0.05)
-    asked = ModelExport.parse(order["config"])
+    asked = ModelExport.parse(spec["config"])
     return (
         LOADING_MESSAGE,
         Phase((BEGINNING, *format_writers.MESSAGES), 0.15),
@@ -162,8 +162,8 @@ class ModelExporter:
     def _card(self, subject: ExportSubject) -> ModelCard:
         """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
         what that states of itself, and the course up to these very weights."""
-        order: ExportSpec = self.job.order["export"]
-        document, base = order.card, describe_public_base(subject, self.job)
+        spec: ExportSpec = self.job.spec["export"]
+        document, base = spec.card, describe_public_base(subject, self.job)
         course = subject.note.get("course") or document["course"]
         untrained = not subject.adapter and document["base"] is None
         stated = model_card.UNKNOWN if untrained else model_card.read_base_card(self.job, subject)

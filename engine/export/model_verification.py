@@ -36,28 +36,28 @@ OURS, ANEW = (
 )
 
 
-def phases(order: JobSpec) -> Phases:
+def phases(spec: JobSpec) -> Phases:
     """Read, in some checks written anew, and held against the model."""
     return (
         LOADING_MESSAGE,
         Phase((BEGINNING, *format_writers.MESSAGES), 0.1),
-        *checking.phases(ModelVerify.parse(order["config"])),
+        *checking.phases(ModelVerify.parse(spec["config"])),
     )
 
 
 def run(job: WorkerJob) -> ModelVerifyResult:
     """Verify what `job.config` names. Raises NotFoundError, ModelError, ConfigError for what is no export."""
     asked = ModelVerify.parse(job.config)
-    order: VerifySpec = job.order["verify"]
-    path, began = job.home.path / order["path"], time.monotonic()
+    spec: VerifySpec = job.spec["verify"]
+    path, began = job.home.path / spec["path"], time.monotonic()
     job.status("preparing")
     job.progress(0, 1, "files", BEGINNING)
     format_detection.check_location(path)
-    beside = next((noted for noted in order["manifests"] if _is_noted(_locate_manifest(path), noted)), None)
+    beside = next((noted for noted in spec["manifests"] if _is_noted(_locate_manifest(path), noted)), None)
     if asked.form:
-        recognised = DetectedFormat(asked.form, order["gguf"])
+        recognised = DetectedFormat(asked.form, spec["gguf"])
     elif beside:
-        recognised = DetectedFormat(beside["form"], beside["gguf"] or order["gguf"])
+        recognised = DetectedFormat(beside["form"], beside["gguf"] or spec["gguf"])
     else:
         recognised = format_detection.detect_format(path)
     with use_temporary_folder(job, what="the check", again="verify again") as aside:
@@ -100,10 +100,10 @@ class ExportVerifier:
     def _noted(self) -> ExportManifest | None:
         """The manifest of an export of this model in this form: the file beside, whichever of them it is of,
         else that of a home folder, where its checksum is what the store has."""
-        order: VerifySpec = self.job.order["verify"]
+        spec: VerifySpec = self.job.spec["verify"]
         manifests = [
             noted
-            for noted in order["manifests"]
+            for noted in spec["manifests"]
             if noted["form"] == self.config.form and noted["gguf"] in (None, self.config.gguf)
         ]
         beside = _locate_manifest(self.path)

@@ -239,14 +239,14 @@ def find_earlier_run(home: Home, config: TrainConfig) -> EarlierRun | None:
     if not config.init_from:
         return None
     folder = JobDir(home.jobs / config.init_from)
-    order = read_json(folder.config) if folder.path.parent == home.jobs else None
-    if not order or not (folder.model / "tunebench.json").exists():
+    spec = read_json(folder.config) if folder.path.parent == home.jobs else None
+    if not spec or not (folder.model / "tunebench.json").exists():
         raise ConfigError(
             f"There is no trained model of a run {config.init_from!r} to continue from.",
             fix="Choose a run that finished and was not deleted.",
             field="init_from",
         )
-    earlier = EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    earlier = EarlierRun(folder, TrainConfig.parse(spec["config"]), spec["dataset"]["fingerprint"])
     if earlier.config.model != config.model:
         raise ConfigError(
             f"The run {earlier.config.name!r} was trained on another base: it belongs to"

@@ -51,8 +51,8 @@ def list_sent_endpoints(db: Queryable) -> Iterator[Mapping[str, Any]]:
 
 FEATURE = EngineFeature(
     handlers={
-        JUDGING: JobHandler(build_judging_spec, save_judging_result, bring=stage_answers),
-        WATCHING: JobHandler(build_watch_spec, save_watch_result, bring=stage_requests),
+        JUDGING: JobHandler(build_judging_spec, save_judging_result, stage_inputs=stage_answers),
+        WATCHING: JobHandler(build_watch_spec, save_watch_result, stage_inputs=stage_requests),
     },
     build_commands=build_commands,
     build_loops=build_loops,

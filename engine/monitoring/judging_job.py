@@ -69,7 +69,7 @@ def run(job: WorkerJob) -> RequestJudging:
         "rated": len(rows) - sample,
         "judged": int(np.isfinite(scores).sum()),
         "reasons": dict(Counter(reasons.values()).most_common()),
-        **job.order["judging"],
+        **job.spec["judging"],
         **spent,
         "seconds": time.perf_counter() - began,
     }

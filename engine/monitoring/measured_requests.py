@@ -110,8 +110,8 @@ def read_dataset_requests(job: WorkerJob, most: int) -> MeasuredRequests:
 
 def read_held_out_rows(job: WorkerJob, most: int) -> pa.Table:
     """messages, text and label of a fixed sample of held-out rows. Raises DataError."""
-    fingerprint = job.order["dataset"]["fingerprint"]
-    dealt = dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(job.order["split"])).ids()
+    fingerprint = job.spec["dataset"]["fingerprint"]
+    dealt = dataset_split.assign_rows_unchecked(job.home, fingerprint, Split.parse(job.spec["split"])).ids()
     ids = next((dealt[part] for part in PARTS if len(dealt[part])), None)
     if ids is None:
         raise DataError(

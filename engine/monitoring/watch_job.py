@@ -346,16 +346,16 @@ def _read_reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[MeasuredR
 
 
 def _measure_requests(job: WorkerJob) -> WatchResult:
-    order = job.order["watch"]
+    spec = job.spec["watch"]
     requests = pq.read_table(job.dir.path / "requests.parquet")
-    fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else EMPTY_FIT
-    is_asked = any(state.name == EXPENSIVE for state in order["states"])
+    fit = ReferenceFit.load(job.home.path / spec["fit"]) if spec["fit"] else EMPTY_FIT
+    is_asked = any(state.name == EXPENSIVE for state in spec["states"])
     under_base = _score_under_base(job, measured_requests.read_logged_answers(requests)) if is_asked else None
     signals = measure_signals(
         measured_requests.read_logged_requests(requests), fit, under_base.nats if under_base else None
     )
     job.check_cancelled()
-    states = [_advance_test(state, requests, signals, order) for state in order["states"]]
+    states = [_advance_test(state, requests, signals, spec) for state in spec["states"]]
     table = signals.add_column(0, "asked_at", requests["asked_at"])
     table = table.add_column(0, "place", requests["place"])
     with write_atomically(job.dir.path / "signals.parquet") as unfinished:
@@ -364,7 +364,7 @@ def _measure_requests(job: WorkerJob) -> WatchResult:
     return {"states": states, "reference": None, "requests": len(requests), "base_look": look}
 
 
-def _advance_test(state: TestState, requests: pa.Table, signals: pa.Table, order: WatchSpec) -> TestState:
+def _advance_test(state: TestState, requests: pa.Table, signals: pa.Table, spec: WatchSpec) -> TestState:
     """The test after the requests that count for it: successful live ones, thinned if set."""
     rows = zip(
         requests["place"].to_pylist(),
@@ -376,4 +376,4 @@ def _advance_test(state: TestState, requests: pa.Table, signals: pa.Table, order
     values: list[RequestValue] = [
         RequestValue(place=place, at=at, value=value) for place, at, value, counts in rows if counts
     ]
-    return advance_test(state, values, order["log_threshold"], order["alpha"])
+    return advance_test(state, values, spec["log_threshold"], spec["alpha"])

@@ -22,7 +22,7 @@ import anyio
 import psutil
 
 from engine.server.local_launcher import Launcher, Worker, count_usable_cores
-from engine.server.sync_jobs import create_order_folder, remove_tree
+from engine.server.sync_jobs import create_spec_folder, remove_tree
 from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
@@ -342,7 +342,7 @@ class HostProcess:
     async def _start(self) -> _ConnectedProcess:
         self._home.check_space()
         place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # a socket's path may not be long
-        folder = create_order_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
+        folder = create_spec_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
         connected: asyncio.Future[_Streams] = asyncio.get_running_loop().create_future()
 
         def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from engine.rating.data_commands import RequestRoundCommands, RoundDataCommands
 from engine.rating.job_handlers import (
     check_not_rated,
-    keep_imported_round,
-    keep_round,
     list_rated_datasets,
     specify_round,
+    store_imported_round,
+    store_round,
 )
 from engine.rating.rater_commands import RatingCommands
 from engine.rating.round_commands import RoundCommands
@@ -36,9 +36,9 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 FEATURE = EngineFeature(
     handlers={
-        "round": JobHandler(specify_round, keep_round, list_rated_datasets),
+        "round": JobHandler(specify_round, store_round, list_rated_datasets),
         ANSWERING: JobHandler(),
-        "import_round": JobHandler(keep=keep_imported_round),
+        "import_round": JobHandler(store_result=store_imported_round),
     },
     build_commands=build_commands,
     check_job_unused=check_not_rated,

@@ -82,7 +82,7 @@ def _format_model_name(run: str, checkpoint: Checkpoint) -> str:
 # -- what is kept -----------------------------------------------------------------------------------
 
 
-def keep_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
+def store_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
     """The round, open, with its items, those who are named for it, and the requests that its items are."""
     row = _build_round(job, result, "open", at)
     rounds.insert(tx, row, _read_items(home, job))
@@ -93,7 +93,7 @@ def keep_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: f
         rounds.insert_requests(tx, job.job_id, pq.read_table(links))
 
 
-def keep_imported_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
+def store_imported_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
     """A round from elsewhere with what people said in it: it is closed."""
     row = _build_round(job, result, "closed", at)
     rounds.insert(tx, row, _read_items(home, job))

@@ -75,13 +75,13 @@ class DatasetPrompts:
 
     def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
         self.job, self.config = job, config
-        self.systems: Sequence[RoundSystem] = job.order["systems"]
-        self.dataset_id: str | None = job.order["dataset"]["dataset_id"]
+        self.systems: Sequence[RoundSystem] = job.spec["systems"]
+        self.dataset_id: str | None = job.spec["dataset"]["dataset_id"]
         self.notices: list[str] = []
 
     def answered(self) -> list[AnswersByRow]:
         own = self.config.where
-        filters = [Filter.parse(each) for each in self.job.order["filters"] if each]
+        filters = [Filter.parse(each) for each in self.job.spec["filters"] if each]
         self.notices += dict.fromkeys(
             f"One model has answers only for rows where {describe_filter(each)}."
             for each in filters
@@ -93,7 +93,7 @@ class DatasetPrompts:
         where = self.config.where
         if not where:
             return row_ids
-        meant = row_ids[np.isin(row_ids, find_matching_rows(self.job, self.job.order["dataset"], where))]
+        meant = row_ids[np.isin(row_ids, find_matching_rows(self.job, self.job.spec["dataset"], where))]
         if not len(meant):
             raise ConfigError(
                 f"No answered prompt matches the filter {describe_filter(where)}.",
@@ -104,14 +104,14 @@ class DatasetPrompts:
         return meant
 
     def digests(self) -> np.ndarray:
-        fingerprint = self.job.order["dataset"]["fingerprint"]
+        fingerprint = self.job.spec["dataset"]["fingerprint"]
         digests: np.ndarray = dataset_files.load_rows(self.job.home, fingerprint, columns=["digest"])[
             "digest"
         ].to_numpy()
         return digests
 
     def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
-        fingerprint = self.job.order["dataset"]["fingerprint"]
+        fingerprint = self.job.spec["dataset"]["fingerprint"]
         table = dataset_files.load_rows(self.job.home, fingerprint, columns=["messages"], row_ids=row_ids)
         rows = zip(row_ids.tolist(), table["messages"].to_pylist(), strict=True)
         return [build_prompt_turns(messages, answers[row_id].prompt) for row_id, messages in rows]
@@ -144,7 +144,7 @@ class FilePrompts:
     def _of_model(self, place: int) -> AnswersByRow:
         name = self.config.models[place].answers
         if not name:
-            system = self.job.order["systems"][place]
+            system = self.job.spec["systems"][place]
             return read_answers(self.job, self.job.config["answering"][place], system.name)
         if name not in self.names:
             there = ", ".join(name_there for name_there, _ in self.names.most_common(20)) or "nobody"

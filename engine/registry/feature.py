@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from engine.registry.gate_commands import GateCommands
 from engine.registry.version_commands import AliasCommands, RegisterCommands
-from engine.registry.version_keeping import keep_version
+from engine.registry.version_keeping import store_version
 from engine.server.command import Command
 from engine.server.features import CommandContext, EngineFeature
 from engine.server.job_handling import JobHandler
@@ -23,6 +23,6 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 
 FEATURE = EngineFeature(
-    handlers={KIND: JobHandler(keep=keep_version)},
+    handlers={KIND: JobHandler(store_result=store_version)},
     build_commands=build_commands,
 )

@@ -74,8 +74,8 @@ def _copy_run(
     _copy_folders(job, copied)
     if run.folder.split.exists():
         shutil.copyfile(run.folder.split, target.split)
-    order = read_json(run.folder.config)
-    training = {"config": order["config"], "dataset": order["dataset"], "split": order["split"]}
+    spec = read_json(run.folder.config)
+    training = {"config": spec["config"], "dataset": spec["dataset"], "split": spec["split"]}
     write_json(target.config, training)
     return run.config.model, run.adapter, []
 

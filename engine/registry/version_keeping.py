@@ -23,7 +23,7 @@ from store.registry.config import RegisterConfig
 from store.runs import runs
 
 
-def keep_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles, at: float) -> None:
+def store_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles, at: float) -> None:
     """The new version: its folder gets the next number, then its row is written. Content that a version has
     already makes no other one; who registered it finds that version by the fingerprint."""
     config = RegisterConfig.parse(job.config["register"])

@@ -10,8 +10,8 @@ from engine.retraining.commands import ImproveCommands
 from engine.retraining.initiation import ImprovementStarter
 from engine.retraining.job_handlers import (
     check_job_not_improving,
-    keep_feedback_rows,
     list_feedback_datasets,
+    store_feedback_rows,
 )
 from engine.retraining.job_spec import build_feedback_spec, stage_candidates
 from engine.retraining.loop import ImprovementLoop, ImprovementQueues
@@ -47,7 +47,7 @@ def build_loops(context: CommandContext) -> Sequence[Loop]:
 FEATURE = EngineFeature(
     handlers={
         "gather_rows": JobHandler(
-            build_feedback_spec, keep_feedback_rows, list_feedback_datasets, stage_candidates
+            build_feedback_spec, store_feedback_rows, list_feedback_datasets, stage_candidates
         ),
     },
     build_commands=build_commands,

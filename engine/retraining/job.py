@@ -173,13 +173,13 @@ def run(job: WorkerJob) -> GatherResult | TooFewRowsResult:
 
 
 def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult | TooFewRowsResult:
-    dataset = job.order["dataset"]
+    dataset = job.spec["dataset"]
     dealt = read_parts_of_run(job.home, dataset["fingerprint"], config.run)
-    beside = job.order.get("beside", [])
+    beside = job.spec.get("beside", [])
     old = read_old_rows(job.home, dataset["fingerprint"], dealt, beside)
     wanted = _build_requirements(job, config, old)
     earlier = feedback_rows.read_earlier_rows(
-        job.home, beside, wanted, config.in_use_unknown, job.order.get("disputed", [])
+        job.home, beside, wanted, config.in_use_unknown, job.spec.get("disputed", [])
     )
     made = list(_read_all_rows(job, config, wanted, folder))
     if dataset["kind"] == "chat" and not wanted.classifier:
@@ -331,7 +331,7 @@ def _check_enough_rows(counted: GatheredRows) -> TooFewRowsResult | None:
 
 def _build_requirements(job: WorkerJob, config: GatherConfig, old: OldRows) -> RowRequirements:
     training = read_json(JobDir(job.home.jobs / config.run).config)["config"]
-    return RowRequirements(job.order["dataset"]["kind"], old.labels, training.get("task") == "classification")
+    return RowRequirements(job.spec["dataset"]["kind"], old.labels, training.get("task") == "classification")
 
 
 def _mark_continued_rows(made: list[FeedbackRow]) -> list[FeedbackRow]:
@@ -359,7 +359,7 @@ def _read_all_rows(
 def _read_dataset_rows(
     job: WorkerJob, source: DatasetRowSource, wanted: RowRequirements, folder: Path
 ) -> Iterator[FeedbackRow]:
-    other: OrderDataset = job.order["mixed"][source.dataset]
+    other: OrderDataset = job.spec["mixed"][source.dataset]
     if other["kind"] != wanted.kind:
         raise ConfigError(
             f"{other['name']} has rows of the kind {other['kind']}, but the run was trained on "

@@ -16,7 +16,7 @@ from store.retraining.config import GatherConfig
 from store.retraining.schemas import GatherResult, TooFewRowsResult
 
 
-def keep_feedback_rows(
+def store_feedback_rows(
     tx: Transaction, home: Home, job: Job, result: GatherResult | TooFewRowsResult, at: float
 ) -> None:
     """The data set of new rows, and the jobs that measure it; nothing where they are too few."""

@@ -263,14 +263,14 @@ def _train(links: StepContext, improvement_id: str, at: float) -> None:
 
 
 def _launch(links: StepContext, improvement: Improvement) -> None:
-    def beside(tx: Transaction, run_id: str) -> RunFacts:
+    def add_facts(tx: Transaction, run_id: str) -> RunFacts:
         present = improvements.find(tx, improvement.improvement_id)
         if present is None or present.state != "training" or "run_id" in present.facts:
             raise StateError("The improvement was stopped before its run was launched.")
         improvements.set_facts(tx, improvement.improvement_id, run_id=run_id)
         return {}
 
-    links.launching.launch(_build_training_config(links.database, improvement), beside)
+    links.launching.launch(_build_training_config(links.database, improvement), add_facts)
 
 
 def _build_training_config(db: Database, improvement: Improvement) -> TrainConfig:

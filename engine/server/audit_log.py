@@ -149,7 +149,7 @@ def _format_comment_count(count: int) -> str:
 # after it.
 
 
-class Note:
+class ActivityEntry:
     """The line of one command. `write` is called with each of its transactions and writes once."""
 
     def __init__(self, name: str, command: Command, person: Person, at: datetime) -> None:

@@ -161,5 +161,5 @@ def _find_deleted_slice_subject(db: Queryable, body: SliceName, person: Person) 
 def check_unused(tx: Transaction, dataset_id: str, handlers: JobHandlers) -> None:
     """Raise StateError where a job that is not over reads or makes a version of the data set."""
     for job in job_queue.with_status(tx, ALIVE):
-        if dataset_id in handlers.reads(tx, job):
+        if dataset_id in handlers.list_datasets(tx, job):
             raise StateError(f"{job.title} is not over.", fix="Let it finish, or cancel it.")

@@ -107,7 +107,7 @@ def _send_nothing(db: Queryable) -> Iterable[Mapping[str, Any]]:
 @dataclass(frozen=True)
 class EngineFeature:
     """As `FEATURE` in `engine/<name>/feature.py`. handlers: by the kinds of job that it has declared in the
-    store. build_commands: by their names. keep_run: what it asks for in the transaction that ends a run.
+    store. build_commands: by their names. store_run: what it asks for in the transaction that ends a run.
     names_path: whether a row of its names a path within the home folder, which then stays. services: by the
     name that the server knows them by. list_sent_endpoints: the documents of those that it has sent keys to
     (`store.core.metric_options.Endpoint`), which others may then use with the same keys. queue_scheduled: the
@@ -122,7 +122,7 @@ class EngineFeature:
 
     handlers: Mapping[str, JobHandler] = field(default_factory=dict)
     build_commands: Callable[[CommandContext], Mapping[str, Command]] = _build_no_commands
-    keep_run: Callable[[Transaction, Job, float], None] = _do_nothing
+    store_run: Callable[[Transaction, Job, float], None] = _do_nothing
     names_path: Callable[[Queryable, str], bool] = _name_nothing
     services: Mapping[str, Callable[[ServiceContext], Service]] = field(default_factory=dict)
     list_sent_endpoints: Callable[[Queryable], Iterable[Mapping[str, Any]]] = _send_nothing

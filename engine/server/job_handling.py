@@ -20,7 +20,7 @@ def _add_no_details(db: Queryable, job: Job) -> JobSpecDetails:
     return {}
 
 
-def _keep_nothing(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
+def _store_nothing(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """The result stays in the row of its job."""
 
 
@@ -34,42 +34,47 @@ def _list_no_datasets(tx: Transaction, job: Job) -> set[str]:
 
 @dataclass(frozen=True)
 class JobHandler:
-    """order: what config.json has beside what every order has. keep: stores a finished job's result, which is
-    read as what its annotation says; raises where that is not what docs/results.md says. bring: writes into
-    its folder what only the store has. reads: ids of data sets that can't be deleted before the job is over,
-    where nothing else keeps them.
+    """What the engine does for one kind of job.
+
+    build_spec: return what config.json has in addition to the fields of every job. store_result: store the
+    result of a finished job, parsed by the annotation of its parameter `result`; raise where it is not as
+    described in docs/results.md. list_datasets: ids of data sets that must not be deleted before the job
+    ends, unless something else protects them. stage_inputs: write inputs that only the store has into the
+    job's folder.
     """
 
-    order: Callable[[Queryable, Job], JobSpecDetails] = _add_no_details
-    keep: Callable[[Transaction, Home, Job, Any, float], None] = _keep_nothing  # a result is as its kind's
-    reads: Callable[[Transaction, Job], set[str]] = _list_no_datasets
-    bring: Callable[[Queryable, Home, Job], None] = _stage_nothing
+    build_spec: Callable[[Queryable, Job], JobSpecDetails] = _add_no_details
+    store_result: Callable[[Transaction, Home, Job, Any, float], None] = _store_nothing
+    list_datasets: Callable[[Transaction, Job], set[str]] = _list_no_datasets
+    stage_inputs: Callable[[Queryable, Home, Job], None] = _stage_nothing
 
 
 class JobHandlers:
-    """The handlers of all kinds of job, by the kind."""
+    """The handlers of all kinds of job, by kind."""
 
     def __init__(self, handlers: Mapping[str, JobHandler]) -> None:
-        self.of_kind = handlers
+        self.by_kind = handlers
 
-    def write_order(self, db: Queryable, home: Home, job: Job) -> JobDir:
-        """Make the folder of a claimed job, if it has none yet, and write its order; raises OSError.
+    def write_spec(self, db: Queryable, home: Home, job: Job) -> JobDir:
+        """Write the spec of a claimed job into its folder, created if missing, and return the folder.
 
-        Raises NotFoundError where a data set that it needs is gone.
+        Raises:
+            OSError: The folder or the file can't be written.
+            NotFoundError: A data set that the job needs is gone.
         """
         folder = JobDir(home.jobs / job.job_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        handler = self.of_kind[job.kind]
-        handler.bring(db, home, job)
-        details = handler.order(db, job)
-        write_json(folder.config, job_specs.build_order(home, job, settings.networks(db), details))
+        handler = self.by_kind[job.kind]
+        handler.stage_inputs(db, home, job)
+        details = handler.build_spec(db, job)
+        write_json(folder.config, job_specs.build_spec(home, job, settings.networks(db), details))
         return folder
 
-    def keep(self, tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
-        """Store what the finished `job` made."""
-        keep = self.of_kind[job.kind].keep
-        keep(tx, home, job, parse_document(get_type_hints(keep)["result"], result), at)
+    def store_result(self, tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
+        """Store the result of a finished job."""
+        store = self.by_kind[job.kind].store_result
+        store(tx, home, job, parse_document(get_type_hints(store)["result"], result), at)
 
-    def reads(self, tx: Transaction, job: Job) -> set[str]:
-        """Ids of data sets that the job still reads."""
-        return self.of_kind[job.kind].reads(tx, job)
+    def list_datasets(self, tx: Transaction, job: Job) -> set[str]:
+        """Return the ids of the data sets that the job still reads."""
+        return self.by_kind[job.kind].list_datasets(tx, job)

@@ -44,7 +44,7 @@ def select_rows_fields(result: RowsResult) -> RowsResult:
     }
 
 
-def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
+def store_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
     """The data set that an import made, and the jobs that measure it."""
     config = ImportConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
@@ -71,7 +71,7 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     queue_automatic(tx, dataset_id, at)
 
 
-def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
+def store_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
     """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
     none."""
     dataset, group = datasets.find_dataset(tx, job.config["dataset"]), job.config["group"]
@@ -87,7 +87,7 @@ def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, a
     datasets.record_signals(tx, fingerprint, group, result, job_queue.to_utc(at))
 
 
-def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
+def store_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
     """The new version; split and source are those of the old one."""
     config = CleanConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
@@ -127,7 +127,7 @@ def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
     }
 
 
-def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
+def store_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
     """The verdict of a run, and the prompts that it answered."""
     run_id, folder = job.job_id, JobDir(home.jobs / job.job_id)
     runs.update(tx, run_id, verdict=result["verdict"])
@@ -135,7 +135,7 @@ def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: f
         runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
 
 
-def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
+def store_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
     """The figures of an evaluation."""
     config = job.config
     model = config["model"] or runs.get_run(tx, config["run"]).model

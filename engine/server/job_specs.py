@@ -22,7 +22,7 @@ from store.runs import runs
 from store.training.split import Split, get_split
 
 
-def build_order(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:
+def build_spec(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:
     """What the worker of a claimed job is told."""
     return {
         "job_id": job.job_id,
@@ -43,7 +43,7 @@ def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
     config = job.config
     details: JobSpecDetails = {
         "run_id": job.job_id,
-        "dataset": _build_order_dataset(datasets.get_dataset(db, run.dataset_id)),
+        "dataset": _build_spec_dataset(datasets.get_dataset(db, run.dataset_id)),
         "split": get_split(config, Split().fields()),  # runs of before know fewer fields
     }
     if replayed := config.get("replay_dataset"):
@@ -93,7 +93,7 @@ def build_named_dataset(dataset: Dataset) -> NamedDataset:
     }
 
 
-def _build_order_dataset(dataset: Dataset) -> OrderDataset:
+def _build_spec_dataset(dataset: Dataset) -> OrderDataset:
     return {**build_named_dataset(dataset)}
 
 

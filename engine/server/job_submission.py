@@ -124,18 +124,18 @@ class RunRows(NamedTuple):
 
 
 class JobSubmission:
-    """Queues jobs of one store. `ask` answers a preview."""
+    """Queues jobs of one store. `run_query` answers a preview."""
 
     def __init__(
         self,
         database: Database,
         home: Home,
-        ask: Callable[[str, Mapping[str, object]], Any],
+        run_query: Callable[[str, Mapping[str, object]], Any],
         clock: Callable[[], float],
     ) -> None:
         self.database = database
         self.home = home
-        self.ask = ask
+        self.run_query = run_query
         self.clock = clock
 
     # -- data sets and models -----------------------------------------------------------------------
@@ -186,8 +186,8 @@ class JobSubmission:
 
     # -- runs ---------------------------------------------------------------------------------------
 
-    def launch(self, config: TrainConfig, beside: RunSaver = lambda tx, run_id: {}) -> RunQueued:
-        """Queue a run. Raises ConfigError with the first problem that the preview calls an error. beside:
+    def launch(self, config: TrainConfig, add_facts: RunSaver = lambda tx, run_id: {}) -> RunQueued:
+        """Queue a run. Raises ConfigError with the first problem that the preview calls an error. add_facts:
         what else goes into the transaction; facts of the run."""
         dataset = self._dataset(config.dataset)
         earlier = {
@@ -211,7 +211,7 @@ class JobSubmission:
             "row": 0,
             "launch": True,  # more time for a look at the weights
         }
-        answer = parse_document(Preview, self.ask("preview", question))
+        answer = parse_document(Preview, self.run_query("preview", question))
         for problem in answer.problems:
             if problem.level == "error":
                 raise ConfigError(
@@ -225,7 +225,7 @@ class JobSubmission:
             rows = RunRows(dataset.dataset_id, dataset.name, dataset.fingerprint)
             run_id = self._queue_run(tx, resolved, rows)
             estimates = _build_estimates(answer)  # to be held against what is measured
-            runs.update(tx, run_id, facts={**estimates, **beside(tx, run_id)})
+            runs.update(tx, run_id, facts={**estimates, **add_facts(tx, run_id)})
         return {"run_id": run_id}
 
     def check_own_metric(self, file: str, field: str) -> None:

@@ -42,8 +42,8 @@ def pin_version(db: Queryable, home: Home, model: str, field: str = "model") -> 
 
 def read_training_config(home: Home, reference: str) -> TrainConfig:
     """How a fixed version was trained, which says what kind of model it is."""
-    order = read_json(open_sealed_folder(home, reference).config)
-    return TrainConfig.parse(order["config"])
+    spec = read_json(open_sealed_folder(home, reference).config)
+    return TrainConfig.parse(spec["config"])
 
 
 def pin_whole_model(db: Queryable, home: Home, model: str, field: str = "model") -> str:

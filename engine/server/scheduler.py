@@ -243,7 +243,7 @@ class Scheduler:
             try:
                 with self.database.transaction() as tx:
                     job_queue.finish(tx, job.job_id, "finished", at, result=ending.result)
-                    self.handlers.keep(tx, self.home, job, ending.result or {}, at)
+                    self.handlers.store_result(tx, self.home, job, ending.result or {}, at)
                     # Until the result is in the store, a resume may need them.
                     needed = (self._folder(job).checkpoints, self._folder(job).held)
                     job_queue.note_removals(tx, self.home, [path for path in needed if path.exists()])
@@ -312,8 +312,8 @@ class Scheduler:
     def _launch(self, job: Job, at: float) -> None:
         """Write the order and start a worker, which is yet to be seen alive."""
         try:
-            order = self.handlers.write_order(self.database, self.home, job)
-            self.launcher.start(order.path, job.kind)
+            folder = self.handlers.write_spec(self.database, self.home, job)
+            self.launcher.start(folder.path, job.kind)
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe_error(error)))
         self._launched[job.job_id] = at

@@ -58,7 +58,7 @@ class QueryRunner:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
         await asyncio.to_thread(self.check, name, body, person)
         complete = await asyncio.to_thread(self.complete, name, body)
-        folder = create_order_folder(self.home, name, self.device, complete)
+        folder = create_spec_folder(self.home, name, self.device, complete)
         try:
             self.launcher.start(folder.path, name)
             outcome = await self._outcome(name, folder)
@@ -69,7 +69,7 @@ class QueryRunner:
         stopped: ErrorDocument = {"error": "TunebenchError", "message": f"The {name} was stopped."}
         raise from_dict(outcome.get("error") or stopped)
 
-    def ask(self, name: str, body: Body) -> Any:
+    def run(self, name: str, body: Body) -> Any:
         """The same for a thread that may wait, of the engine itself."""
         return asyncio.run(self(name, body, OWNER))
 
@@ -106,12 +106,12 @@ class QueryRunner:
         remove_tree(folder.path)
 
 
-def create_order_folder(home: Home, kind: str, device: str, config: Body) -> JobDir:
+def create_spec_folder(home: Home, kind: str, device: str, config: Body) -> JobDir:
     """A folder with the order for a worker that has no row in the store; whoever makes it removes it."""
     job_id = create_id("ask", time.time())
     folder = JobDir(home.asks / job_id)
     folder.path.mkdir()
-    order: JobSpec = {
+    spec: JobSpec = {
         "job_id": job_id,
         "kind": kind,
         "home": str(home.path),
@@ -120,7 +120,7 @@ def create_order_folder(home: Home, kind: str, device: str, config: Body) -> Job
         "resume": False,
         "config": dict(config),
     }
-    write_json(folder.config, order)
+    write_json(folder.config, spec)
     return folder
 
 

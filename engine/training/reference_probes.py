@@ -84,28 +84,28 @@ class ReferenceProbes:
     @property
     def load(self) -> Callable[[np.ndarray], list[Any]]:
         """Row ids to what the rows are."""
-        dataset = self.job.order["dataset"]
+        dataset = self.job.spec["dataset"]
         return training_rows.make_loader(self.job.home, dataset["fingerprint"], dataset["kind"])
 
     def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
         """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
         data whose answers aren't labels, or where a metric was asked for."""
         config, name = self.config, self.config.live_metric
-        instructed = config.task == "sft" and self.job.order["dataset"]["kind"] == "chat"
+        instructed = config.task == "sft" and self.job.spec["dataset"]["kind"] == "chat"
         if not name and instructed and config.completion_only_loss and not self.answers_labels(validation):
             name = metrics_config.LIVE_DEFAULT
         if name in (metrics_config.LIVE_AUTOMATIC, metrics_config.LIVE_NONE) or not (
             config.probes and self.speaks
         ):
             return None
-        seed = int(self.job.order["split"]["split_seed"])
+        seed = int(self.job.spec["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, validation, self.load, ROWS, seed)
         return LiveAnswers(self.job, config, self.tokenizer, asked, name) if asked else None
 
     def answers_labels(self, rows: TokenRows) -> bool:
         """Whether the answers of these rows are the labels of the data set."""
         if self.labelled is None:
-            job, dataset = self.job, self.job.order["dataset"]
+            job, dataset = self.job, self.job.spec["dataset"]
             dealt = training_rows.read_previous_split(job)
             answered = find_answer_labels(
                 job.home, dataset["fingerprint"], dataset["kind"], dealt, rows.row_ids
@@ -128,13 +128,13 @@ class ReferenceProbes:
 
     def _data_sets(self, train: TokenRows) -> list[Probe]:
         """The data sets that the run is to leave as they are known."""
-        sources = self.job.order.get("probes") or []
+        sources = self.job.spec.get("probes") or []
         if not self.config.probe_datasets or not self.speaks:
             return []
         gone = len(self.config.probe_datasets) - len(sources)
         if gone:
             self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
-        trained = self.job.order["dataset"]["fingerprint"], train.row_ids
+        trained = self.job.spec["dataset"]["fingerprint"], train.row_ids
         named = configured_probes.load_dataset_probes(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
         )
@@ -188,7 +188,7 @@ class ReferenceProbes:
         def on_token(done: int, most: int) -> None:
             report(done, most)
 
-        seed = int(self.job.order["split"]["split_seed"])
+        seed = int(self.job.spec["split"]["split_seed"])
         asked = choose_prompts(self.tokenizer, self.judged, self.load, base_samples.TASK_COUNT, seed)
         answered = base_samples.generate_task_samples(
             untuned, self.tokenizer, asked, self.positions, on_token

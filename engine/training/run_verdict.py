@@ -240,7 +240,9 @@ def measure_canaries(
 
     def on_batch(done: int) -> None:
         hardware.guard_memory(config, torch.device(job.device))
-        pace.tell(done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows)))
+        pace.report(
+            done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows))
+        )
 
     device = torch.device(job.device)
     losses = compute_row_losses(

@@ -218,7 +218,7 @@ class TrainingLoop:
         self.metric = setup.metric or TaskMetric()
         self.alarms = AlarmMonitor(job, config, self.steps, len(self.evaluation_steps))
         batches = len(validation) / math.prod(compute_batch_shape(config))
-        self.clock, self.teller = (
+        self.clock, self.reporter = (
             StepClock(self.steps, self.evaluation_steps, batches),
             JobProgressReporter(job),
         )
@@ -340,8 +340,8 @@ class TrainingLoop:
                 **self.objective.step_metrics(),
             },
         )
-        self.clock.stepped(state.step, seconds)
-        self.teller.tell(state.step, self.steps, "steps", "Training", lambda: self.clock.eta(state.step))
+        self.clock.record_step(state.step, seconds)
+        self.reporter.report(state.step, self.steps, "steps", "Training", lambda: self.clock.eta(state.step))
 
     def validate_base_if_due(self) -> None:
         """Evaluate the validation rows under the base model, once, as step 0."""
@@ -381,7 +381,7 @@ class TrainingLoop:
         best."""
         started = time.perf_counter()
         losses = self.measure(model or self.stepper.model, self.validation, message)
-        self.clock.evaluated(time.perf_counter() - started)
+        self.clock.record_evaluation(time.perf_counter() - started)
         return self.record(step, losses)
 
     def record(self, step: int, losses: RowLosses) -> bool:
@@ -409,7 +409,7 @@ class TrainingLoop:
         """Say what goes on between steps. Raises Cancelled when asked to stop."""
         hardware.guard_memory(self.config, self.device)
         step = self.state.step
-        self.teller.tell(step, self.steps, "steps", message, lambda: self.clock.eta(step))
+        self.reporter.report(step, self.steps, "steps", message, lambda: self.clock.eta(step))
 
     def save_if_due(self, *, evaluated: bool = False) -> None:
         """Write a checkpoint after a validation or a minute, unless writing them takes too much time."""

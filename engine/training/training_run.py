@@ -163,8 +163,8 @@ class TrainingRun:
     def __init__(self, job: WorkerJob, config: TrainConfig) -> None:
         self.job = job
         self.config = config
-        self.split = Split.parse(job.order["split"])
-        self.data = job.order["dataset"]
+        self.split = Split.parse(job.spec["split"])
+        self.data = job.spec["dataset"]
         self.packed = False  # whether micro-batches are dealt by tokens
         self.course: TrainingSummary | None = None  # known once training has ended
         self.device = torch.device(job.device)
@@ -211,7 +211,7 @@ class TrainingRun:
         self.packed = not training.stepper.unpacked
         training.clock.judged = self.judged_rows(len(held_out)) / len(validation)
         stopped = training.run()
-        attempts = self.job.order.get("attempt", 1)
+        attempts = self.job.spec.get("attempt", 1)
         self.course = card_text.summarise_run(self.config, len(train), stopped, attempts)
         self.job.facts(
             stopped=stopped,
@@ -237,7 +237,7 @@ class TrainingRun:
 
     def judged_rows(self, held_out: int) -> float:
         """Rows that each model is judged on, answers after prompts of other rows among them."""
-        return held_out * (1 + (count_rounds(held_out) if has_question(self.job.order, self.config) else 0))
+        return held_out * (1 + (count_rounds(held_out) if has_question(self.job.spec, self.config) else 0))
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""
@@ -407,7 +407,7 @@ class TrainingRun:
             pace=EvaluationPace(self.job),
             extraction=extraction,
             tasks=self.questions.tasks,
-            swapped=build_swapped_prompts(self.job.order, self.config, rows, load, self.positions),
+            swapped=build_swapped_prompts(self.job.spec, self.config, rows, load, self.positions),
         )
 
     def conclude(

@@ -43,10 +43,10 @@ phases = build_fixed_phases(  # told by the JudgingPace, which foresees the seco
 
 def run(job: WorkerJob) -> RunResult:
     """Keep the model of `order` {mixed_from, alpha}; answers its verdict, as a run that was trained."""
-    config, alpha = TrainConfig.parse(job.config), float(job.order["alpha"])
+    config, alpha = TrainConfig.parse(job.config), float(job.spec["alpha"])
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")
-    mixing = ModelInterpolation(job, job.order["mixed_from"])
+    mixing = ModelInterpolation(job, job.spec["mixed_from"])
     shutil.copy2(mixing.folder.split, job.dir.split)
     if mixing.folder.base.exists():
         shutil.rmtree(job.dir.base, ignore_errors=True)
@@ -54,8 +54,8 @@ def run(job: WorkerJob) -> RunResult:
     mixing.line.go(alpha)
     note: ModelOrigin = {
         "base": saved_models.read_base(mixing.folder.model),
-        "dataset": mixing.order["dataset"].get("name", config.dataset),
-        "mixed_from": job.order["mixed_from"],
+        "dataset": mixing.spec["dataset"].get("name", config.dataset),
+        "mixed_from": job.spec["mixed_from"],
         "alpha": alpha,
         "own_base": job.dir.base.exists(),
     }
@@ -104,9 +104,9 @@ def _build_evaluator(
     job: WorkerJob, config: TrainConfig, mixing: ModelInterpolation, pace: EvaluationPace
 ) -> ModelEvaluator:
     """What both models are asked, as those of the run were."""
-    order, rows = mixing.order, mixing.rows
-    load = training_rows.make_loader(job.home, order["dataset"]["fingerprint"], order["dataset"]["kind"])
-    seed = int(order["split"]["split_seed"])
+    spec, rows = mixing.spec, mixing.rows
+    load = training_rows.make_loader(job.home, spec["dataset"]["fingerprint"], spec["dataset"]["kind"])
+    seed = int(spec["split"]["split_seed"])
     return ModelEvaluator(
         job=job,
         config=config,
@@ -116,7 +116,7 @@ def _build_evaluator(
         prompts=choose_prompts(mixing.tokenizer, rows, load, config.sample_prompts, seed),
         probes=mixing.probes,
         pace=pace,
-        swapped=build_swapped_prompts(order, config, rows, load, mixing.positions),
+        swapped=build_swapped_prompts(spec, config, rows, load, mixing.positions),
     )
 
 

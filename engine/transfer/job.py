@@ -94,7 +94,7 @@ class TransferJob:
     def prepare(self) -> None:
         """Subjects, columns, and for each pair its rows and which of them the run has seen."""
         job = self.job
-        self.columns = [rows.build_column(job, self.config, listed) for listed in job.order["datasets"]]
+        self.columns = [rows.build_column(job, self.config, listed) for listed in job.spec["datasets"]]
         self.subjects = [find_subject(job, run_id) for run_id in self.config.runs]
         for number, candidate in enumerate(self.subjects):
             job.progress(number, len(self.subjects), "runs", "Checking for rows seen in training")

@@ -151,7 +151,7 @@ class ProgressReporter(JobProgressReporter):
         """Within a cell: so many of its tokens are done in so many seconds. Raises Cancelled."""
         done, spent = self.done_tokens + tokens, self.seconds + seconds
         left = spent / done * (self.tokens - done) if done else None
-        self.tell(self.done_cells, self.cells, "cells", message, lambda: left)
+        self.report(self.done_cells, self.cells, "cells", message, lambda: left)
 
     def cell(self, tokens: int, seconds: float) -> None:
         """A cell is done."""

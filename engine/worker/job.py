@@ -51,7 +51,7 @@ Phases = tuple[Phase, ...]
 
 def build_fixed_phases(*phases: Phase) -> Callable[[JobSpec], Phases]:
     """The same phases whatever the order; without one, that of a job which says nothing on its way."""
-    return lambda order: phases
+    return lambda spec: phases
 
 
 ONE_PHASE = build_fixed_phases(
@@ -183,13 +183,13 @@ class WorkerJob:
 
     def __init__(self, path: str | Path) -> None:
         self.dir = JobDir(path)
-        self.order = parse_document(JobSpec, read_json(self.dir.config))
-        self.config = self.order["config"]
-        self.home = Home(self.order["home"])
-        self.policy = AddressPolicy.of(self.order.get("networks", ()), self.home)
-        self.device: str = self.order.get("device", "cpu")
+        self.spec = parse_document(JobSpec, read_json(self.dir.config))
+        self.config = self.spec["config"]
+        self.home = Home(self.spec["home"])
+        self.policy = AddressPolicy.of(self.spec.get("networks", ()), self.home)
+        self.device: str = self.spec.get("device", "cpu")
         self.phases: JobProgress | None = None  # of its kind: what is left is told of the whole by them
-        self.resume: bool = bool(self.order.get("resume"))
+        self.resume: bool = bool(self.spec.get("resume"))
         self.cancel_requested = threading.Event()
         self._write_lock = threading.Lock()
         _truncate_partial_line(self.dir.events)

@@ -106,10 +106,10 @@ def run_job(path: Path) -> int:
     try:
         job = WorkerJob(path)
         signal.signal(signal.SIGTERM, lambda *_: job.cancel_requested.set())
-        kind = JOB_KINDS[job.order["kind"]]
+        kind = JOB_KINDS[job.spec["kind"]]
         module = importlib.import_module(kind.module)
         if kind.has_row:
-            job.phases = JobProgress(module.phases(job.order))
+            job.phases = JobProgress(module.phases(job.spec))
         outcome = {"status": "finished", "result": module.run(job)}
     except JobCancelled:
         outcome = {"status": "cancelled"}

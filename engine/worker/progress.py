@@ -21,7 +21,7 @@ class JobProgressReporter:
         self.job = job
         self._told_at: float | None = None
 
-    def tell(
+    def report(
         self, done: float, total: float, unit: str, message: str, left: SecondsLeft | None = None
     ) -> None:
         """So much of the total is done; left: an estimate of the caller's own. Raises Cancelled when asked to
@@ -45,7 +45,7 @@ class RowProgressReporter(JobProgressReporter):
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """So many of the total are done, of what `message` says. Raises Cancelled when asked to stop."""
         whole = self.total if total is None else total
-        self.tell(done, whole, self.unit, self.message if message is None else message)
+        self.report(done, whole, self.unit, self.message if message is None else message)
 
 
 class PhaseReporter(JobProgressReporter):
@@ -59,7 +59,7 @@ class PhaseReporter(JobProgressReporter):
         """So much of the phase's total is done. Raises Cancelled when asked to stop."""
         if (unit, total, message) != self._phase:
             self._phase, self._told_at = (unit, total, message), None
-        self.tell(done, total, unit, message)
+        self.report(done, total, unit, message)
 
 
 class StepClock:
@@ -78,14 +78,14 @@ class StepClock:
         self.evaluation_seconds: float | None = None
         self.judged = 0.0
 
-    def stepped(self, step: int, seconds: float) -> None:
+    def record_step(self, step: int, seconds: float) -> None:
         """A step took this long; the first one is dearer than the rest and counts until there is a second."""
         if self.step_seconds is None or step <= 2:
             self.step_seconds = seconds
         else:
             self.step_seconds += SMOOTHING * (seconds - self.step_seconds)
 
-    def evaluated(self, seconds: float) -> None:
+    def record_evaluation(self, seconds: float) -> None:
         """A validation took this long."""
         self.evaluation_seconds = seconds
 

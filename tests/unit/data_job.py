@@ -61,7 +61,7 @@ def import_file(home: Home, path: Path, **config: Any) -> Imported:
     from engine.data import import_job
 
     job = make_job(home, "import", {"name": path.name, "source": {"path": str(path)}, **config})
-    job.phases = JobProgress(import_job.phases(job.order))
+    job.phases = JobProgress(import_job.phases(job.spec))
     result = import_job.run(job)
     rows = read(home.rows(result["fingerprint"]))
     skipped = read(home.skipped(result["fingerprint"]))

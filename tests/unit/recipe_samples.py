@@ -84,7 +84,7 @@ def run(
     job = make_job(
         home, "clean", {"dataset": dataset["name"], "name": "New", "recipe": {"steps": list(steps)}}
     )
-    job.order |= {"dataset": dataset, "parent": None, "mixed": mixed or {}}
+    job.spec |= {"dataset": dataset, "parent": None, "mixed": mixed or {}}
     result = cleaning_job.run(job)
     return Cleaned(result, read(home.rows(result["fingerprint"])), read(home.fates(result["fingerprint"])))
 

@@ -78,6 +78,6 @@ def register(
         **about,
     )
     with desk.database.transaction() as tx:
-        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.store_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     desk.end(job_id, "finished", result)
     return job_id

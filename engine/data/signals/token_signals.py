@@ -67,7 +67,7 @@ def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Tok
 
 def _sample_lengths(job: WorkerJob, tokenizer: Any) -> np.ndarray:
     """Tokens of at most `SAMPLE` rows."""
-    fingerprint = job.order["dataset"]["fingerprint"]
+    fingerprint = job.spec["dataset"]["fingerprint"]
     count = dataset_files.open_rows(job.home, fingerprint).metadata.num_rows
     ids = np.arange(count)
     if count > SAMPLE:

@@ -242,8 +242,8 @@ def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
     """Of each row of the run's data set the name of its part, or None: object, by row id. Raises DataError
     where the run is gone, or was of other rows."""
     folder = JobDir(home.jobs / run_id)
-    order = read_json(folder.config)
-    if order is None or not folder.split.exists():
+    spec = read_json(folder.config)
+    if spec is None or not folder.split.exists():
         raise DataError(
             f"How the run {run_id} dealt its rows is gone, and with it which of them have judged it.",
             fix="Name another run.",
@@ -252,7 +252,7 @@ def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
     table = pq.read_table(folder.split, columns=["row_id", "split"])
     count = open_rows(home, fingerprint).metadata.num_rows
     row_ids = table["row_id"].to_numpy()
-    if order["dataset"]["fingerprint"] != fingerprint or (len(row_ids) and row_ids.max() >= count):
+    if spec["dataset"]["fingerprint"] != fingerprint or (len(row_ids) and row_ids.max() >= count):
         raise DataError(
             f"The run {run_id} was of other rows than these.",
             fix="Name its own data set.",
@@ -261,7 +261,7 @@ def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
     parts = np.full(count, None, object)
     parts[row_ids] = table["split"].to_numpy(zero_copy_only=False)
     if any(part is None for part in parts):
-        codes = assign_rows_unchecked(home, fingerprint, Split.parse(order["split"])).codes
+        codes = assign_rows_unchecked(home, fingerprint, Split.parse(spec["split"])).codes
         held = (codes > 0) & np.array([part is None for part in parts])
         parts[held] = np.array(PARTS, object)[codes[held]]
     return parts

@@ -87,7 +87,7 @@ def load_replay(
     and ids of the rows that judge the run. Raises DataError where there are none."""
     if job.resume and (rows := read_rows(job.dir.replay)) is not None:
         return Replay(rows, config, train_rows)
-    wanted, source = batching.count_replay_rows(config, train_rows), job.order.get("replay")
+    wanted, source = batching.count_replay_rows(config, train_rows), job.spec.get("replay")
     if source:
         order = ReplayOptions(wanted, held, base.positions)
         gathered = draw_rows(job.home, config, base.tokenizer, source, order)

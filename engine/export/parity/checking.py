@@ -87,7 +87,7 @@ def _compute_cache_key(job: WorkerJob, subject: ExportSubject, config: ModelExpo
         "model": _list_file_facts(subject.folder),
         "base": _list_file_facts(base) if base.is_dir() else str(base),
         "config": {field: getattr(subject.config, field) for field in MODEL_FIELDS},
-        "data": job.order["dataset"]["fingerprint"],
+        "data": job.spec["dataset"]["fingerprint"],
         "rows": hashlib.sha256(np.concatenate([rows.drawn, rows.longest]).tobytes()).hexdigest(),
         "drawn": len(rows.drawn),
         "max_new_tokens": config.max_new_tokens,

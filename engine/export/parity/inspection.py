@@ -94,7 +94,7 @@ def choose_rows(
     """The rows; few where the files have told. Raises DataError where there are none."""
     most = min(config.max_rows, EXACT_ROWS) if seen.exact or seen.causes else config.max_rows
     ids, notices = _choose_held_out(job, subject, config)
-    fingerprint = job.order["dataset"]["fingerprint"]
+    fingerprint = job.spec["dataset"]["fingerprint"]
     table = dataset_files.load_rows(job.home, fingerprint, columns=["digest", "text"], row_ids=ids)
     digests = np.zeros(int(ids.max()) + 1, table["digest"].to_numpy().dtype)
     digests[ids] = table["digest"].to_numpy()
@@ -110,7 +110,7 @@ def _choose_held_out(
     job: WorkerJob, subject: ExportSubject, config: ModelExport
 ) -> tuple[np.ndarray, list[str]]:
     """Those of the part that is asked for, else of validation, which is said."""
-    trained_on, run_id = job.order["dataset"], job.order["export"].run_id
+    trained_on, run_id = job.spec["dataset"], job.spec["export"].run_id
     named = {"run": run_id} if run_id else {"model": str(subject.folder)}
     for part in dict.fromkeys([config.part, "validation"]):
         asked = {**named, "dataset": trained_on["dataset_id"], "part": part, "max_rows": None}

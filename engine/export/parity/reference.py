@@ -91,7 +91,7 @@ class Reference:
         self.job, self.subject, self.config = job, subject, config
         self.loaded: EvaluatedModel = subject.load(job)
         self.loaded.model.eval()
-        self.data = job.order["dataset"]
+        self.data = job.spec["dataset"]
 
     def ask(self, folder: ParityFolder, rows: ParityRows) -> ReferenceAnswers:
         """Have the model answer; the tokenizer is written beside what it held for likely."""

@@ -107,7 +107,7 @@ def run(job: WorkerJob) -> RoundResult:
     """Gather as the job's round says. Raises DataError where no prompt was answered by all, and ConfigError
     (where) where the filter means none of them."""
     config = RoundConfig.parse(job.config["round"])
-    systems = job.order["systems"]
+    systems = job.spec["systems"]
     source = open_prompt_source(job, config)
     answered = source.answered()
     row_ids = source.meant(_find_common_rows(answered, systems))
@@ -155,7 +155,7 @@ def run(job: WorkerJob) -> RoundResult:
 
 def _list_filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, object]]:
     """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
-    narrowed = [each for each in job.order.get("filters", []) if each]
+    narrowed = [each for each in job.spec.get("filters", []) if each]
     filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
     return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
 
@@ -195,7 +195,7 @@ def _choose_informative_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows that tell most, sorted, and 1 / the chance that each had: figures over them are then of all."""
     assert config.items is not None
-    judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.order.get("judgings", [])]
+    judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.spec.get("judgings", [])]
     texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
     evaluations = [system.evaluation_id for system in systems if system.evaluation_id]
     scores = [JobDir(job.home.jobs / evaluation_id).scores for evaluation_id in evaluations]
@@ -240,7 +240,7 @@ def _build_check_items(
 ) -> list[RoundItem]:
     """The items by which raters are checked; what lacks of them is a notice."""
     random = np.random.default_rng([config.seed, DRAW_SEED])
-    systems, first_id = len(job.order["systems"]), len(items)
+    systems, first_id = len(job.spec["systems"]), len(items)
     attention = draw_attention_items(config, items, systems, first_id, random)
     wanted: dict[CheckKind, int] = {"qualification": config.qualification_items, "gold": config.gold_items}
     if not any(wanted.values()):
@@ -249,7 +249,7 @@ def _build_check_items(
         path = locate_held_file(job.dir, GOLD_FILE)
         source = read_file_answers(job.home, path, config, systems, random, lambda _: job.check_cancelled())
     else:
-        source = read_dataset_answers(job.home, job.order["gold"]["fingerprint"], config, systems, random)
+        source = read_dataset_answers(job.home, job.spec["gold"]["fingerprint"], config, systems, random)
     checks = draw_known_items(source, wanted, first_id + len(attention), random)
     notices += describe_left_out(source)
     if len(checks) < sum(wanted.values()):

@@ -54,7 +54,7 @@ def home(tmp_path: Path) -> Home:
 def measured(home: Home, rows: list[dict[str, Any]], group: str, **more: Any) -> tuple[list[Any], Any]:
     dataset = make(home, rows)
     job = make_job(home, "profile", {"dataset": "Old", "group": group, "model": "tiny", **more})
-    job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
+    job.spec |= {"dataset": dataset, "parent": None, "mixed": {}}
     job.device = "cpu"
     result = measurement_job.run(job)
     return read(job.dir.path / f"{group}.parquet"), result["figures"]

@@ -195,10 +195,10 @@ def test_of_a_registered_version_nothing_but_the_model_leaves(
     write_json(target / "training.json", {"config": {"model": "/home/ada/tiny"}})
     read_here(monkeypatch)
     job = export_job(home, "adapter")
-    order = read_json(job.dir.config)
+    spec = read_json(job.dir.config)
     version = {"model_id": "model-x", "name": "x", "version": 1, "run_id": "run"}
-    order["export"]["version"] = version | {"folder": "registry/model-x/1"}
-    write_json(job.dir.config, order)
+    spec["export"]["version"] = version | {"folder": "registry/model-x/1"}
+    write_json(job.dir.config, spec)
     result = model_export.run(WorkerJob(job.dir.path))
     names = {file.path for file in result.files}
     assert not names & {"training.json", "split.parquet", "tunebench.json"}

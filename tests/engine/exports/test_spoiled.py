@@ -177,7 +177,7 @@ def test_a_model_that_gives_no_numbers_failed(home: Home, exports: dict[str, Pat
 
 def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
     job = export_job(home, "merged-f32", max_new_tokens=5)  # what was asked before is kept
-    declared = model_export.phases(job.order)
+    declared = model_export.phases(job.spec)
     job.phases = JobProgress(declared)
     result = model_export.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]

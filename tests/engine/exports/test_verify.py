@@ -58,12 +58,12 @@ def verify(home: Home, path: Path, noted: dict[str, Path] | None = None, **field
          "sha256": publication.compute_file_digest(folder / tensor_manifest.FILE)}
         for form, folder in (noted or {}).items()
     ]  # fmt: skip
-    order = job.order | {
+    spec = job.spec | {
         "kind": "model_verify",
         "config": ModelVerify.parse(asked | {"path": str(path)} | fields).document(),
         "verify": {"path": str(path), "gguf": "gguf-q8_0", "manifests": manifests},
     }
-    write_json(job.dir.config, order)
+    write_json(job.dir.config, spec)
     return model_verification.run(WorkerJob(job.dir.path))
 
 
@@ -97,7 +97,7 @@ def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
         ]
     }  # fmt: skip
     job = export_job(home, "merged")
-    job.order["verify"] = order
+    job.spec["verify"] = order
     asked = ModelExport.parse(job.config)
     for path in (exports["merged"], shutil.copytree(exports["merged"], tmp_path / "came back")):
         noted = model_verification.ExportVerifier(job, asked, path, tmp_path, 0.0)._noted()

@@ -91,7 +91,7 @@ def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> 
     write_labelled(home, "Water", 12)
     fields = QUICK | {"probes": True, "probe_share": 1.0, "sample_prompts": 0, "learning_rate": 3e-2}
     job = make_job(home, "run", probe_datasets=["Other", "Water"], probe_rows=5, **fields)
-    job.order["probes"] = [source("Other"), source("Water")]
+    job.spec["probes"] = [source("Other"), source("Water")]
     forgetting = train_job.run(job)["verdict"].forgetting
     text = next(part for part in forgetting.texts if part.probe == "data/Other")
     assert text.n == 5
@@ -162,7 +162,7 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
     write_labelled(home, "Water", 12) if labels else write_rows(home, "Water", labelled_rows(1))
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["Water"], probe_rows=1, **fields)
-    job.order["probes"] = [source("Water")]
+    job.spec["probes"] = [source("Water")]
     forgetting = train_job.run(job)["verdict"].forgetting
     text = " ".join([forgetting.headline, *forgetting.sentences]).lower()
     alone = "of 1 row of water" if labels else "the loss on water has no interval: there is only one row"
@@ -172,7 +172,7 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
 def test_a_data_set_that_is_gone_at_the_start_is_told(home: Home, small_suite: None) -> None:
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["a", "b"], **fields)
-    job.order["probes"] = []
+    job.spec["probes"] = []
     train_job.run(job)
     assert any("2 are gone" in event["message"] for event in events(job, "alert"))
 

@@ -124,7 +124,7 @@ def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home)
     job, _, rows = measured(home, "e", model="tiny", part="test", **fields)
     config = EvaluateConfig.parse(job.config)
     every = row_selection.draw_choice_examples(job, config, np.arange(120))
-    dealt = dataset_split.assign_rows_unchecked(home, "rows", Split.parse(job.order["split"])).ids()
+    dealt = dataset_split.assign_rows_unchecked(home, "rows", Split.parse(job.spec["split"])).ids()
     used = {example.row_id for some in every.values() for example in some}
     assert used <= set(dealt["train"].tolist())
     assert len(used) == 3  # the third stands in for one of the two where that is asked itself

@@ -92,10 +92,10 @@ def test_the_ends_are_the_base_and_the_tuned_model(home: Home, fields: dict[str,
 
 def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[WorkerJob, Verdict]:
     """A variant as the engine orders it."""
-    order = read_json(home.jobs / run_id / "config.json")
+    spec = read_json(home.jobs / run_id / "config.json")
     folder = home.jobs / name
     folder.mkdir()
-    write_json(folder / "config.json", order | {"job_id": name, "mixed_from": run_id, "alpha": alpha})
+    write_json(folder / "config.json", spec | {"job_id": name, "mixed_from": run_id, "alpha": alpha})
     job = WorkerJob(folder)
     return job, variant_job.run(job)["verdict"]
 
@@ -105,8 +105,8 @@ def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None
               for i in range(30)]  # fmt: skip
     write_rows(home, "Other", others)
     run = make_job(home, "run", **(FAST | {"probes": True, "probe_datasets": ["Other"], "probe_rows": 9}))
-    run.order["probes"] = [{"name": "Other", "kind": "chat", "fingerprint": "Other"}]
-    write_json(run.dir.config, run.order)
+    run.spec["probes"] = [{"name": "Other", "kind": "chat", "fingerprint": "Other"}]
+    write_json(run.dir.config, run.spec)
     judged = train_job.run(run)["verdict"].forgetting.texts[-1]
     job, result = interpolated(home, run_id="run", alphas=[0.5])
     start, middle, end = (point.named[0] for point in result.points)

@@ -54,7 +54,7 @@ def verdict_of(home: Home, rows: list[Any], name: str = "run", **fields: Any) ->
     if not home.rows("rows").exists():
         write_rows(home, "rows", rows, rejected=rejected)
     job = make_job(home, name, kind=fields.pop("kind", "chat"), **(LEARNING | fields))
-    job.order["split"]["test_size"] = 0.25
+    job.spec["split"]["test_size"] = 0.25
     return train_job.run(job)["verdict"]
 
 

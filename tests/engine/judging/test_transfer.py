@@ -55,11 +55,11 @@ def sums(count: int) -> list[list[dict[str, str]]]:
 
 def trained(home: Home, name: str, dataset: str = "rows", **fields: Any) -> WorkerJob:
     job = make_job(home, name, **(FAST | fields))
-    order = read_json(job.dir.config)
-    order["config"]["name"] = name
-    order["dataset"] |= {"fingerprint": dataset, "name": dataset}
-    order["split"] = SPLIT
-    write_json(job.dir.config, order)
+    spec = read_json(job.dir.config)
+    spec["config"]["name"] = name
+    spec["dataset"] |= {"fingerprint": dataset, "name": dataset}
+    spec["split"] = SPLIT
+    write_json(job.dir.config, spec)
     job = WorkerJob(job.dir.path)
     write_json(job.dir.result, {"status": "finished", "result": train_job.run(job)})
     return job
@@ -223,9 +223,9 @@ def test_what_can_not_be_measured_says_why_and_the_rest_goes_on(home: Home) -> N
     (home.jobs / "adding" / "model" / "adapter_model.safetensors").unlink()
     write_rows(home, "few", conversations(20))
     add_rows(home, "texts", [f"Plain words number {i}, and more of them." for i in range(40)], 20_000)
-    order = read_json(home.jobs / "then" / "config.json")
-    order["config"]["task"] = "classification"
-    write_json(home.jobs / "then" / "config.json", order)
+    spec = read_json(home.jobs / "then" / "config.json")
+    spec["config"]["task"] = "classification"
+    write_json(home.jobs / "then" / "config.json", spec)
     runs = ["colours", "whole", "adding", "then", "gone"]
     grid = cells(measured(home, "bad", runs, ("rows", "few", "texts")))
     assert grid["colours", "rows"]["n"] > 0

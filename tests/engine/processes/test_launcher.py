@@ -71,10 +71,10 @@ INSPECT = {"source": {"upload": "pairs.csv"}}
 
 def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLauncher, home: Home) -> None:
     asks = QueryRunner(forking, home, "cpu", anything, seconds=SECONDS)
-    answer = asks.ask("inspect", INSPECT)  # by a fresh process: the imports are still under way
+    answer = asks.run("inspect", INSPECT)  # by a fresh process: the imports are still under way
     assert answer["format"] == "question_answer"
     until(lambda: forking._ready)
-    assert asks.ask("inspect", INSPECT) == answer
+    assert asks.run("inspect", INSPECT) == answer
     assert list(home.asks.iterdir()) == []
     assert forking._fresh == {}
 
@@ -82,9 +82,9 @@ def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLa
 def test_an_error_comes_back_as_itself_and_leaves_nothing(forking: LocalLauncher, home: Home) -> None:
     asks = QueryRunner(forking, home, "cpu", anything, seconds=SECONDS)
     with pytest.raises(DataError, match="nothing here"):
-        asks.ask("inspect", {"source": {"path": "/nothing here.csv"}})
+        asks.run("inspect", {"source": {"path": "/nothing here.csv"}})
     with pytest.raises(NotFoundError, match="inspect, split, preview"):
-        asks.ask("train", {})
+        asks.run("train", {})
     assert list(home.asks.iterdir()) == []
 
 
@@ -100,7 +100,7 @@ def test_asks_are_answered_side_by_side(forking: LocalLauncher, home: Home) -> N
 def test_an_ask_without_an_answer_ends_in_time(home: Home) -> None:
     asks = QueryRunner(LocalLauncher(preload=False, command=["sleep"]), home, "cpu", anything, seconds=0.2)
     with pytest.raises(TunebenchError, match=r"not answered|ended \(exit code"):
-        asks.ask("inspect", INSPECT)
+        asks.run("inspect", INSPECT)
     assert list(home.asks.iterdir()) == []
 
 
@@ -256,7 +256,7 @@ def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
     first = zygote_of(launcher)
     first.kill()
     until(lambda: launcher._zygote is not None and launcher._zygote.pid != first.pid)
-    assert asks.ask("inspect", INSPECT)["format"] == "question_answer"
+    assert asks.run("inspect", INSPECT)["format"] == "question_answer"
     second = zygote_of(launcher)
     launcher.close()
     psutil.wait_procs([second], timeout=SECONDS)

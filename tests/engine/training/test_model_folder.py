@@ -72,10 +72,10 @@ def test_a_folder_has_no_path_and_a_card(home: Home, name: str, fields: dict[str
 
 def test_a_mix_is_named_as_what_it_was_mixed_from(home: Home) -> None:
     train_job.run(make_job(home, "before", **ONE | {"r": 4}))
-    order = read_json(home.jobs / "before" / "config.json")
+    spec = read_json(home.jobs / "before" / "config.json")
     folder = home.jobs / "mixed"
     folder.mkdir()
-    write_json(folder / "config.json", order | {"job_id": "mixed", "mixed_from": "before", "alpha": 0.5})
+    write_json(folder / "config.json", spec | {"job_id": "mixed", "mixed_from": "before", "alpha": 0.5})
     job = WorkerJob(folder)
     variant_job.run(job)
     card = check_folder(home, job.dir.model)

@@ -112,7 +112,7 @@ def evaluate(home: Home, model: str, more: dict[str, Any]) -> None:
 
 def train_it(home: Home, model: str, more: dict[str, Any]) -> None:
     job = make_job(home, "run", **QUICK | {"model": model})
-    write_json(job.dir.config, job.order | {"config": job.config | more})
+    write_json(job.dir.config, job.spec | {"config": job.config | more})
     train_job.run(WorkerJob(job.dir.path))
 
 

@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.mark.parametrize(("method", "epochs"), [("lora", 30), ("full", 6)])
 def test_it_learns_which_answer_is_preferred(home: Home, method: str, epochs: int) -> None:
     job = make_job(home, "run", **QUICK | {"method": method, "num_train_epochs": epochs})
-    job.order["split"]["test_size"] = 0.4  # of so few pairs, enough to tell
+    job.spec["split"]["test_size"] = 0.4  # of so few pairs, enough to tell
     verdict = held_to(Verdict, train_job.run(job)["verdict"])
     losses = dict(series(job, "eval/loss"))
     assert losses[0] == pytest.approx(math.log(2), abs=1e-9)  # whatever the pairs: nothing was learned yet

@@ -50,7 +50,7 @@ def home(tmp_path_factory: Any) -> Home:
     write_rows(home, "rows", documented())
     job = make_job(home, "convert", model=BUNDLED_MODEL)
     job.config = {"model": BUNDLED_MODEL}
-    job.dir.config.write_text(json.dumps(job.order | {"kind": "convert"}))
+    job.dir.config.write_text(json.dumps(job.spec | {"kind": "convert"}))
     assert bundled.run(job).parameters == 134_515_008
     return home
 

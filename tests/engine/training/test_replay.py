@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Home:
 def job_with(home: Home, name: str, source: dict[str, Any] | None = None, **fields: Any) -> Any:
     job = make_job(home, name, **(FAST | fields))
     if source:
-        job.order["replay"] = source
+        job.spec["replay"] = source
     return job
 
 

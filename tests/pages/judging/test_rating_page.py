@@ -13,7 +13,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine.rating.jobs import inspect_prompts, inspect_ratings
-from engine.server.sync_jobs import create_order_folder
+from engine.server.sync_jobs import create_spec_folder
 from engine.worker.job import WorkerJob
 from pages.rating.downloads import render_report
 from store.core.home import Home
@@ -45,7 +45,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 async def looked_at(home: Home, name: str, body: dict[str, Any]) -> Any:
     """What a worker finds in a file of prompts, or of ratings."""
     look = {"prompts": inspect_prompts.run, "ratings_file": inspect_ratings.run}[name]
-    return look(WorkerJob(create_order_folder(home, name, "cpu", body).path))
+    return look(WorkerJob(create_spec_folder(home, name, "cpu", body).path))
 
 
 def round_id(engine: StillEngine, name: str) -> str:

@@ -37,9 +37,9 @@ def add_export(engine: StillEngine, form: str, at: float, **changes: Any) -> Non
         job_queue.insert(
             tx, job_queue.NewJob(job_id=f"x-{form}", kind=exports.KIND, title=form, config=config, at=at)
         )
-        order = ExportSpec(run_id="judged", run_name=run.name, version=None, card=run_card(run.name))
+        spec = ExportSpec(run_id="judged", run_name=run.name, version=None, card=run_card(run.name))
         result = export_result(form, **changes)
-        exports.insert(tx, job_queue.get_job(tx, f"x-{form}"), order, result, at)
+        exports.insert(tx, job_queue.get_job(tx, f"x-{form}"), spec, result, at)
         job_queue.claim(tx, f"x-{form}", "cpu", at)
         job_queue.finish(tx, f"x-{form}", "finished", at)
     (engine.home.path / result.folder).mkdir(parents=True, exist_ok=True)

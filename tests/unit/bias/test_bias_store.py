@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.job_handlers import keep, write_order
+from engine.job_handlers import store_result, write_spec
 from engine.registry import version_keeping
 from store.bias import bias_checks
 from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
@@ -43,7 +43,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def launched(desk: Desk, **config: Any) -> str:
     run_id = str(desk("launch", dataset="D", name="Tuned", **config)["run_id"])
-    write_order(desk.database, desk.home, desk.job(run_id))
+    write_spec(desk.database, desk.home, desk.job(run_id))
     desk.end(run_id, "finished")
     return run_id
 
@@ -51,7 +51,7 @@ def launched(desk: Desk, **config: Any) -> str:
 def kept(desk: Desk, run_id: str, worse: bool = False) -> str:
     job_id = str(desk("check_bias", run=run_id)["job_id"])
     with desk.database.transaction() as tx:
-        keep(tx, desk.home, desk.job(job_id), result(worse), desk.now)
+        store_result(tx, desk.home, desk.job(job_id), result(worse), desk.now)
     desk.end(job_id, "finished")
     return job_id
 
@@ -61,17 +61,17 @@ def test_a_check_is_queued_by_id_and_its_order_is_whole(desk: Desk) -> None:
     job = desk.job(desk("check_bias", run="Tuned")["job_id"])
     assert job.config["run"] == run_id
     assert job.title == "Bias check of Tuned"
-    write_order(desk.database, desk.home, job)
-    order = read_json(JobDir(desk.home.jobs / job.job_id).config)
-    assert order
-    assert order["evaluations"] == {}
-    assert order["compared_versions"] == {}
+    write_spec(desk.database, desk.home, job)
+    spec = read_json(JobDir(desk.home.jobs / job.job_id).config)
+    assert spec
+    assert spec["evaluations"] == {}
+    assert spec["compared_versions"] == {}
 
 
 def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Desk) -> None:
     """In one transaction: with the run's end it is there, once, and as if asked for by hand."""
     run = desk.job(desk("launch", dataset="D", name="Tuned", bias_check=True)["run_id"])
-    write_order(desk.database, desk.home, run)
+    write_spec(desk.database, desk.home, run)
 
     result = json.loads(to_json({"verdict": row_of(Verdict, state="better")}))
 
@@ -80,7 +80,7 @@ def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Des
 
     def end(killed: bool) -> None:
         with desk.database.transaction() as tx:
-            keep(tx, desk.home, run, result, desk.now)
+            store_result(tx, desk.home, run, result, desk.now)
             if killed:
                 raise KeyboardInterrupt
 
@@ -116,7 +116,7 @@ def test_a_model_with_a_head_and_one_that_is_not_there_are_refused(desk: Desk) -
 def classifier(desk: Desk, name: str = "Anger", labels: tuple[str, ...] = ("anger", "calm")) -> str:
     """A finished run with a head, by its model's note alone."""
     run_id = str(desk("launch", dataset="D", name=name, task="classification")["run_id"])
-    write_order(desk.database, desk.home, desk.job(run_id))
+    write_spec(desk.database, desk.home, desk.job(run_id))
     desk.end(run_id, "finished")
     folder = JobDir(desk.home.jobs / run_id).model
     folder.mkdir(parents=True)
@@ -130,10 +130,10 @@ def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
     asked = {"classifier": "Anger", "labels": ["anger"]}
     job = desk.job(desk("check_bias", run="Tuned", builtin=False, continuations=asked)["job_id"])
     assert job.config["continuations"]["classifier"] == judge
-    write_order(desk.database, desk.home, job)
-    order = read_json(JobDir(desk.home.jobs / job.job_id).config)
-    assert order
-    assert order["classifier"] == {"name": "Anger", "run_id": judge, "evaluations": []}
+    write_spec(desk.database, desk.home, job)
+    spec = read_json(JobDir(desk.home.jobs / job.job_id).config)
+    assert spec
+    assert spec["classifier"] == {"name": "Anger", "run_id": judge, "evaluations": []}
     (listed,) = bias_checks.list_classifiers(desk.database)
     assert (listed["classifier"], listed["name"], listed["labels"]) == (judge, "Anger", [])
     assert bias_checks.resolve_classifier(desk.database, "hub/model")["run_id"] is None
@@ -149,7 +149,7 @@ def version(desk: Desk, name: str, **settings: Any) -> None:
     contents = {"config.json": json.dumps(config), "training.json": json.dumps(training)}
     made = staged(JobDir(desk.home.jobs / job_id).version, contents, base=None, adapter=False)
     with desk.database.transaction() as tx:
-        version_keeping.keep_version(tx, desk.home, desk.job(job_id), made, desk.clock())
+        version_keeping.store_version(tx, desk.home, desk.job(job_id), made, desk.clock())
     desk.end(job_id, "finished")
 
 
@@ -157,11 +157,11 @@ def test_the_order_of_a_check_of_registered_models_names_their_files(desk: Desk)
     version(desk, "Ours")
     version(desk, "Theirs")
     job = desk.job(desk("check_bias", model="Ours@1", against="Theirs@1")["job_id"])
-    write_order(desk.database, desk.home, job)
-    order = read_json(JobDir(desk.home.jobs / job.job_id).config)
-    assert order
-    assert set(order["compared_versions"]) == {"Ours@1", "Theirs@1"}
-    ours = order["compared_versions"]["Ours@1"]
+    write_spec(desk.database, desk.home, job)
+    spec = read_json(JobDir(desk.home.jobs / job.job_id).config)
+    assert spec
+    assert set(spec["compared_versions"]) == {"Ours@1", "Theirs@1"}
+    ours = spec["compared_versions"]["Ours@1"]
     assert (ours["reference"], ours["adapter"], ours["base_model"]) == ("Ours@1", False, None)
     assert (desk.home.path / ours["folder"] / "config.json").is_file()
 
@@ -190,7 +190,7 @@ def test_a_classifier_that_was_deleted_is_no_model_of_a_hub(desk: Desk) -> None:
     waiting = desk.job(desk("check_bias", run="Tuned", builtin=False, continuations=asked)["job_id"])
     desk("delete", job=judge)
     with pytest.raises(NotFoundError, match=judge):
-        write_order(desk.database, desk.home, waiting)
+        write_spec(desk.database, desk.home, waiting)
     with pytest.raises(ConfigError, match=judge) as caught:
         desk("check_bias", run="Tuned", continuations={"classifier": judge, "labels": ["anger"]})
     assert caught.value.field == "continuations.classifier"
@@ -339,4 +339,4 @@ def test_a_data_set_goes_while_a_check_waits_for_a_lost_evaluation(desk: Desk) -
         )
     desk("delete_dataset", dataset="D")
     with pytest.raises(NotFoundError, match="gone"):
-        write_order(desk.database, desk.home, desk.job(job_id))
+        write_spec(desk.database, desk.home, desk.job(job_id))

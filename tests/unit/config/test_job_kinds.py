@@ -17,7 +17,7 @@ WITH_ROWS = {name for name, kind in JOB_KINDS.items() if kind.has_row}
 
 
 def test_the_engine_handles_every_kind_that_has_a_row() -> None:
-    assert set(HANDLERS.of_kind) == WITH_ROWS == set(JOB_KINDS) - {*ASKS, "talk"}
+    assert set(HANDLERS.by_kind) == WITH_ROWS == set(JOB_KINDS) - {*ASKS, "talk"}
 
 
 @pytest.mark.parametrize("name", JOB_KINDS)

@@ -102,7 +102,7 @@ def test_a_cancelled_cleaning_leaves_nothing(home: Home, monkeypatch: pytest.Mon
     job = make_job(
         home, "clean", {"dataset": "Old", "name": "New", "recipe": {"steps": [{"step": "strip"}] * 3}}
     )
-    job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
+    job.spec |= {"dataset": dataset, "parent": None, "mixed": {}}
     seen = []
 
     def third() -> None:
@@ -144,8 +144,8 @@ def test_progress_is_told_with_an_estimate(home: Home, monkeypatch: pytest.Monke
     job = make_job(
         home, "clean", {"dataset": "Old", "name": "New", "recipe": {"steps": [{"step": "strip"}] * 2}}
     )
-    job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
-    job.phases = JobProgress(cleaning_job.phases(job.order))
+    job.spec |= {"dataset": dataset, "parent": None, "mixed": {}}
+    job.phases = JobProgress(cleaning_job.phases(job.spec))
     cleaning_job.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]

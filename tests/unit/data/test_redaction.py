@@ -73,7 +73,7 @@ def test_no_byte_of_the_new_version_holds_what_was_redacted(home: Home) -> None:
     }
     for group in (name for name, group in GROUPS.items() if group.automatic):
         job = make_job(home, "profile", {"dataset": "x", "group": group})
-        job.order.update(order)
+        job.spec.update(order)
         measurement_job.run(job)
         home.signals(made.result["fingerprint"], group).parent.mkdir(exist_ok=True)
         (job.dir.path / f"{group}.parquet").rename(home.signals(made.result["fingerprint"], group))
@@ -108,7 +108,7 @@ def exported(home: Home, order: dict[str, Any], drop: dict[str, Any]) -> None:
     for format in ("messages", "prompt_completion", "csv", "parquet"):
         job = make_job(home, "export", {"dataset": "x", "format": format})
         details = {"dataset": dataset, "history": history, "figures": {}}
-        job.order.update(parse_document(JobSpec, details))
+        job.spec.update(parse_document(JobSpec, details))
         export_job.run(job)
 
 

@@ -13,7 +13,7 @@ from bench.made.monitored import add_endpoint
 from engine.commands import Commands
 from engine.registry import version_keeping
 from engine.retraining.feature import build_loop
-from engine.retraining.job_handlers import keep_feedback_rows
+from engine.retraining.job_handlers import store_feedback_rows
 from engine.retraining.loop import ImprovementLoop
 from engine.server import job_results
 from store.core.job_folder import JobDir, write_json
@@ -98,7 +98,7 @@ class Chained:
             "fix": "",
         }
         with self.database.transaction() as tx:
-            keep_feedback_rows(tx, self.home, job, few, self.desk.clock())
+            store_feedback_rows(tx, self.home, job, few, self.desk.clock())
             job_queue.claim(tx, job.job_id, "cpu", self.desk.now)
             job_queue.finish(tx, job.job_id, "finished", self.desk.now, result=few)
 
@@ -116,7 +116,7 @@ class Chained:
         result: Any = {}
         if job.kind in ("gather_rows", "clean"):
             result = self._rows(job)
-            keep: Any = keep_feedback_rows if job.kind == "gather_rows" else job_results.keep_version
+            keep: Any = store_feedback_rows if job.kind == "gather_rows" else job_results.store_version
             with self.database.transaction() as tx:
                 keep(tx, self.home, job, result, self.desk.clock())
         elif job.kind == "train":
@@ -149,7 +149,7 @@ class Chained:
         files = {"adapter_model.safetensors": f"weights {job.job_id}", "training.json": training}
         result = staged(JobDir(self.home.jobs / job.job_id).version, files)
         with self.database.transaction() as tx:
-            version_keeping.keep_version(tx, self.home, job, result, self.desk.clock())
+            version_keeping.store_version(tx, self.home, job, result, self.desk.clock())
         return result
 
     def run_through(self, improvement: str, until: str = "deciding", most: int = 40) -> list[str]:

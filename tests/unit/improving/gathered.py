@@ -75,8 +75,8 @@ def _job(
         **{"rows": rows or [{"source": "feedback", "endpoint": "e"}], "held_out": 0.3, **config},
     }
     job = make_job(home, "gather_rows", asked)
-    job.order |= parse_document(JobSpec, {"dataset": dataset, "mixed": {}, "beside": []})
-    job.order["disputed"] = []
+    job.spec |= parse_document(JobSpec, {"dataset": dataset, "mixed": {}, "beside": []})
+    job.spec["disputed"] = []
     lines = (json.dumps(candidate) + "\n" for candidate in candidates)
     (job.dir.path / "candidates.jsonl").write_text("".join(lines))
     return job
@@ -100,8 +100,8 @@ def gather(
 ) -> dict[str, Any]:
     """What the job makes of them: its result, `rows` with their parts, and `skipped`."""
     job = _job(home, dataset, candidates, rows=rows, **config)
-    job.order |= parse_document(JobSpec, {"mixed": mixed or {}, "beside": beside or []})
-    job.order["disputed"] = disputed or []
+    job.spec |= parse_document(JobSpec, {"mixed": mixed or {}, "beside": beside or []})
+    job.spec["disputed"] = disputed or []
     result: Any = gather_rows.run(job)
     return {
         **{"counted": result["rows"], "result": result},

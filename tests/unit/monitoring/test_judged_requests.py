@@ -12,7 +12,7 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.ratings.judged import RATES
 from bench.truths import observe
-from engine.job_handlers import keep, write_order
+from engine.job_handlers import store_result, write_spec
 from engine.monitoring import judging_job
 from engine.monitoring.labelling_text import SETTLED_REASONS
 from engine.rating.analysis.judge_correction import (
@@ -118,11 +118,11 @@ def _rate(
 
 def _judged(monitored: Monitored, job_id: str) -> RequestJudging:
     job = job_queue.get_job(monitored.database, job_id)
-    folder = write_order(monitored.database, monitored.home, job)
+    folder = write_spec(monitored.database, monitored.home, job)
     result = judging_job.run(WorkerJob(folder.path))
     with monitored.database.transaction() as tx:
         for _ in range(2):  # as after a kill before the commit
-            keep(tx, monitored.home, job, result, monitored.now)
+            store_result(tx, monitored.home, job, result, monitored.now)
     return result
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
-from engine.job_handlers import keep
+from engine.job_handlers import store_result
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.monitoring_schemas import MonitorAlert
 from store.core.schemas import Person
@@ -101,7 +101,7 @@ def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> 
     past = job_queue.list_of_kind(monitored.database, monitors.KIND)[0]
     assert past.result is not None
     with monitored.database.transaction() as tx:  # as an engine would that was killed before the commit
-        keep(tx, monitored.home, past, past.result, monitored.now)
+        store_result(tx, monitored.home, past, past.result, monitored.now)
     assert monitored.monitor().states == whole
     hours = traffic.signal_counts(monitored.database, "endpoint-1", _all())["output_length"]["bins"]
     assert sum(hours.values()) == 90

@@ -16,7 +16,7 @@ import pytest
 from engine.evaluation.metrics.answer_rows import Answers
 from engine.evaluation.metrics.judge import score_preferences
 from engine.evaluation.metrics.measurement import measure
-from engine.job_handlers import write_order
+from engine.job_handlers import write_spec
 from engine.monitoring.alerts import send_message
 from engine.playground.answers import RemoteAnswer
 from engine.playground.conversations import ConversationService
@@ -146,7 +146,7 @@ def test_workers_are_told_the_networks(company: Company) -> None:
     with company.database.transaction() as tx:
         job_queue.insert(tx, job_queue.NewJob("job-1", "convert", "Convert", {"model": "m"}, 0.0))
     job = job_queue.get_job(company.database, "job-1")
-    folder = write_order(company.database, company.home, job)
+    folder = write_spec(company.database, company.home, job)
     policy = WorkerJob(folder.path).policy
     assert policy.networks == (parse_network("10.1.0.0/16"),)
     assert policy.home

@@ -77,7 +77,7 @@ def test_the_job_is_queued_by_its_command_and_done_by_a_worker(desk: Desk) -> No
     job_id = desk("count", dataset="D")["job_id"]
     with desk.database.transaction() as tx:
         job_queue.claim(tx, job_id, "cpu", desk.now)
-    folder = job_handlers.write_order(desk.database, desk.home, job_queue.get_job(desk.database, job_id))
+    folder = job_handlers.write_spec(desk.database, desk.home, job_queue.get_job(desk.database, job_id))
     assert process.run_job(folder.path) == 0
     assert read_json(folder.result) == {"status": "finished", "result": {"rows": 5, "labelled": 2}}
 

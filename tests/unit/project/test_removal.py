@@ -48,7 +48,7 @@ check_complete("ask", ASKS)
 home, database = new_store(Path(tempfile.mkdtemp()))
 people = People(database, "token", "screens").commands
 check_complete("command", Commands(database, home, lambda name, body: {}, people=people).table())
-assert set(HANDLERS.of_kind) == {name for name, kind in JOB_KINDS.items() if kind.has_row}
+assert set(HANDLERS.by_kind) == {name for name, kind in JOB_KINDS.items() if kind.has_row}
 assert cli.registered_commands
 """
 

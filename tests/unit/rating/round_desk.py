@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.commands import Commands
-from engine.job_handlers import keep, write_order
+from engine.job_handlers import store_result, write_spec
 from engine.worker.job import WorkerJob
 from store.core.job_folder import JobDir
 from store.core.job_kinds import JOB_KINDS
@@ -105,7 +105,7 @@ class RoundDesk:
         with self.database.transaction() as tx:
             job = job_queue.get_job(tx, job_id)
             job_queue.claim(tx, job_id, "cpu", self.now)
-        work = WorkerJob(write_order(self.database, self.home, job).path)
+        work = WorkerJob(write_spec(self.database, self.home, job).path)
         return importlib.import_module(JOB_KINDS[job.kind].module).run(work)
 
     def finish(self, job_id: str, result: Any) -> None:
@@ -119,7 +119,7 @@ class RoundDesk:
         with self.database.transaction() as tx:
             job = job_queue.get_job(tx, job_id)
             job_queue.finish(tx, job_id, "finished", self.now, result=document)
-            keep(tx, self.home, job, document, self.now)
+            store_result(tx, self.home, job, document, self.now)
 
 
 def chat(prompt: str, answer: str) -> dict[str, Any]:

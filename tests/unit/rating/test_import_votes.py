@@ -17,7 +17,7 @@ from engine.rating.analysis.rates import compute_criterion_means
 from engine.rating.analysis.round_ratings import build_round_ratings
 from engine.rating.analysis.strengths import estimate_strengths
 from engine.rating.jobs import inspect_ratings
-from engine.server.sync_jobs import create_order_folder
+from engine.server.sync_jobs import create_spec_folder
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, DataError
 from store.core.rating_schemas import AssignedTask
@@ -51,7 +51,7 @@ def imported(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> str:
 
 def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> RatingFileSummary:
     body = {"path": written(desk, rows), **config}
-    return inspect_ratings.run(WorkerJob(create_order_folder(desk.home, "ratings_file", "cpu", body).path))
+    return inspect_ratings.run(WorkerJob(create_spec_folder(desk.home, "ratings_file", "cpu", body).path))
 
 
 def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:

@@ -61,7 +61,7 @@ def export(home: Home, dataset: dict[str, Any], **config: Any) -> dict[str, Any]
         **{"recipe": None, "fates": None, "created_at": "2026-01-02T03:04:05"},
     }
     order = {"dataset": dataset, "mixed": {}, "history": [first], "figures": {}}
-    job.order |= parse_document(JobSpec, order)
+    job.spec |= parse_document(JobSpec, order)
     return job_export.run(job)
 
 
@@ -191,7 +191,7 @@ def test_the_card_tells_where_the_rows_come_from(home: Home) -> None:
         }
     }
     order = {"dataset": dataset | {"name": "New"}, "mixed": {}, "figures": figures}
-    job.order |= parse_document(JobSpec, order | {"history": [base | first, base | second]})
+    job.spec |= parse_document(JobSpec, order | {"history": [base | first, base | second]})
     card = Path(job_export.run(job)["card_path"]).read_text()
     for phrase in (
         '**Which:** the text contains "a"',

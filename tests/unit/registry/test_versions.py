@@ -70,12 +70,12 @@ def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(
     result = staged(made, {"adapter_model.safetensors": "weights", "training.json": "{}"})
     monkeypatch.setattr(model_versions, "insert", _killed)
     with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
-        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.store_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     monkeypatch.undo()
     assert not made.exists()
     register(desk, text="of another job")  # which must not take the folder that is there
     with desk.database.transaction() as tx:
-        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.store_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     for reference in ("sums@1", "sums@2"):
         version_keeping.check_whole_files(desk.home, model_versions.get_version(desk.database, reference))
     assert model_versions.get_model(desk.database, "sums").versions == 2
@@ -91,10 +91,10 @@ def test_a_registering_that_is_resumed_takes_the_place_whose_row_could_not_be_wr
         if attempt == "first":
             monkeypatch.setattr(model_versions, "insert", _killed)
             with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
-                version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+                version_keeping.store_version(tx, desk.home, desk.job(job_id), result, desk.clock())
             monkeypatch.undo()
     with desk.database.transaction() as tx:
-        version_keeping.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        version_keeping.store_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     version_keeping.check_whole_files(desk.home, model_versions.get_version(desk.database, "sums@1"))
 
 

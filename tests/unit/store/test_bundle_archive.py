@@ -398,7 +398,7 @@ def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ManifestRows, Path]:
     home = Home(tmp_path / "home").create()
     write_rows(home, "rows", conversations(60))
     job = make_job(home, "open", dtype="float32")
-    job.dir.config.write_text(json.dumps(job.order | {"kind": "open_bundle"}))
+    job.dir.config.write_text(json.dumps(job.spec | {"kind": "open_bundle"}))
     folder = tmp_path / "files"
     with DatasetWriter(folder) as writer:
         writer.add_table(dataset_files.load_rows(home, "rows"))

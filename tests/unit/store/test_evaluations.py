@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.job_handlers import keep
+from engine.job_handlers import store_result
 from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.core.figure_schemas import Figure, UnscoredRows
 from store.core.job_folder import JobDir, write_json
@@ -192,7 +192,7 @@ def finish(desk: Desk, job_id: str, scores: list[float | None], *, first: int = 
         job_queue.claim(tx, job_id, "cpu", desk.clock())
         result = json.loads(to_json(replace(RESULT, n=n, **more)))
         job_queue.finish(tx, job_id, "finished", desk.clock(), result=result)
-        keep(tx, desk.home, job, result, desk.clock())
+        store_result(tx, desk.home, job, result, desk.clock())
 
 
 def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:

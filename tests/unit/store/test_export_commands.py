@@ -55,9 +55,9 @@ def kept(desk: Desk, job_id: str, **changes: Any) -> ModelExportRow:
     job = desk.job(job_id)
     result = export_result(job.config["form"], **changes)
     (desk.home.path / result.folder).mkdir(parents=True, exist_ok=True)
-    job_handlers.write_order(desk.database, desk.home, job)
+    job_handlers.write_spec(desk.database, desk.home, job)
     with desk.database.transaction() as tx:
-        job_handlers.keep(tx, desk.home, job, result, START)
+        job_handlers.store_result(tx, desk.home, job, result, START)
     desk.end(job_id, "finished")
     return exports.get(desk.database, job_id)
 
@@ -82,12 +82,12 @@ def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None
     with pytest.raises(StateError):
         desk("delete_dataset", dataset="D")
     row = kept(desk, job.job_id)
-    order = read_json(desk.home.jobs / job.job_id / "config.json")
-    export = order["export"]
+    spec = read_json(desk.home.jobs / job.job_id / "config.json")
+    export = spec["export"]
     assert (export["run_id"], export["run_name"], export["version"]) == (run_id, "LoRA on D", None)
     assert (export["card"]["reference"], export["card"]["registered"]) == ("LoRA on D", False)
     assert [entry["name"] for entry in export["card"]["data"]] == ["D"]
-    assert order["dataset"]["fingerprint"] == "f"
+    assert spec["dataset"]["fingerprint"] == "f"
     assert row.parity == parity_report()
     assert (row.subject, row.name, row.status) == ("run", "LoRA on D", "passed")
     assert exports.of_run(desk.database, run_id) == [row]
@@ -120,10 +120,10 @@ def test_an_export_and_a_folder_are_verified_by_what_the_store_noted(desk: Desk)
     own = desk.job(desk("verify_model", subject="LoRA on D", export=made)["job_id"])
     assert (own.title, own.config["form"]) == ("Merged compared with LoRA on D", "merged")
     assert (own.config["dataset"], own.config["part"]) == ("data-D", "validation")  # as it was made
-    job_handlers.write_order(desk.database, desk.home, own)
-    order = read_json(desk.home.jobs / own.job_id / "config.json")
-    assert order["verify"] == {"path": row.folder, "gguf": "gguf-q8_0", "manifests": [noted]}
-    assert order["export"]["run_id"] == run_id
+    job_handlers.write_spec(desk.database, desk.home, own)
+    spec = read_json(desk.home.jobs / own.job_id / "config.json")
+    assert spec["verify"] == {"path": row.folder, "gguf": "gguf-q8_0", "manifests": [noted]}
+    assert spec["export"]["run_id"] == run_id
     other = desk.job(desk("verify_model", subject=run_id, path="/came/back")["job_id"])
     assert (other.title, other.config["part"]) == ("back compared with LoRA on D", "test")
     assert [job.job_id for job in exports.verifications(desk.database, made)] == [own.job_id]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.job_handlers import write_order
+from engine.job_handlers import write_spec
 from pages.comparison.tradeoff_points import convert_to_cost
 from store.core.errors import ConfigError
 from store.core.figure_schemas import Estimate
@@ -102,10 +102,10 @@ def test_a_variant_is_a_run_of_its_own_beside_its_parent(desk: Desk) -> None:
     assert run.facts == {"mixed_from": run_id, "alpha": 0.4}
     assert run.config["parent"] == run_id
     assert run.config["learning_rate"] == 3e-4
-    order = read_json(write_order(desk.database, desk.home, desk.job(made)).config)
-    assert (order["kind"], order["mixed_from"], order["alpha"]) == ("variant", run_id, 0.4)
-    assert order["dataset"]["fingerprint"] == "f"
-    TrainConfig.parse(order["config"])
+    spec = read_json(write_spec(desk.database, desk.home, desk.job(made)).config)
+    assert (spec["kind"], spec["mixed_from"], spec["alpha"]) == ("variant", run_id, 0.4)
+    assert spec["dataset"]["fingerprint"] == "f"
+    TrainConfig.parse(spec["config"])
     desk.end(made, "finished")
     with pytest.raises(ConfigError, match="a mix already"):
         desk("keep_variant", run=made, alpha=0.5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.job_handlers import write_order
+from engine.job_handlers import write_spec
 from engine.server import job_submission
 from store.core.errors import ConfigError, StateError
 from store.core.job_folder import read_json
@@ -23,12 +23,12 @@ def test_a_data_set_to_replay_is_named_by_its_id_and_kept_while_it_is_needed(des
     with pytest.raises(StateError, match="is not over"):
         desk("delete_dataset", dataset="General")
     job = replace(desk.job(run_id), attempt=1)
-    order = read_json(write_order(desk.database, desk.home, job).config)
-    assert order["replay"] == {"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}
+    spec = read_json(write_spec(desk.database, desk.home, job).config)
+    assert spec["replay"] == {"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}
     desk.end(run_id, "cancelled")
     desk("delete_dataset", dataset="General")
-    order = read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)
-    assert order["replay"] is None
+    spec = read_json(write_spec(desk.database, desk.home, desk.job(run_id)).config)
+    assert spec["replay"] is None
     with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
         desk("launch", dataset="D", replay_share=0.05, replay_dataset="General")
     assert caught.value.field == "replay_dataset"
@@ -42,11 +42,11 @@ def test_data_sets_that_are_probes_are_named_by_their_ids_and_kept_while_they_ar
     with pytest.raises(StateError, match="is not over"):
         desk("delete_dataset", dataset="General")
     job = replace(desk.job(run_id), attempt=1)
-    order = read_json(write_order(desk.database, desk.home, job).config)
-    assert order["probes"] == [{"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}]
+    spec = read_json(write_spec(desk.database, desk.home, job).config)
+    assert spec["probes"] == [{"dataset_id": general, "name": "General", "kind": "chat", "fingerprint": "g"}]
     desk.end(run_id, "cancelled")
     desk("delete_dataset", dataset="General")
-    assert read_json(write_order(desk.database, desk.home, desk.job(run_id)).config)["probes"] == []
+    assert read_json(write_spec(desk.database, desk.home, desk.job(run_id)).config)["probes"] == []
     with pytest.raises(ConfigError, match="There is no data set 'General'") as caught:
         desk("launch", dataset="D", probe_datasets=["General"])
     assert caught.value.field == "probe_datasets"
@@ -99,5 +99,5 @@ def test_every_attempt_but_the_first_goes_on_from_the_checkpoint(
 ) -> None:
     desk.add_dataset()
     job = replace(desk.job(desk("launch", dataset="D")["run_id"]), attempt=attempt)
-    order = read_json(write_order(desk.database, desk.home, job).config)
-    assert (order["attempt"], order["resume"]) == (attempt, resumes)
+    spec = read_json(write_spec(desk.database, desk.home, job).config)
+    assert (spec["attempt"], spec["resume"]) == (attempt, resumes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.job_handlers import keep
+from engine.job_handlers import store_result
 from engine.server.job_results import build_dataset_id
 from engine.server.profiling import queue_outdated
 from store.core.schemas import Job
@@ -38,7 +38,7 @@ def ended(desk: Desk, job_id: str, result: dict[str, Any]) -> None:
     with desk.database.transaction() as tx:
         job_queue.claim(tx, job_id, "cpu", desk.now)
         job_queue.finish(tx, job_id, "finished", desk.now, result=result)
-        keep(tx, desk.home, job_queue.get_job(tx, job_id), result, desk.clock())
+        store_result(tx, desk.home, job_queue.get_job(tx, job_id), result, desk.clock())
 
 
 def profiles(desk: Desk) -> list[Job]:
@@ -104,7 +104,7 @@ def test_a_data_set_is_deleted_over_its_measuring(desk: Desk) -> None:
     assert {desk.job(job_id).status for job_id in waiting} == {"cancelled"}
     assert desk.job(running).cancel_requested_at is not None
     with desk.database.transaction() as tx:  # it may be done before it notices
-        keep(tx, desk.home, desk.job(running), MEASURED, desk.now)
+        store_result(tx, desk.home, desk.job(running), MEASURED, desk.now)
     assert datasets.signals(desk.database, "f") == {}
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.commands import Commands
-from engine.job_handlers import keep, write_order
+from engine.job_handlers import store_result, write_spec
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe_error
 from store.core.errors import NotFoundError, TunebenchError
@@ -38,7 +38,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
     with database.transaction() as tx:
         job = job_queue.get_job(tx, job_id)
         job_queue.claim(tx, job_id, "cpu", time.time())
-    work = WorkerJob(write_order(database, home, job).path)
+    work = WorkerJob(write_spec(database, home, job).path)
     result = error = None
     try:
         result = importlib.import_module(JOB_KINDS[job.kind].module).run(work)
@@ -48,7 +48,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
         status = "failed" if error else "finished"
         job_queue.finish(tx, job_id, status, time.time(), result=result, error=error)
         if result:
-            keep(tx, home, job, result, time.time())
+            store_result(tx, home, job, result, time.time())
 
 
 @contextmanager

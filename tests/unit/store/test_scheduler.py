@@ -47,10 +47,10 @@ def test_each_device_has_one_job(tmp_path: Path) -> None:
     ids = [world.queue(lane="device") for _ in range(3)]
     world.step()
     assert [world.job(job_id).device for job_id in ids] == ["cuda:0", "cuda:1", None]
-    order = read_json(world.folder(ids[1]).config)
-    assert order["device"] == "cuda:1"
-    assert order["attempt"] == 1
-    assert order["resume"] is False
+    spec = read_json(world.folder(ids[1]).config)
+    assert spec["device"] == "cuda:1"
+    assert spec["attempt"] == 1
+    assert spec["resume"] is False
     world.database.close()
 
 
@@ -114,11 +114,11 @@ def test_the_order_of_a_run_names_rows_and_split(world: World) -> None:
     world.add_dataset()
     run_id = world.queue_run()
     world.step()
-    order = read_json(world.folder(run_id).config)
-    assert order["run_id"] == run_id
-    assert order["dataset"] == {"dataset_id": "data-1", "name": "D", "kind": "chat", "fingerprint": "f"}
+    spec = read_json(world.folder(run_id).config)
+    assert spec["run_id"] == run_id
+    assert spec["dataset"] == {"dataset_id": "data-1", "name": "D", "kind": "chat", "fingerprint": "f"}
     sizes = {"split_seed": 7, "validation_size": 0.2, "test_size": 0.1}
-    assert order["split"] == {**sizes, "split_by": "random", "split_column": None}
+    assert spec["split"] == {**sizes, "split_by": "random", "split_column": None}
 
 
 def test_a_job_waits_for_others_and_does_not_hold_up_the_queue(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.job_handlers import write_order
+from engine.job_handlers import write_spec
 from store.core.errors import ConfigError, StateError
 from store.core.job_kinds import JOB_KINDS
 from store.data import datasets
@@ -73,10 +73,10 @@ def test_a_matrix_is_queued_with_ids(desk: Desk) -> None:
     with desk.database.transaction() as tx:
         datasets.delete_dataset(tx, "S1")
         job_queue.claim(tx, job.job_id, "cpu", 1.0)
-    order = json.loads(write_order(desk.database, desk.home, desk.job(job.job_id)).config.read_text())
+    spec = json.loads(write_spec(desk.database, desk.home, desk.job(job.job_id)).config.read_text())
     # the other was deleted meanwhile
-    assert [entry["dataset"]["name"] for entry in order["datasets"]] == ["S0"]
-    assert order["datasets"][0]["split"]["split_seed"] == 3
+    assert [entry["dataset"]["name"] for entry in spec["datasets"]] == ["S0"]
+    assert spec["datasets"][0]["split"]["split_seed"] == 3
 
 
 def test_what_can_not_be_asked_for(desk: Desk) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.job_handlers import keep
+from engine.job_handlers import store_result
 from store.core.errors import ConfigError, StateError
 from store.core.home import Home
 from store.core.schemas import Job
@@ -54,7 +54,7 @@ def grow(
     asked = config.model_dump(exclude_none=True)
     job = row_of(Job, job_id=f"job-{name}", kind="clean", created_by="p-ada", config=asked)
     with database.transaction() as tx:
-        keep(tx, home, job, made, time.time())
+        store_result(tx, home, job, made, time.time())
     fields = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
     return {**parent, **fields, "dataset_id": f"data-{name}", "name": name, "signals": {}}
 
