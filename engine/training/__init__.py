@@ -1,5 +1,5 @@
-"""A run from its order to its verdict, what it will cost, and what its preview warns of.
+"""Training runs: from the job specification to the verdict, with cost estimates and preview warnings.
 
-In the order of reading: `train_job`, `training_run`, `engine.data.training_rows`, `reference_probes`,
-`training_loop`, `optimizer_step`, `validation`, `run_verdict`.
+Reading order: `train_job`, `training_run`, `engine.data.training_rows`, `reference_probes`, `training_loop`,
+`optimizer_step`, `validation`, `run_verdict`.
 """

@@ -1,1 +1,1 @@
-"""What a run will take: memory, time, and the timed steps that correct the estimate."""
+"""Cost of a run: memory, time, and the timed steps that correct the estimate."""

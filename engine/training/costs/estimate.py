@@ -1,8 +1,8 @@
-"""What a run will need, before anything is loaded: peak memory and time.
+"""Estimate peak memory and time of a run before anything is loaded.
 
-Memory is the model and its optimiser, counted, and the worst moment of a step, rehearsed; time is the work
-of that step at rates measured on the device. Both say how far off they may be: at first by what benchmarks
-found, then by what past runs on this device needed.
+Memory is the counted size of model and optimiser plus the rehearsed peak of a step; time is the work of that
+step at rates measured on the device. Both come with an error margin: initially from benchmarks, later from
+past runs on this device.
 """
 
 from __future__ import annotations
@@ -21,41 +21,43 @@ from store.core.training_schemas import MeasuredRun, MemoryEstimate, TimeEstimat
 from store.training.methods import Quantisation
 from store.training.train_config import TrainConfig, can_stop_early
 
-# What a run will need, before anything is loaded: peak memory and time.
+# Peak memory and time of a run, estimated before anything is loaded.
 #
-# Memory is the model and its optimiser, counted, and the worst moment of a step, rehearsed (`footprint.py`).
+# Memory is the counted size of model and optimiser plus the rehearsed peak of a step (`footprint.py`).
 # Time is the work of that step, counted in the same rehearsal, at rates measured on the device
-# (`hardware.py`). Both say how far off they may be: at first by what benchmarks found, and by what runs on
+# (`hardware.py`). Both have an error margin: from benchmarks, and from what runs on
 # this device needed once there are some (`engine.evaluation.statistics.cost_prediction`).
 
 GIB = 2**30
-# What the allocator holds beyond what lives: on a CPU as measured (bench/costs/memory.py), on a GPU fitted on
+# Allocator overhead beyond live tensors: on a CPU as measured (bench/costs/memory.py), on a GPU fitted to
 # published peaks.
 ALLOCATOR_OVERHEAD = {"cpu": 1.06, "cuda": 1.07}
-KERNELS_GIB = {"cpu": 0.07, "cuda": 0.0}  # compiled for the shapes that were met, and their scratch
-MANY_SHAPES_GIB = 0.3  # more of it on a CPU where rows are of many lengths, as measured
-# Bytes of a weight in 4 bits with its doubly quantised scale, and in 8 bits with a scale a row.
+KERNELS_GIB = {"cpu": 0.07, "cuda": 0.0}  # kernels compiled for the shapes seen, and their scratch memory
+MANY_SHAPES_GIB = 0.3  # higher on a CPU where row lengths vary, as measured
+# Bytes per weight in 4 bits with a doubly quantised scale, and in 8 bits with one scale per row.
 QUANTISED_BYTES: dict[Quantisation, float] = {"nf4": 0.516, "int8": 1.01}
-EIGHT_BIT_UPDATE = 4  # bytes a weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
-FORMULA_ERROR = 1.4  # how far off a formula may be for an architecture whose step can't be rehearsed
+EIGHT_BIT_UPDATE = 4  # bytes per weight that bitsandbytes' AdamW takes during an update, as measured on a CPU
+FORMULA_ERROR = 1.4  # error margin of the formula for an architecture whose step can't be rehearsed
 FORMULA_NOTE = " A step of this architecture can't be rehearsed without numbers: activations are by formula."
-# Bytes of other work, a weight, in the time that making a matrix dense again takes, as measured on a CPU.
-# Done anew by every pass of every micro-batch, in code that the rehearsal doesn't see.
+# Cost of dequantising a matrix, as bytes of other work per weight, as measured on a CPU.
+# Repeated in every pass of every micro-batch, in code that the rehearsal doesn't see.
 DEQUANTISE_BYTES: dict[Quantisation, float] = {"nf4": 8.0, "int8": 9.0}
-# Times as long as its operations that a step takes on a CPU, as measured with five methods (1.15 to 1.34):
+# Ratio of step time to the sum of its operations on a CPU, as measured with five methods (1.15 to 1.34):
 # new sizes of products, memory touched for the first time, and products with narrow matrices, which are
 # slower.
 STEP_OVERHEAD = {"cpu": 1.25, "cuda": 1.0}
-BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
-UPDATE_BYTES = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
+BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bandwidth in bytes per second for data far larger than the cache
+UPDATE_BYTES = 16  # bytes per trained weight, at that bandwidth, of an update: as measured
 STEP_PARTS = ("training", "update", "probes")  # parts of the time
-LAYER_SECONDS = 0.001  # of a written token, that calling the operations of a layer takes at least
-STARTUP_SECONDS = 4.0  # seconds that a run takes beside all that is counted, as measured on a processor
+LAYER_SECONDS = 0.001  # minimum per generated token for dispatching the operations of a layer
+STARTUP_SECONDS = 4.0  # seconds of a run that are not counted elsewhere, as measured on a CPU
 
 
 @dataclass(frozen=True)
 class CountedStep:
-    """What both estimates count with: the model of so many layers under its config, and its largest step."""
+    """Input of both estimates: the model with a given number of layers under its config, and its largest
+    step.
+    """
 
     counts: ParameterCounts
     footprint: Footprint
@@ -68,7 +70,10 @@ class CountedStep:
 def estimate_memory(
     step: CountedStep, *, process_gib: float, available_gib: float, correction: Correction
 ) -> MemoryEstimate:
-    """Peak memory. process_gib: of the worker before it loads the model; on a GPU its context."""
+    """Estimate peak memory.
+
+    process_gib: memory of the worker before it loads the model; on a GPU, its context.
+    """
     counts, footprint, config = step.counts, step.footprint, step.config
     dtype, device = step.dtype, step.device
     size = 4 if dtype == torch.float32 else 2
@@ -83,7 +88,7 @@ def estimate_memory(
     update = counts.trainable * EIGHT_BIT_UPDATE if config.optim == "paged_adamw_8bit" else 0.0
     parts |= _compute_working_bytes(footprint, device, update)
     if replaced:
-        parts["dequantised"] = counts.largest * size * 2  # a matrix and what it is unpacked through
+        parts["dequantised"] = counts.largest * size * 2  # a matrix and its unpacking buffer
     live = sum(parts.values())
     parts["allocator"] = (ALLOCATOR_OVERHEAD[device.type] - 1) * live
     many = MANY_SHAPES_GIB if footprint.varied and device.type == "cpu" else 0.0
@@ -107,8 +112,8 @@ def estimate_memory(
 
 
 def _compute_working_bytes(f: Footprint, device: torch.device, update: float) -> dict[str, float]:
-    """Bytes of activations, logits and gradients at the worst moment of training or evaluation."""
-    kept = f.left if f.several else 0.0  # gradients of the micro-batches before
+    """Return bytes of activations, logits and gradients at the peak of training or evaluation."""
+    kept = f.left if f.several else 0.0  # gradients of earlier micro-batches
     forward, loss, last, first = f.phases
     heap = forward if device.type == "cpu" else 0.0  # a CPU's allocator keeps small pieces for the next step
     moments = {
@@ -132,9 +137,12 @@ def _compute_working_bytes(f: Footprint, device: torch.device, update: float) ->
 
 @dataclass(frozen=True)
 class RunWork:
-    """Tokens that a run passes through the model: trained on, in so many micro-batches (`pieces`), evaluated
-    (with repeats), generated; in rows of about `length`. beside: seconds of what is not the model's work.
-    between: tokens that would be evaluated between steps, at most for `share` of the time in training."""
+    """Tokens that a run passes through the model.
+
+    Trained tokens (in `pieces` micro-batches), evaluated tokens (with repeats) and generated tokens, in rows
+    of about `length`. beside: seconds of work outside the model. between: tokens that would be evaluated
+    between steps, limited to `share` of the training time.
+    """
 
     train_tokens: float
     train_trained: float
@@ -151,11 +159,13 @@ class RunWork:
 
 @dataclass(frozen=True)
 class TimedSteps:
-    """Times as long as counted, of a few steps of the run that were taken for real: their gradients
-    (`training`), an `update`, an `evaluation`, the `generation` of a token; None where nothing was written.
-    others: share of the processors that other work took meanwhile. at: when, in seconds since the epoch.
-    rates: those that it was counted with. alike: the steps are not of this run, but of one of the same model
-    with another method, settings or rows."""
+    """Ratios of measured to counted time, from a few real steps of the run.
+
+    Ratios of the gradients (`training`), an `update`, an `evaluation`, and the `generation` of a token (None
+    where nothing was generated). others: share of the processors used by other work meanwhile. at: time of
+    measurement in seconds since the epoch. rates: device rates that the count used. alike: the steps come
+    from another run of the same model, with a different method, settings or rows.
+    """
 
     training: float
     update: float
@@ -168,11 +178,11 @@ class TimedSteps:
 
     @property
     def busy(self) -> bool:
-        """Whether others took so much that it tells of a busy machine alone."""
+        """Whether other work took so much that the ratios only apply to a busy machine."""
         return self.others >= BUSY_SHARE
 
     def times(self, parts: dict[str, float]) -> dict[str, float]:
-        """Counted seconds of parts of a run, as long as they would be by what was timed."""
+        """Scale the counted seconds of parts of a run by the measured ratios."""
         ratios = {name: value for name, value in vars(self).items() if name in parts and value}
         return {name: seconds * ratios.get(name, 1.0) for name, seconds in parts.items()}
 
@@ -184,8 +194,11 @@ def estimate_seconds(
     correction: Correction,
     timed: TimedSteps | None = None,
 ) -> TimeEstimate:
-    """Time of the run, of the whole course. timed: steps of it that were taken for real, which count with the
-    rates of their own time: measured anew they may be better, and no step is faster by it."""
+    """Estimate the time of the whole run.
+
+    timed: real steps of the run. They are combined with the rates of their own time: rates measured again may
+    be better, without any step getting faster.
+    """
     parts = compute_time_parts(step, work, timed.rates if timed and not timed.alike else rates, timed)
     total = sum(parts.values())
     course = sum(parts[name] for name in STEP_PARTS)
@@ -216,14 +229,14 @@ def estimate_seconds(
 def compute_time_parts(
     step: CountedStep, work: RunWork, rates: DeviceRates, timed: TimedSteps | None = None
 ) -> dict[str, float]:
-    """Seconds of each part of the run, as counted, and as long as steps were that were timed."""
+    """Compute the seconds of each part of the run from counts, scaled by timed steps where given."""
     counts, config, device = step.counts, step.config, step.device
     piece = step.footprint.piece
     train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
     evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
     dense = counts.linear * DEQUANTISE_BYTES[config.held] / rates.moved if config.held else 0.0
     passes = work.pieces * (2 + config.gradient_checkpointing)
-    # reading the weights bounds a generated token, and on the CPU the update of all weights
+    # a generated token is bound by reading the weights, as is the update of all weights on the CPU
     bandwidth = BANDWIDTH[device.type]
     read = counts.total * (4 if step.dtype == torch.float32 else 2) / bandwidth
     parts = {
@@ -242,7 +255,7 @@ def compute_time_parts(
 
 
 def _describe_timed_steps(timed: TimedSteps | None) -> str:
-    """What was timed, and how far off the count was."""
+    """Describe what was timed and how far off the count was."""
     if timed is None:
         return ""
     beside = f", while other work took {timed.others:.0%} of the processors" if timed.busy else ""
@@ -267,12 +280,12 @@ def _describe_basis(rates: DeviceRates, device: torch.device) -> str:
 
 
 def format_run_kind(method: str, task: str) -> str:
-    """Runs of one kind err alike."""
+    """Return the kind of a run; estimates of runs of one kind have similar errors."""
     return f"{task} {method}"
 
 
 def list_memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
-    """What was counted and measured beyond the process itself."""
+    """Return predicted and measured memory beyond that of the process itself."""
     return [
         MeasuredPrediction(
             run.counted_memory_gib - run.process_memory_gib,
@@ -285,9 +298,11 @@ def list_memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
 
 
 def list_timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> list[TimedRun]:
-    """What was counted and measured of runs that went to their end, or of whose course it is known how much
-    they took, in one go. steps_timed: of those of which steps were timed before, or of those of which none
-    were. Runs beside other work say nothing of the next one."""
+    """Return predicted and measured time of runs that completed, or whose duration in one go is known.
+
+    steps_timed: select runs whose steps were timed beforehand, otherwise runs without timed steps. Runs that
+    shared the machine with other work are excluded, as they don't predict the next one.
+    """
     return [
         TimedRun(
             run.counted_seconds,

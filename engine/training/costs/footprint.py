@@ -1,11 +1,11 @@
-"""What a model under a method takes, from its config alone: parameters, and memory and work of a step.
+"""Compute parameters, step memory and step work of a model under a method from its config alone.
 
-Two or three models of a few layers are built on the meta device, and what they differ by is what a layer
-adds; so a model of 80 layers costs no more than one of three. Architectures whose kinds of layer take turns
-are built in whole turns. Fields that say how many of the layers a method touches are varied with them.
+Two or three models of a few layers are built on the meta device; their differences give the cost of a layer,
+so a model of 80 layers costs no more than one of three. Architectures with alternating kinds of layer are
+built in whole periods. Config fields that limit how many layers a method touches are varied with them.
 
-What a step takes by formula, for code that decides by numbers, such as a router's, which the meta device
-has not: bytes and operations of a Llama's layer, and of logits.
+Code that branches on values, such as a router's, can't run on the meta device; for it, step cost is computed
+by formula: bytes and operations of a Llama's layer, and of logits.
 """
 
 from __future__ import annotations
@@ -45,16 +45,14 @@ from store.core.config import NO_CODE
 from store.training.methods import METHODS, TAKEN_APART, count_adapted_layers
 from store.training.train_config import TrainConfig
 
-LOGIT_BYTES = 12  # bytes a trained token and vocabulary entry
-MEMORY_TRAFFIC_FACTOR = (
-    8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama
-)
-LAYER_OPERATIONS = 110  # operations of a layer's forward
+LOGIT_BYTES = 12  # bytes per trained token and vocabulary entry
+MEMORY_TRAFFIC_FACTOR = 8.0  # reads and writes per byte saved by a forward pass, as rehearsed for a Llama
+LAYER_OPERATIONS = 110  # operations of a layer's forward pass
 
 
 @dataclass(frozen=True)
 class StepFormula:
-    """A micro-batch of padded rows, as many tokens long; wide: 2 in fp32, else 1."""
+    """A micro-batch of padded rows of equal length; wide: 2 in fp32, else 1."""
 
     text: Any
     config: TrainConfig
@@ -73,25 +71,28 @@ class StepFormula:
 
     @property
     def layer(self) -> float:
-        """Bytes that a layer's forward writes."""
+        """Return the bytes that a layer's forward pass writes."""
         text = self.text
         mlp = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
         return float(self.wide * self.tokens * (24 * text.hidden_size + 8 * mlp))
 
     @property
     def saved(self) -> float:
-        """Bytes that the layers keep for backward."""
+        """Return the bytes that the layers save for the backward pass."""
         if not self.config.gradient_checkpointing:
             return self.layers * self.layer
         return float(self.layers * 2 * self.wide * self.tokens * self.text.hidden_size + self.layer)
 
     @property
     def logits(self) -> float:
-        """Bytes of logits and what a loss makes of them."""
+        """Return the bytes of the logits and of the tensors a loss derives from them."""
         return float(LOGIT_BYTES * self.trained * self.text.vocab_size)
 
     def piece(self, linear: float, trains: float) -> MicroBatchWork:
-        """What it does; linear: weights of the layers' matrices, trains: share of them that is trained."""
+        """Return the work of the micro-batch.
+
+        linear: number of weights of the layers' matrices; trains: share of them that is trained.
+        """
         products, attention, head = flops(self.text, linear, self.tokens, self.trained, self.length)
         forward = np.array(
             [
@@ -117,13 +118,13 @@ class StepFormula:
 def flops(
     text: Any, linear: float, tokens: float, trained: float, length: float
 ) -> tuple[float, float, float]:
-    """Operations of a forward pass: of two a weight and token, of attention, and of logits where trained."""
+    """Return the operations of a forward pass: two per weight and token, attention, and logits where trained."""
     attention = 4 * length * text.hidden_size * text.num_hidden_layers
     return tokens * 2 * linear, tokens * attention, 2 * trained * text.hidden_size * text.vocab_size
 
 
 def _compute_backward_share(config: TrainConfig, layers: int) -> float:
-    """Of the layers, that gradients flow through."""
+    """Return the share of the layers that gradients flow through."""
     fields = METHODS[config.method].fields
     field = next((f for f in LAYER_FIELDS if f in fields), None)
     if field is None or ("train_embeddings" in fields and config.train_embeddings):
@@ -133,15 +134,17 @@ def _compute_backward_share(config: TrainConfig, layers: int) -> float:
 
 log = logging.getLogger(__name__)
 
-CPU = torch.device("cpu")  # where whole numbers stay
+CPU = torch.device("cpu")  # device of integer tensors
 SAMPLED_LENGTHS = 3  # of rows, in multiples of MULTIPLE
-MAX_LAYER_PERIOD = 8  # layers; kinds of layer that take longer turns are taken for one kind
-LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
+MAX_LAYER_PERIOD = 8  # layers; longer periods are treated as a single kind of layer
+LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # layer indices, counted from the top
 
 
 @dataclass(frozen=True)
 class ReducedModel:
-    """A model of few layers on the meta device; `chosen`: how many of them the method touches, if it says."""
+    """A model of few layers on the meta device; `chosen`: number of layers the method touches, if it is
+    limited.
+    """
 
     layers: int
     chosen: int | None
@@ -149,8 +152,9 @@ class ReducedModel:
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Parameters: of the base model, of its layers' matrices (which quantisation replaces), trained, added by
-    the method; largest: of one matrix."""
+    """Parameter counts: of the base model, of its layers' matrices (which quantisation replaces), trained,
+    and added by the method; largest: of the largest matrix.
+    """
 
     total: float
     linear: float
@@ -161,10 +165,12 @@ class ParameterCounts:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
-    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients, `labels`: when
-    it is asked for their text. several: a step may have more than one micro-batch, so that gradients wait.
-    varied: rows are of many lengths. piece: what the largest micro-batch does, and `piece_at` in a model of
+    """Bytes beyond weights and optimiser.
+
+    `phases`: peak in each phase of a step (rehearsal.PHASES); `left`: gradients after it; `saved`:
+    activations when the backward pass starts; `evaluation`: a pass without gradients; `labels`: scoring the
+    text of labels. several: a step may have more than one micro-batch, so that gradients accumulate. varied:
+    rows have varying lengths. piece: work of the largest micro-batch; `piece_at`: the same in a model of
     another depth. packed: rows have no padding.
     """
 
@@ -176,12 +182,12 @@ class Footprint:
     piece: MicroBatchWork
     packed: bool = False
     varied: bool = False
-    rehearsed: bool = True  # else by formula, which is further off
+    rehearsed: bool = True  # otherwise by formula, which is less accurate
     labels: float = 0.0
     piece_at: Callable[[ReducedModel], MicroBatchWork] | None = None
 
     def at_least(self, other: Footprint) -> Footprint:
-        """This one, with the memory of whichever of the two takes more."""
+        """Return this footprint with the memory of the larger of the two."""
         return replace(
             self,
             phases=tuple(map(max, self.phases, other.phases)),
@@ -194,12 +200,12 @@ class Footprint:
 
 
 def set_layer_count(architecture: PreTrainedConfig, layers: int) -> PreTrainedConfig:
-    """The architecture with that many layers, which are as its first ones."""
+    """Return the architecture with that many layers, of the same kinds as its first ones."""
     few = copy.deepcopy(architecture)
     part = few.get_text_config()
     whole = part.num_hidden_layers
     for name, value in list(vars(part).items()):
-        if isinstance(value, list) and len(value) == whole:  # a value for each layer
+        if isinstance(value, list) and len(value) == whole:  # one value per layer
             setattr(part, name, [value[i % whole] for i in range(layers)])
     part.num_hidden_layers = layers
     return few
@@ -208,7 +214,7 @@ def set_layer_count(architecture: PreTrainedConfig, layers: int) -> PreTrainedCo
 def build_base_model(
     architecture: PreTrainedConfig, few: ReducedModel, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> Any:
-    """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
+    """Build the base model with that many layers on the meta device, as loading on `device` would return it."""
     auto: Any = AutoModelForCausalLM
     if config.task == "classification":  # with as many classes as the architecture has labels
         auto = AutoModelForSequenceClassification
@@ -219,15 +225,17 @@ def build_base_model(
 
 @dataclass(frozen=True)
 class LayerShapes:
-    """The models of few layers that are built, by which a value of a model of any depth is known. turn: after
-    how many layers their kinds repeat; whole: layers of the model itself."""
+    """The few-layer models to build, from which values for any depth are extrapolated.
+
+    turn: period after which the kinds of layer repeat; whole: number of layers of the full model.
+    """
 
     few: tuple[ReducedModel, ...]
     whole: ReducedModel
     turn: int
 
     def extend(self, values: Any, depth: ReducedModel | None = None) -> Any:
-        """What values of the `few` amount to for a model of that depth; without one, for the model itself."""
+        """Extrapolate `values` of the `few` models to a model of that depth, by default the full model."""
         depth = depth or self.whole
         first = self.few[0].layers
         if depth.chosen is None:
@@ -238,8 +246,9 @@ class LayerShapes:
         return least + others * (more_layers - least) + (depth.chosen - 1) * both
 
     def depth(self, layers: int) -> ReducedModel:
-        """The deepest model of about that many layers, between the smallest of the few and the whole; the
-        method touches the same share of them."""
+        """Return the deepest model of about that many layers, between the smallest of the few and the full
+        model; the method touches the same share of layers.
+        """
         first, whole = self.few[0].layers, self.whole
         if layers >= whole.layers:
             return whole
@@ -250,10 +259,13 @@ class LayerShapes:
 
 
 def choose_reduced_models(architecture: PreTrainedConfig, config: TrainConfig) -> LayerShapes:
-    """The models to build. Raises ConfigError where the method asks for layers that the model hasn't."""
+    """Choose the models to build.
+
+    Raises: ConfigError if the method selects layers that the model doesn't have.
+    """
     text = architecture.get_text_config()
     whole, turn = text.num_hidden_layers, _find_layer_period(getattr(text, "layer_types", None))
-    first = max(3, turn)  # the last layer of packed rows is smaller: one before it must be in every phase
+    first = max(3, turn)  # the last layer of packed rows is smaller, so every phase needs a layer before it
     check_layers(config, whole)
     field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
     if field is None:
@@ -265,7 +277,7 @@ def choose_reduced_models(architecture: PreTrainedConfig, config: TrainConfig) -
 
 
 def _find_layer_period(kinds: list[str] | None) -> int:
-    """After how many layers the kinds of layer repeat."""
+    """Return the period after which the kinds of layer repeat."""
     for turn in range(1, MAX_LAYER_PERIOD + 1):
         if not kinds or all(kind == kinds[i % turn] for i, kind in enumerate(kinds)):
             return turn
@@ -275,7 +287,7 @@ def _find_layer_period(kinds: list[str] | None) -> int:
 def build_trainable_model(
     architecture: PreTrainedConfig, few: ReducedModel, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> tuple[Any, ParameterCounts]:
-    """A model of few layers, made trainable, and its counts."""
+    """Build a model of few layers, make it trainable, and return it with its parameter counts."""
     model = build_base_model(architecture, few, config, dtype, device)
     linears: list[Any] = list(tuning_methods.list_linear_layers(model).values())
     widths = [module.weight.numel() for module in linears]
@@ -294,8 +306,7 @@ def build_trainable_model(
 
 
 class Rehearsal:
-    """A config's model in its few-layer forms, from which its counts are known at once and steps can be
-    tried."""
+    """The few-layer forms of a config's model, which give its parameter counts and can rehearse steps."""
 
     def __init__(
         self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
@@ -314,20 +325,20 @@ class Rehearsal:
         self.text, self.device = architecture.get_text_config(), device
 
     def counts_at(self, depth: ReducedModel) -> ParameterCounts:
-        """Parameters of a model of that depth."""
+        """Return the parameter counts of a model of that depth."""
         return ParameterCounts(*self._extended(self._counted, depth))
 
     def _extended(self, values: list[list[float]], depth: ReducedModel) -> list[float]:
-        """What the values of the few-layer models amount to at that depth."""
+        """Extrapolate the values of the few-layer models to that depth."""
         return [float(v) for v in self.shapes.extend([np.asarray(v, float) for v in values], depth)]
 
     def run(
         self, config: TrainConfig, train: TokenRows, evaluated: TokenRows, objective: Objective | None = None
     ) -> Footprint:
-        """The footprint of the largest micro-batch of `train`, and of a validation on the longest rows of
-        `evaluated`.
+        """Return the footprint of the largest micro-batch of `train` and of a validation on the longest rows
+        of `evaluated`.
 
-        Of `config` the batch sizes are read; the model is that of the config it was made for.
+        Only the batch sizes of `config` are read; the model is that of the config it was built for.
         """
         objective = objective or TokenObjective()
         with (
@@ -349,7 +360,7 @@ class Rehearsal:
         return replace(footprint, varied=varied, packed=packed)
 
     def packed(self, longest: int, *, training: bool = True) -> bool:
-        """Whether rows of up to that many tokens go through the packed forward."""
+        """Whether rows of up to that many tokens use the packed forward pass."""
         with llama_layers.simulate_cpu() if self.device == "cpu" else nullcontext():
             return not llama_layers.explain_refusal(_set_training_mode(self.models[0], training), longest)
 
@@ -365,14 +376,14 @@ class Rehearsal:
         batch = objective.collate(train, chosen, CPU)
         values = []
         for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
-            # each model counts the mask that the first would leave to the others
+            # every model must count the mask, which the first would otherwise cache for the others
             make_causal_mask.cache_clear()
             ask = partial(objective.loss_sum, model, batch)
             step = rehearsal.run_step(_set_training_mode(model, True), ask, few.layers)
             for parameter in masters.weights.values():
                 parameter.grad = None
             values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
-        model = _set_training_mode(self.models[0], False)  # without gradients no layer keeps anything
+        model = _set_training_mode(self.models[0], False)  # without gradients no layer saves anything
         largest = _select_largest_batch(model, evaluated, config.per_device_eval_batch_size)
         held_out = objective.collate(evaluated, largest, CPU)
         evaluation, judged = rehearsal.run_forward(
@@ -416,19 +427,19 @@ class Rehearsal:
 
 
 def _select_largest_batch(model: Any, rows: TokenRows, batch_size: int) -> np.ndarray:
-    """The rows of the largest batch of a validation."""
+    """Select the rows of the largest validation batch."""
     if model.get_output_embeddings() is None:  # under a classification head
         return batch_by_length(rows.lengths, batch_size)[0]
     return losses.build_fitting_batches(model, rows, batch_size)[0]
 
 
 def _set_training_mode(model: Any, training: bool) -> Any:
-    """The model in that mode; setting one that it has costs as much as building a layer."""
+    """Set the model's mode if it differs; setting it unconditionally costs as much as building a layer."""
     return model if model.training == training else model.train(training)
 
 
 def warm_up_rehearsal() -> None:
-    """Rehearse a step of a tiny model: the first rehearsal of a process takes twice as long as the next."""
+    """Rehearse a step of a tiny model; the first rehearsal of a process takes twice as long as later ones."""
     tiny = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, vocab_size=32
     )

@@ -1,9 +1,9 @@
-"""A training step rehearsed without numbers: what of memory lives at its worst moments, by running it.
+"""Rehearse a training step on the meta device to measure its live memory at each phase.
 
-A model of a few layers is built on the meta device, made trainable by the code that training uses, and taken
-through forward, loss and backward there. Every storage is counted while it lives, so that whatever a method,
-an attention function or a loss keeps is in the count and no formula has to know of it. Phases of the step
-grow linearly with the layers, and are extended to the model's own number by the caller.
+A model of a few layers is built on the meta device, made trainable by the code that training uses, and run
+through forward, loss and backward. Every storage is counted while it is alive, so whatever a method, an
+attention function or a loss saves is included without a formula. Phases of the step grow linearly with the
+number of layers; the caller extrapolates them to the full model.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ META = torch.device("meta")
 PHASES = ("forward", "loss", "last layer", "first layer")
 _ARANGE_OPS = {aten.arange.default, aten.arange.start, aten.arange.start_step}
 _MASK_INDEX_OPS = {aten.index.Tensor, aten._unsafe_index.Tensor}
-_SHAPE_CACHE: dict[Any, Any] = {}  # shape, stride and type of what operations gave, and their work
+_SHAPE_CACHE: dict[Any, Any] = {}  # shape, stride and dtype of operation results, and their work
 _INDEX_PUT_OPS = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_put.default}
 
 
 @dataclass(frozen=True)
 class RehearsedStep:
-    """Bytes beyond those that lay there before the step: `saved` when the backward pass starts, `phases` the
-    most in each of PHASES, `left` after it (the gradients). done: what it does in each of PHASES
-    (operations.KINDS)."""
+    """Bytes beyond those allocated before the step.
+
+    `saved`: when the backward pass starts; `phases`: peak in each of PHASES; `left`: after the step (the
+    gradients). done: work in each of PHASES (operations.KINDS).
+    """
 
     saved: float
     phases: tuple[float, ...]
@@ -43,7 +45,7 @@ class RehearsedStep:
 
 
 class SkipInit(TorchFunctionMode):
-    """Weights without numbers need none drawn: a tenth of the time of building a model."""
+    """Skip weight initialisation, which meta tensors don't need and which takes a tenth of the build time."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":
@@ -52,11 +54,10 @@ class SkipInit(TorchFunctionMode):
 
 
 class LiveMemoryTracker(TorchDispatchMode):
-    """Counts the bytes of storages that are alive on a device, and the most in each phase; and what its
-    operations do.
+    """Track live bytes of storages on a device, their peak in each phase, and the work of operations.
 
-    Whole numbers (tokens, positions, masks) stay on the CPU with their values, as code may decide by them;
-    whatever they are combined with is on the meta device, and so is the outcome.
+    Integer tensors (tokens, positions, masks) stay on the CPU with their values, as code may branch on them;
+    anything combined with them is on the meta device, and so is the result.
     """
 
     def __init__(self, device: str = "meta") -> None:
@@ -72,7 +73,7 @@ class LiveMemoryTracker(TorchDispatchMode):
         kwargs = kwargs or {}
         taken = _collect_tensors(args)
         devices = {tensor.device.type for tensor in taken}
-        if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is made
+        if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is allocated
             return func(*args, **kwargs)
         shaped_work = None
         if func in _ARANGE_OPS:
@@ -89,7 +90,7 @@ class LiveMemoryTracker(TorchDispatchMode):
         made = _collect_tensors(out)
         there = {tensor.untyped_storage()._cdata for tensor in taken}
         for tensor in made:
-            # a view of a weight takes nothing
+            # a view of a weight allocates nothing
             if tensor.device.type == self.device and tensor.untyped_storage()._cdata not in there:
                 self.add(tensor)
         if made and made[0].device.type == self.device and not func.is_view:
@@ -97,8 +98,10 @@ class LiveMemoryTracker(TorchDispatchMode):
         return out
 
     def _shaped(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, operations.OperationWork | None]:
-        """What an operation gives, and its work. torch works that out in Python, and layers are alike: it is
-        asked once."""
+        """Return the result and work of an operation.
+
+        torch computes result shapes in Python and layers are alike, so they are cached.
+        """
         if func._schema.is_mutable:
             in_place = func._opname.endswith("_") and torch.Tag.inplace_view not in func.tags
             return (args[0] if in_place else func(*args, **kwargs)), None
@@ -116,7 +119,7 @@ class LiveMemoryTracker(TorchDispatchMode):
         return torch.empty_strided(shape, stride, dtype=dtype, device=META), work
 
     def did(self, work: operations.OperationWork) -> None:
-        """Add an operation's work to that of the phase."""
+        """Add an operation's work to the current phase."""
         done, times = self.done[self.phase], operations.get_repeat_count()
         done[0] += times * work[0]
         done[1] += times * work[1]
@@ -124,7 +127,7 @@ class LiveMemoryTracker(TorchDispatchMode):
         done[3] += times
 
     def add(self, tensor: torch.Tensor) -> None:
-        """Count its storage until nobody holds it any more."""
+        """Count the tensor's storage until it is freed."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self.alive:
@@ -140,7 +143,7 @@ class LiveMemoryTracker(TorchDispatchMode):
         self.most[self.phase] = max(self.most[self.phase], self.bytes)
 
     def enter(self, phase: int) -> None:
-        """The next phase begins; phases never go back."""
+        """Enter the next phase; phases never go back."""
         if phase > self.phase:
             self.phase = phase
             self.most[phase] = self.bytes
@@ -148,8 +151,11 @@ class LiveMemoryTracker(TorchDispatchMode):
 
 @contextmanager
 def _patch_fused_attention() -> Iterator[None]:
-    """Attention as torch's fused kernels keep it (output and one sum a row), where the meta device would
-    write all weights out. Replaced by name, as a recomputing checkpoint does not see function modes."""
+    """Make attention save what torch's fused kernels save (output and one sum per row).
+
+    The meta device would otherwise materialise all attention weights. Replaced by name, as a recomputing
+    checkpoint does not see function modes.
+    """
     functional: Any = torch.nn.functional
     own = functional.scaled_dot_product_attention
     functional.scaled_dot_product_attention = _compute_meta_attention
@@ -167,7 +173,7 @@ def _compute_meta_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
-    enable_gqa: bool = False,  # the kernels read shared keys where they lie
+    enable_gqa: bool = False,  # the kernels read shared keys in place
 ) -> torch.Tensor:
     if attn_mask is not None:
         attn_mask = attn_mask.to(META, query.dtype) if attn_mask.dtype == torch.bool else attn_mask
@@ -178,7 +184,7 @@ def _compute_meta_attention(
 
 
 def _collect_tensors(value: Any) -> list[torch.Tensor]:
-    """Those among arguments or results, and in lists among them."""
+    """Collect tensors among arguments or results, including those in lists."""
     if isinstance(value, torch.Tensor):
         return [value]
     tensors: list[torch.Tensor] = []
@@ -192,18 +198,18 @@ def _collect_tensors(value: Any) -> list[torch.Tensor]:
 
 
 def _replace_tensors_by_shapes(value: Any) -> Any:
-    """The arguments of an operation, with tensors replaced by all that a result's shape can hang on."""
+    """Replace tensors among an operation's arguments by everything the result's shape can depend on."""
     if isinstance(value, torch.Tensor):
         return value.shape, value.stride(), value.dtype
     if isinstance(value, (list, tuple)):
         return tuple(map(_replace_tensors_by_shapes, value))
     if isinstance(value, dict):
         return tuple((name, _replace_tensors_by_shapes(v)) for name, v in value.items())
-    return type(value), value  # 1 and 1.0 are equal and give other types
+    return type(value), value  # 1 and 1.0 compare equal but produce different dtypes
 
 
 def _find_boolean_mask(indices: Any) -> torch.Tensor | None:
-    """The boolean mask among the indices of an operation."""
+    """Return the boolean mask among the indices of an operation."""
     return next((i for i in indices if isinstance(i, torch.Tensor) and i.dtype == torch.bool), None)
 
 
@@ -216,7 +222,7 @@ def _holds_meta(value: Any) -> bool:
 
 
 def _move_to_meta(value: Any) -> Any:
-    """The arguments of an operation, all of them on the meta device."""
+    """Move all arguments of an operation to the meta device."""
     if isinstance(value, torch.Tensor):
         return value if value.device.type == "meta" else torch.empty_like(value, device=META)
     if isinstance(value, (list, tuple)):
@@ -229,8 +235,9 @@ def _move_to_meta(value: Any) -> Any:
 def run_step(
     model: Any, loss: Callable[[], torch.Tensor], layers: int, device: str = "meta"
 ) -> RehearsedStep:
-    """Forward, loss and backward of a model on the meta device; `loss` computes the loss of one
-    micro-batch."""
+    """Run forward, loss and backward of a model on the meta device; `loss` computes the loss of one
+    micro-batch.
+    """
     living = LiveMemoryTracker(device)
     attention = _patch_fused_attention() if device == "meta" else nullcontext()
     with _mark_phases(model, layers, living), attention, living:
@@ -244,8 +251,9 @@ def run_step(
 
 
 def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[int, list[list[float]]]:
-    """Of a pass without gradients the most bytes, and what it does in each of PHASES: in the layers, and
-    behind them."""
+    """Run a pass without gradients and return its peak bytes and its work in each of PHASES: in the layers,
+    and after them.
+    """
     living = LiveMemoryTracker()
     with _mark_phases(model, layers, living), torch.no_grad(), _patch_fused_attention(), living:
         forward()
@@ -254,7 +262,7 @@ def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[in
 
 @contextmanager
 def _mark_phases(model: Any, layers: int, living: LiveMemoryTracker) -> Iterator[None]:
-    """Tell `living` when the loss begins, and when the backward pass reaches the last and the first layer."""
+    """Notify `living` when the loss begins and when the backward pass reaches the last and the first layer."""
     stack = find_decoder_layers(model, layers)
     hooks = []
 
@@ -282,8 +290,10 @@ def _mark_phases(model: Any, layers: int, living: LiveMemoryTracker) -> Iterator
 
 
 def find_decoder_layers(model: Any, layers: int) -> Any:
-    """The stack of the model's layers: its first list of that many modules. NotImplementedError without
-    one."""
+    """Return the stack of the model's layers: its first module list of that length.
+
+    Raises: NotImplementedError if there is none.
+    """
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == layers:
             return module

@@ -1,6 +1,6 @@
-"""What a config would cost on given rows: parameters, peak memory, time. The preview and the advice ask here.
+"""Estimate parameters, peak memory and time of a config on given rows, for the preview and the advice.
 
-Nothing is loaded; runs of the past, which the engine hands over with the question, correct the numbers.
+Nothing is loaded; past runs, passed in by the engine, correct the estimates.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ from store.core.training_schemas import MeasuredRun, MemoryEstimate, MemoryFix, 
 from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.training.train_config import TrainConfig, get_speed_settings
 
-# Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
+# Library pages that a run has touched by its end. A fork starts with hardly any of them.
 LIBRARIES_GIB = 0.05
-LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
-GENERATION_BATCH = 16  # prompts that are answered together
+LABEL_COST = 0.9  # cost of a label's token relative to a row's, as measured: some are shared
+GENERATION_BATCH = 16  # prompts answered in one batch
 # Tokens of the suite's prose (21,000), of the base model's own texts (2,500) and of the suite's questions
 # (17,000; each takes about half as long, as what options follow is read once), and those with logits.
 SUITE_TOKENS = np.array([32_000, 26_000])
@@ -68,24 +68,26 @@ LIGHT_SUITE_TOKENS = (
     4_000  # tokens of the questions and prose that are measured between steps, counted in the same way
 )
 EXTRACTION_TOKENS = (
-    12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
+    12  # tokens generated until all of ANSWERED rows have diverged from their text, about, as measured
 )
-WIDE_BATCH_FACTOR = (
-    2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
-)
+WIDE_BATCH_FACTOR = 2  # cost of a generation step for 32 or 56 prompts relative to one for ANSWERED, about
 
 
 @dataclass(frozen=True)
 class LabelPrompts:
-    """Labels for which models are asked after the run: their tokens together, and how many models. They go
-    through the model behind each row's prompt, as a tree (`engine.models.forward.answer_likelihood`)."""
+    """Labels that models score after the run: their total tokens, and the number of models.
+
+    They go through the model after each row's prompt, as a tree (`engine.models.forward.answer_likelihood`).
+    """
 
     tokens: int
     models: int
 
 
 def measure_process_gib(device: torch.device) -> float:
-    """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
+    """Return a worker's memory before it loads the model: that of this process, as jobs are forks of one
+    process.
+    """
     if device.type == "cuda":
         return hardware.CONTEXT_GIB
     own = psutil.Process().memory_info()
@@ -94,8 +96,11 @@ def measure_process_gib(device: torch.device) -> float:
 
 @dataclass(frozen=True)
 class CostSampleRows:
-    """The rows that a run's costs are counted on. rows: of each part of the whole data set; parts: those that
-    are counted, cut to length; cut: them, cut at another length; general: those that would be replayed."""
+    """The rows that a run's costs are counted on.
+
+    rows: number of rows in each part of the whole data set; parts: counted rows, truncated to length; cut:
+    truncates them to another length; general: rows that would be replayed.
+    """
 
     rows: dict[str, int]
     parts: dict[str, training_rows.TokenisedPart]
@@ -106,7 +111,7 @@ class CostSampleRows:
 
 
 class CostBasis:
-    """The rows of one question, its device and what runs on that device needed."""
+    """The rows of one request, its device, and the measured needs of past runs on that device."""
 
     def __init__(
         self, job: WorkerJob, architecture: PreTrainedConfig, costed: CostSampleRows, process: float
@@ -114,7 +119,7 @@ class CostBasis:
         self.job, self.architecture, self.process = job, architecture, process
         self.rows, self.parts, self.cut = costed.rows, costed.parts, costed.cut
         self.objective, self.labels, self.general = costed.objective, costed.labels, costed.general
-        self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
+        self.probed = np.zeros(2)  # tokens of data sets used as probes, and those with logits
         self.device = torch.device(job.device)
         self.rates = cache(partial(hardware.measure_device_rates, job.home, self.device))
         self.device_name = get_device_name(self.device)
@@ -122,46 +127,46 @@ class CostBasis:
         self.past = [run for run in self.all_past if run.device_name == self.device_name]
 
     def epoch(self, name: str) -> tuple[float, float]:
-        """Tokens and trained tokens of one pass over a part, scaled up from the rows that were counted."""
+        """Return tokens and trained tokens of one pass over a part, scaled up from the counted rows."""
         part = self.parts[name]
         scale = self.rows[name] / max(1, len(part.whole))
         return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
 
     @property
     def part_rows(self) -> PartRows:
-        """Rows of each part."""
+        """Return the number of rows of each part."""
         return {"train": self.rows["train"], "validation": self.rows["validation"], "test": self.rows["test"]}
 
     @property
     def train_rows(self) -> int:
-        """Rows with a trained token."""
+        """Return the number of rows with a trained token."""
         train = self.parts["train"]
         return max(1, round(self.rows["train"] * len(train.rows) / max(1, len(train.whole))))
 
     def memory_correction(self, config: TrainConfig) -> Correction:
-        """From the past."""
+        """Return the memory correction from past runs."""
         kind = format_run_kind(config.method, config.task)
         return cost_prediction.correct_prediction(list_memory_pairs(self.past), kind, cost_prediction.MEMORY)
 
     def time_correction(self, config: TrainConfig, steps_timed: StepsTimed) -> Correction:
-        """From the past: from runs of which steps were timed before, where those of this one were."""
+        """Return the time correction from past runs, using those with timed steps if this run has them."""
         kind, settings = format_run_kind(config.method, config.task), get_speed_settings(config.model_dump())
         past = list_timed_runs(self.past, steps_timed=steps_timed != "none")
         return predict_time_range(past, UpcomingRun(kind, settings, steps_timed))
 
     def shorter(self, limit: int) -> CostBasis:
-        """The same with rows cut at `limit` tokens."""
+        """Return the same basis with rows truncated to `limit` tokens."""
         shorter = copy(self)
         shorter.parts = self.cut(limit)
         return shorter
 
     def available_gib(self) -> float:
-        """Memory that a run could take now: what is free, and what this worker gives back."""
+        """Return the memory available to a run: free memory plus what this worker releases."""
         free, _ = hardware.measure_available_gib(self.device)
         return free
 
     def fitting(self, cost: ConfigCost, limit: int) -> list[MemoryFix]:
-        """The nearest settings that fit into what is free."""
+        """Return the nearest settings that fit into free memory."""
         config = cost.config
         settings = launch_advice.MemorySettings(
             config.per_device_train_batch_size,
@@ -190,31 +195,31 @@ class CostBasis:
 
 
 class ConfigCost:
-    """One config of a question."""
+    """Costs of one config of a request."""
 
     def __init__(self, costs: CostBasis, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
         self.costs, self.config = costs, config
         self.dtype = choose_dtype(config.dtype, costs.device)
         self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
         self.counts = self.rehearsal.counts
-        self.timed: estimate.TimedSteps | None = None  # steps of it, taken for real
+        self.timed: estimate.TimedSteps | None = None  # timed steps of the run
         self.steps = count_total_steps(config, costs.train_rows)
         self.per_epoch = count_steps_per_epoch(costs.train_rows, *compute_batch_shape(config))
 
     def disk_bytes(self) -> float:
-        """What is kept of the run: the adapter, or all weights, as they lie in memory."""
+        """Return the bytes stored for the run: the adapter, or all weights, in their in-memory format."""
         size = 4 if self.dtype == torch.float32 else 2
         adapter = METHODS[self.config.method].adapter
         return size * (self.counts.trainable if adapter else self.counts.total)
 
     @property
     def packed(self) -> bool:
-        """Whether micro-batches are dealt by tokens."""
+        """Whether micro-batches are formed by token count."""
         return self.rehearsal.packed(int(self.train.sequence_lengths.max()))
 
     @cached_property
     def footprint(self) -> Footprint:
-        """The largest micro-batch, rehearsed."""
+        """Rehearse the largest micro-batch."""
         held_out = self.costs.parts["validation"].rows
         rows = self.train
         footprint = self.rehearsal.run(
@@ -229,27 +234,27 @@ class ConfigCost:
 
     @property
     def replay(self) -> Replay | None:
-        """What is replayed, as far as it is known."""
+        """Return what is replayed, as far as it is known."""
         if self.costs.general is None or not self.config.replay_share:
             return None
         return Replay(self.costs.general, self.config, self.costs.train_rows)
 
     @property
     def train(self) -> TokenRows:
-        """The rows that a step is rehearsed on."""
+        """Return the rows that a step is rehearsed on."""
         train = self.costs.parts["train"].rows
         return train if len(train) else _build_blank_row(self.config.max_length or 8)
 
     @property
     def counted_step(self) -> estimate.CountedStep:
-        """What the estimates count with."""
+        """Return the input of the estimates."""
         layers = self.rehearsal.shapes.whole.layers
         return estimate.CountedStep(
             self.counts, self.footprint, self.config, self.dtype, self.costs.device, layers
         )
 
     def memory(self) -> MemoryEstimate:
-        """The estimate against what is free."""
+        """Return the memory estimate, compared with free memory."""
         return estimate.estimate_memory(
             self.counted_step,
             process_gib=self.costs.process,
@@ -258,27 +263,27 @@ class ConfigCost:
         )
 
     def time(self) -> TimeEstimate:
-        """The estimate for the whole run, evaluations and answers included."""
+        """Return the time estimate for the whole run, including evaluations and generated answers."""
         work = compute_work(self)
         steps: StepsTimed = "none" if not self.timed else "alike" if self.timed.alike else "own"
         correction = self.costs.time_correction(self.config, steps)
         return estimate.estimate_seconds(self.counted_step, work, self.rates(work), correction, self.timed)
 
     def rates(self, work: estimate.RunWork) -> hardware.DeviceRates:
-        """How fast the device does such work."""
+        """Return the device's rates for such work."""
         text = self.costs.architecture.get_text_config()
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
         shape = hardware.round_to_power(work.train_tokens / work.pieces), text.hidden_size, inner
         return self.costs.rates(self.dtype, shape, hardware.round_to_power(work.length))
 
     def _labels_bytes(self) -> float:
-        """What asking a model for the text of labels takes."""
+        """Return the bytes needed to score the text of labels."""
         costs, labels = self.costs, self.costs.labels
         lengths = [int(part.rows.sequence_lengths.max(initial=0)) for part in costs.parts.values()]
         if not labels:
             return 0.0
         longest = max(1, *lengths)
-        if self.config.task == "classification":  # the untuned model is asked, not the one with a head
+        if self.config.task == "classification":  # the untuned model is scored, not the one with a head
             packed = costs.device.type == "cpu" and llama_layers.is_packable(costs.architecture)
         else:
             packed = self.rehearsal.packed(longest, training=False)
@@ -289,9 +294,9 @@ class ConfigCost:
 
 
 def _list_lighter_methods(config: TrainConfig) -> list[dict[str, Any]]:
-    """Changes to a method that takes less, nearest first."""
+    """Return config changes to a method that needs less memory, nearest first."""
     method = METHODS[config.method]
-    own = {"learning_rate": None}  # each method has its own
+    own = {"learning_rate": None}  # differs by method
     if not method.adapter:
         return [own | {"method": FIRST_METHOD}, own | {"method": LIGHT_METHOD}]
     if config.held:
@@ -302,14 +307,14 @@ def _list_lighter_methods(config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def _build_blank_row(length: int) -> TokenRows:
-    """One row of that many trained tokens, for a data set whose own rows have none."""
+    """Build one row of that many trained tokens, for a data set without any."""
     starts = np.asarray([0, length], np.int64)
     ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
     return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
 
 def compute_work(cost: ConfigCost) -> estimate.RunWork:
-    """What passes through the model over the whole run."""
+    """Compute the work that passes through the model over the whole run."""
     config, costs = cost.config, cost.costs
     validations = 1 + len(choose_evaluation_steps(cost.steps, config.evaluations))  # the base model's first
     train, validation, test = (np.array(costs.epoch(part)) for part in training_rows.PARTS)
@@ -354,8 +359,10 @@ def compute_work(cost: ConfigCost) -> estimate.RunWork:
 
 
 def _count_training_tokens(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndarray, float]:
-    """Tokens, and trained ones, that training passes through the model with what is replayed, and in how many
-    micro-batches. train: of one epoch."""
+    """Count tokens and trained tokens of training, including replay, and the number of micro-batches.
+
+    train: counts of one epoch.
+    """
     config = cost.config
     pieces: float = cost.steps * compute_batch_shape(config)[1]
     padded = _estimate_padding(cost)
@@ -376,8 +383,9 @@ def _count_training_tokens(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndar
 
 
 def _count_generation_steps(cost: ConfigCost, probed: bool) -> float:
-    """Steps that generate beside the answers to sample prompts: for the probes, where the run is `probed` by
-    writing, and the general rows to replay."""
+    """Count generation steps other than answers to sample prompts: for the probes, if the run is `probed` by
+    generation, and for the general rows to replay.
+    """
     config = cost.config
     written = 0.0
     if probed:
@@ -390,7 +398,7 @@ def _count_generation_steps(cost: ConfigCost, probed: bool) -> float:
 
 
 def _estimate_padding(cost: ConfigCost) -> float:
-    """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
+    """Estimate the ratio of tokens passed through the model, with padding, to tokens of the rows."""
     lengths = cost.train.lengths
     grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
     size, accumulation = compute_batch_shape(cost.config)
@@ -402,16 +410,18 @@ def _estimate_padding(cost: ConfigCost) -> float:
 
 
 def _count_swapped_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
-    """Tokens, and those with logits, of the held-out answers after prompts of other rows: none where whole
-    rows are trained, the first token of each apart."""
+    """Count tokens, and those with logits, of the held-out answers after prompts of other rows; zero where
+    whole rows are trained except for the first token of each.
+    """
     _, rows = _find_held_out(cost)
     whole = held_out[0] - held_out[1] <= rows
     return (0.0 if whole else count_rounds(rows)) * held_out
 
 
 def _count_task_sample_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
-    """Tokens, and those with logits, of answers to prompts of held-out rows, each behind its prompt: the
-    beginning of a row where whole rows are trained."""
+    """Count tokens, and those with logits, of answers to prompts of held-out rows, each after its prompt: the
+    beginning of a row where whole rows are trained.
+    """
     _, rows = _find_held_out(cost)
     sequences = max(1, rows) * (2 if cost.config.task == "dpo" else 1)
     prompt = max(PROMPT_TOKENS, (held_out[0] - held_out[1]) / sequences)
@@ -421,7 +431,7 @@ def _count_task_sample_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndar
 
 
 def _count_label_tokens(cost: ConfigCost, labels: LabelPrompts, mean_length: float) -> np.ndarray:
-    """Tokens, and those with logits, of asking models for the labels of held-out rows."""
+    """Count tokens, and those with logits, of scoring the labels of held-out rows."""
     _, rows = _find_held_out(cost)
     device, seed = cost.costs.device.type, cost.config.seed
     asked = labels.models * len(
@@ -431,7 +441,7 @@ def _count_label_tokens(cost: ConfigCost, labels: LabelPrompts, mean_length: flo
 
 
 def _count_extraction_rows(cost: ConfigCost) -> int:
-    """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
+    """Estimate the number of rows tested for extraction: those with a long enough answer, up to a limit."""
     rows, parts = cost.costs.rows, cost.costs.parts
     own = rows["train"] - canaries.count_canaries(cost.config)
     asked = {"train": ("train", min(own, rows["validation"])), "held_out": _find_held_out(cost)}
@@ -448,13 +458,15 @@ def _count_extraction_rows(cost: ConfigCost) -> int:
 
 
 def _find_held_out(cost: ConfigCost) -> tuple[str, int]:
-    """The part that judges the run, and its rows."""
+    """Return the part that the run is judged on, and its number of rows."""
     part = "test" if cost.costs.rows["test"] else "validation"
     return part, cost.costs.rows[part]
 
 
 def _count_canary_tokens(cost: ConfigCost) -> np.ndarray:
-    """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
+    """Count tokens, and those with logits, of measuring every canary once; planted and control canaries are
+    alike.
+    """
     train = cost.costs.parts["train"].rows
     own = train.take(np.flatnonzero(train.row_ids < 0))
     each = np.array([len(own.ids), own.trained.sum()]) / max(1, len(own))

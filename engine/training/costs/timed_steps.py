@@ -1,10 +1,10 @@
-"""A few steps of a run, taken for real: how many times as long as counted they are, on this machine and now.
+"""Time a few real steps of a run and compare them with the counted time, on this machine and now.
 
-The steps are those that the run begins with, taken by the code that trains, on a copy of its model with
-weights that mean nothing, and where the whole would take long with fewer layers. What the count gets wrong
-(products of new sizes, narrow matrices, code that no rehearsal sees) is in the ratio, and so is the machine.
-A pass without gradients and a few written tokens are timed beside them. What was timed is kept for the next
-question about like steps; what was timed on a busy machine is of use for as long as it may be busy.
+The steps are the first of the run, taken by the training code on a copy of its model with random weights,
+with fewer layers if the whole would take long. The ratio covers whatever the count gets wrong (products of
+new sizes, narrow matrices, code that no rehearsal sees) as well as the machine. An evaluation pass and a few
+generated tokens are timed too. Timings are cached for the next request about similar steps; timings from a
+busy machine expire after as long as it may stay busy.
 """
 
 from __future__ import annotations
@@ -52,31 +52,35 @@ from store.core.job_folder import read_json, write_json
 from store.core.processes import acquire_lock, is_held
 from store.training.train_config import get_speed_settings
 
-# Steps that are timed at least and at most, and for how long more are, after one that compiles kernels.
+# Minimum and maximum number of timed steps, and time limit for more, after one that compiles kernels.
 STEPS, MAX_STEPS, SECONDS = 3, 8, 4.0  # of long ones fewer
-STEP_SECONDS = 1.2  # of a step as counted; a longer one is taken with fewer rows, one row's with fewer layers
+STEP_SECONDS = (
+    1.2  # counted; a longer step is reduced to fewer rows, and one row to fewer layers
+)
 EVALUATION_SECONDS = 1.0
-PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
-MEMORY_SHARE = 0.5  # of what is free, that they may take
+PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and the tokens generated for each
+MEMORY_SHARE = 0.5  # share of free memory that they may take
 MAX_SECONDS = 20.0  # as counted, that they may take together; and after which no further step begins
 MAX_TURN_CHECKS = 600  # at whether others are through with their steps, some 30 seconds
-BUSY_MAX_AGE = 600.0  # seconds for which what was timed on a busy machine is of use
+BUSY_MAX_AGE = 600.0  # seconds after which a timing from a busy machine expires
 MAX_CACHED = 400  # of what was timed, the newest
 VERSION = 1  # of what is timed and what it is counted with: other versions' ratios belong to other counts
-WEIGHT_STD = 0.02  # of weights that mean nothing
+WEIGHT_STD = 0.02  # of random weights
 
 
 log = logging.getLogger(__name__)
 
 
 class TimingError(TunebenchError):
-    """Steps that can't be taken before the run; the message says why."""
+    """Raised when steps can't be timed before the run; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """What is taken: a model of some depth, rows of steps, and rows that are evaluated; counted at the rates
-    of the whole run, so that what is off in them cancels."""
+    """What is timed: a model of some depth, rows of steps, and evaluated rows.
+
+    Counted at the rates of the whole run, so that their errors cancel.
+    """
 
     cost: ConfigCost
     rates: DeviceRates
@@ -87,7 +91,7 @@ class _Trial:
 
     @property
     def counted_step(self) -> CountedStep:
-        """What is counted with at this depth."""
+        """Return the input of the count at this depth."""
         return _count_step_at_depth(self.cost, self.depth)
 
 
@@ -100,8 +104,11 @@ class _TimedStep(NamedTuple):
 
 
 def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
-    """Time them; some seconds. Raises StepsNotTimed where memory doesn't hold them or they would take too
-    long, and what making, loading or training the model raises."""
+    """Time a few training steps, which takes some seconds.
+
+    Raises: StepsNotTimed if they don't fit into memory or would take too long, and any error from building,
+    loading or training the model.
+    """
     other_work = OtherLoad()
     trial = _choose_trial(cost)
     job, device = cost.costs.job, cost.costs.device
@@ -120,10 +127,10 @@ def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
                 generation = _time_token(model, tokenizer, device)
     finally:
         model = None
-        _release_memory(device)  # what is asked next looks at what memory is free
+        _release_memory(device)  # the next request checks free memory
     counted = [_predict_parts(trial, [step.rows], trial.held_out) for step in steps]
     passed = counted[0]  # as are all of them, in what belongs to no step
-    return TimedSteps(  # by medians: a machine's speed changes within seconds
+    return TimedSteps(  # medians, as a machine's speed changes within seconds
         training=median(s.gradients / c["training"] for s, c in zip(steps, counted, strict=True)),
         update=median(s.update / c["update"] for s, c in zip(steps, counted, strict=True)),
         evaluation=median(evaluations) / passed["evaluation"],
@@ -141,10 +148,10 @@ def _release_memory(device: torch.device) -> None:
 
 
 def _choose_trial(cost: ConfigCost) -> _Trial:
-    """The deepest model of which a step of one row is short, and the first steps of the run.
+    """Choose the deepest model for which a step of one row is short, and the first steps of the run.
 
-    Rows go before layers: what the model does beside its layers (its head, the loss) is off by another factor
-    than they are, and would be most of a shallow model's step.
+    Rows are reduced before layers: the model's work outside its layers (head, loss) has a different error
+    ratio than the layers, and would dominate a shallow model's step.
     """
     train, config = cost.train, cost.config
     if config.task != "classification" and not train.trained_counts.sum():
@@ -172,13 +179,13 @@ def _choose_trial(cost: ConfigCost) -> _Trial:
         steps = trial.steps[: 1 + repeats]
         counted = _predict_parts(trial, steps, trial.held_out)
         seconds = counted["training"] + counted["update"] + (1 + repeats) * counted["evaluation"]
-        if seconds <= MAX_SECONDS:  # of the only step the time to compile kernels is a small part
+        if seconds <= MAX_SECONDS:  # compiling kernels is a small part of a single long step
             return replace(trial, repeats=repeats, steps=trial.steps if repeats else steps)
     raise TimingError(f"A step of one row takes about {seconds:.0f} seconds on this device.")
 
 
 def _list_depths(cost: ConfigCost) -> list[ReducedModel]:
-    """The whole model, and shallower ones."""
+    """Return the full model and shallower ones."""
     shapes = cost.rehearsal.shapes
     if not cost.footprint.piece_at:
         return [shapes.whole]
@@ -187,14 +194,14 @@ def _list_depths(cost: ConfigCost) -> list[ReducedModel]:
 
 
 def _fits_host_memory(cost: ConfigCost, depth: ReducedModel) -> bool:
-    """Whether the host's memory holds the weights, which are drawn there whatever the device."""
+    """Whether the weights fit into host memory, where they are drawn on any device."""
     size = cost.rehearsal.counts_at(depth).total * cost.dtype.itemsize / GIB
     free, _ = measure_available_gib(torch.device("cpu"))
     return bool(size <= MEMORY_SHARE * free)
 
 
 def _estimate_gib(cost: ConfigCost, depth: ReducedModel) -> float:
-    """About what training it takes: weights as loaded, what is trained four times more, a step."""
+    """Estimate the memory of training it: loaded weights, trained weights four times more, and a step."""
     counts, size = cost.rehearsal.counts_at(depth), cost.dtype.itemsize
     share = depth.layers / cost.rehearsal.shapes.whole.layers
     return (counts.total * size + counts.trainable * 16 + max(cost.footprint.phases) * share) / GIB
@@ -209,7 +216,7 @@ def _count_step_at_depth(cost: ConfigCost, depth: ReducedModel) -> CountedStep:
 
 
 def _compute_work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> RunWork:
-    """What steps and an evaluation pass through the model, and one written token of each prompt."""
+    """Compute the work of the steps, of an evaluation, and of one generated token per prompt."""
     train, packed = cost.train, cost.footprint.packed
     rows = np.concatenate([np.concatenate(step) for step in steps])
     if packed:
@@ -232,13 +239,13 @@ def _compute_work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRo
 
 
 def _predict_parts(trial: _Trial, steps: Sequence[StepRows], held_out: TokenRows) -> dict[str, float]:
-    """Seconds of each part of such work at the trial's depth."""
+    """Predict the seconds of each part of such work at the trial's depth."""
     work = _compute_work(trial.cost, steps, held_out)
     return compute_time_parts(trial.counted_step, work, trial.rates)
 
 
 def _shorten_steps(trial: _Trial) -> list[StepRows]:
-    """Its steps, with as many rows of each as are short together."""
+    """Return the trial's steps, each with as many rows as stay short together."""
     steps = trial.steps[: 1 + MAX_STEPS]
     seconds = _predict_parts(trial, steps, trial.held_out)["training"]
     rows = sum(len(part) for step in steps for part in step)
@@ -247,7 +254,7 @@ def _shorten_steps(trial: _Trial) -> list[StepRows]:
 
 
 def _take_first_rows(step: StepRows, most: int) -> StepRows:
-    """So many rows of a step: whole micro-batches first."""
+    """Take up to that many rows of a step, in whole micro-batches first."""
     chosen = []
     for part in step:
         if most <= 0:
@@ -258,7 +265,7 @@ def _take_first_rows(step: StepRows, most: int) -> StepRows:
 
 
 def _take_few_rows(trial: _Trial) -> TokenRows:
-    """As many held-out rows as are evaluated in a short time."""
+    """Take as many held-out rows as can be evaluated in a short time."""
     seconds = _predict_parts(trial, trial.steps[:1], trial.held_out)["evaluation"]
     count = max(1, min(len(trial.held_out), int(len(trial.held_out) * EVALUATION_SECONDS / seconds)))
     chosen = np.random.default_rng(0).permutation(len(trial.held_out))[:count]
@@ -266,7 +273,7 @@ def _take_few_rows(trial: _Trial) -> TokenRows:
 
 
 def _load_random_model(trial: _Trial, folder: Path) -> Any:
-    """A model of that depth with weights that mean nothing, through a file, as a run loads its model."""
+    """Load a model of that depth with random weights from a file, as a run loads its model."""
     cost, depth = trial.cost, trial.depth
     config, dtype = cost.config, cost.dtype
     architecture = set_layer_count(cost.costs.architecture, depth.layers)
@@ -288,7 +295,9 @@ def _load_random_model(trial: _Trial, folder: Path) -> Any:
 
 
 def _fill_random(model: Any) -> None:
-    """Small numbers in matrices and ones elsewhere: what memory held before could be slow or no numbers."""
+    """Fill matrices with small numbers and other parameters with ones; uninitialised memory could hold slow
+    values or NaNs.
+    """
     few = torch.randn(2**16) * WEIGHT_STD
     for parameter in model.parameters():
         if parameter.dim() < 2:
@@ -300,7 +309,7 @@ def _fill_random(model: Any) -> None:
 
 
 def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
-    """All but the first, in which kernels are compiled, unless it is the only one."""
+    """Time all steps but the first, in which kernels are compiled, unless it is the only one."""
     cost, device = trial.cost, trial.cost.costs.device
     rows, steps = TrainingRows(cost.train), max(cost.steps, MAX_STEPS)
     stepper = OptimizerStepper(cost.costs.job, cost.config, model, rows, cost.costs.objective, steps)
@@ -322,7 +331,7 @@ def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
 
 
 def _time_evaluation(trial: _Trial, model: Any) -> float:
-    """Seconds of a pass over the held-out rows."""
+    """Return the seconds of a pass over the held-out rows."""
     cost = trial.cost
     began = _read_clock(cost.costs.device)
     cost.costs.objective.measure(
@@ -336,7 +345,7 @@ def _time_evaluation(trial: _Trial, model: Any) -> float:
 
 
 def _time_token(model: Any, tokenizer: Any, device: torch.device) -> float | None:
-    """Seconds of a written token of each of PROMPTS prompts; None where they end at once."""
+    """Return the seconds of a generated token of each of PROMPTS prompts; None if they end at once."""
     moments: list[float] = []
     prompts = [list(range(1, PROMPT + 1))] * PROMPTS
     how = GenerationOptions(WRITTEN, device, PROMPTS)
@@ -353,7 +362,7 @@ def _read_clock(device: torch.device) -> float:
 
 
 class CachedSteps:
-    """What was timed for a config on its device, of like model, rows and settings."""
+    """Cached timings of a config on its device, for similar model, rows and settings."""
 
     def __init__(self, cost: ConfigCost) -> None:
         cache = cost.costs.job.home.cache
@@ -376,39 +385,45 @@ class CachedSteps:
         self.key = f"{self.model} {_hash_settings(about)}"
 
     def find(self, *, busy: bool) -> TimedSteps | None:
-        """What is of use now: on a busy machine what was timed on it lately, else what was timed on a quiet
-        one."""
+        """Return the timing to use now: on a busy machine a recent one from that state, otherwise one from a
+        quiet machine.
+        """
         if not busy:
             return self.quiet()
         lately = self._entries().get(self.key, {}).get("busy")
         return lately if lately and time.time() - lately.at < BUSY_MAX_AGE else None
 
     def quiet(self) -> TimedSteps | None:
-        """What was timed while little else went on."""
+        """Return the timing from a quiet machine."""
         return self._entries().get(self.key, {}).get("quiet")
 
     def alike(self) -> TimedSteps | None:
-        """What was timed last on a quiet machine of this model, whatever the method, settings and rows. An
-        update is no like one: an adapter's is all overhead, that of all weights has next to none."""
+        """Return the latest timing of this model on a quiet machine, for any method, settings and rows.
+
+        Update ratios don't transfer: an adapter's update is all overhead, that of all weights has almost
+        none.
+        """
         own = [slots for key, slots in self._entries().items() if key.startswith(self.model)]
         quiet = [slots["quiet"] for slots in own if "quiet" in slots]
         newest = max(quiet, key=lambda timed: timed.at, default=None)
         return replace(newest, alike=True, update=1.0) if newest else None
 
     def is_being_timed(self) -> bool:
-        """Whether steps are being timed now, of any config: no work of others."""
+        """Whether steps of any config are being timed now, which doesn't count as other work."""
         return is_held(self.lock)
 
     def take_turn(self) -> IO[bytes] | None:
-        """A file to hold open while steps are timed: two at a time would each make the machine a busy one
-        for the other. None where others took too long."""
+        """Return a file to hold open as a lock while steps are timed, or None on timeout.
+
+        Two timings at once would each make the machine busy for the other.
+        """
         for _ in range(MAX_TURN_CHECKS):
             if held := acquire_lock(self.lock):
                 return held
         return None
 
     def keep(self, timed: TimedSteps) -> None:
-        """For the next question, by whoever has the turn."""
+        """Store a timing for the next request; the caller must hold the lock."""
         every = self._entries()
         every[self.key] = every.get(self.key, {}) | {"busy" if timed.busy else "quiet": timed}
         newest = sorted(every, key=lambda key: max(slot.at for slot in every[key].values()))[-MAX_CACHED:]
@@ -416,7 +431,7 @@ class CachedSteps:
         write_json(self.path, kept)
 
     def _entries(self) -> dict[str, dict[str, TimedSteps]]:
-        """All of them by key and by whether the machine was busy; of a spoiled file none."""
+        """Return all timings by key and by whether the machine was busy; empty if the file is corrupt."""
         try:
             document = read_json(self.path) or {}
             return {
