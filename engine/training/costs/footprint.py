@@ -118,7 +118,7 @@ class StepFormula:
 def flops(
     text: Any, linear: float, tokens: float, trained: float, length: float
 ) -> tuple[float, float, float]:
-    """Return the operations of a forward pass: two per weight and token, attention, and logits where trained."""
+    """Count the operations of a forward pass: two per weight and token, attention, logits where trained."""
     attention = 4 * length * text.hidden_size * text.num_hidden_layers
     return tokens * 2 * linear, tokens * attention, 2 * trained * text.hidden_size * text.vocab_size
 
@@ -214,7 +214,7 @@ def set_layer_count(architecture: PreTrainedConfig, layers: int) -> PreTrainedCo
 def build_base_model(
     architecture: PreTrainedConfig, few: ReducedModel, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> Any:
-    """Build the base model with that many layers on the meta device, as loading on `device` would return it."""
+    """Build the model with that many layers on the meta device, as loading on `device` would return it."""
     auto: Any = AutoModelForCausalLM
     if config.task == "classification":  # with as many classes as the architecture has labels
         auto = AutoModelForSequenceClassification

@@ -262,7 +262,7 @@ def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[in
 
 @contextmanager
 def _mark_phases(model: Any, layers: int, living: LiveMemoryTracker) -> Iterator[None]:
-    """Notify `living` when the loss begins and when the backward pass reaches the last and the first layer."""
+    """Tell `living` when the loss begins and when the backward pass reaches the last and the first layer."""
     stack = find_decoder_layers(model, layers)
     hooks = []
 

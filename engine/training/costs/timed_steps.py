@@ -54,9 +54,7 @@ from store.training.train_config import get_speed_settings
 
 # Minimum and maximum number of timed steps, and time limit for more, after one that compiles kernels.
 STEPS, MAX_STEPS, SECONDS = 3, 8, 4.0  # of long ones fewer
-STEP_SECONDS = (
-    1.2  # counted; a longer step is reduced to fewer rows, and one row to fewer layers
-)
+STEP_SECONDS = 1.2  # counted; a longer step is reduced to fewer rows, and one row to fewer layers
 EVALUATION_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and the tokens generated for each
 MEMORY_SHARE = 0.5  # share of free memory that they may take
