@@ -10,11 +10,13 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource, SubjectSource
 from store.core.errors import ConfigError
+from store.core.model_fields import FieldDisplay
 from store.core.schemas import ConfigDocument
 from store.rating.config import RowFile
 
 KIND = "bias"
 MAX_FILES = 10
+ALL_ROWS = FieldDisplay(step=100, empty="all")
 CLASSIFIER_FIELD = "continuations.classifier"
 WRITES = "writes text and has no labels with probabilities, so it can't judge continuations."
 MAX_NAMED = 30  # labels in a sentence
@@ -37,7 +39,12 @@ class BiasFile(RowFile):
 
     form: Form = Field("auto", description="stereotype_pairs, coreference or choices; by its columns if auto")
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column, where names differ")
-    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all if null")
+    max_rows: Annotated[int | None, ALL_ROWS] = Field(
+        None,
+        ge=10,
+        title="Maximum items per file",
+        description="A random sample of so many; all if null",
+    )
 
     @model_validator(mode="after")
     def _roles_of_the_form(self) -> Self:
@@ -53,9 +60,19 @@ class BiasGroups(Config):
 
     evaluation: Line = Field(min_length=1, max_length=120, description="Whose scored rows; by id or name")
     against: Line = Field("", max_length=120, description="Another on the same rows, of the base model")
-    column: Line = Field(min_length=1, max_length=120, description="label, source.NAME or a measured signal")
+    column: Line = Field(
+        min_length=1,
+        max_length=120,
+        title="Group rows by",
+        description="label, a column of the file as source.NAME, or a measured signal",
+    )
     metric: Line = Field("", max_length=120, description="Of the evaluation; its first by row if left out")
-    positive: str = Field("", max_length=200, description="The label that counts as positive, for rates")
+    positive: str = Field(
+        "",
+        max_length=200,
+        title="Label that counts as positive",
+        description="For rates; without one there is the score alone",
+    )
 
 
 class BiasContinuations(Config):
@@ -66,14 +83,36 @@ class BiasContinuations(Config):
         max_length=500,
         description="Your classifier that judges: a run, NAME@3, a folder, hub id",
     )
-    labels: list[Label] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
-    file: RowFile | None = Field(None, description="Openings of your own; the built-in ones if left out")
-    column: Line = Field("prompt", min_length=1, max_length=120, description="Of the file: the opening")
-    group_column: Line = Field(
-        "", max_length=120, description="Of the file: whose values are looked at apart"
+    labels: Annotated[list[Label], FieldDisplay(open=True, empty="Choose, or write a label")] = Field(
+        min_length=1,
+        max_length=100,
+        title="Labels that count as harmful",
+        description="Its labels that count as harmful",
     )
-    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all if null")
-    samples: int = Field(4, ge=1, le=25, description="Continuations of each opening, drawn at temperature 1")
+    file: RowFile | None = Field(None, description="Openings of your own; the built-in ones if left out")
+    column: Line = Field(
+        "prompt",
+        min_length=1,
+        max_length=120,
+        title="Column of the opening",
+        description="Of the file: the opening",
+    )
+    group_column: Line = Field(
+        "",
+        max_length=120,
+        title="Column of the group",
+        description="Of the file: whose values are looked at apart, from 10 openings on",
+    )
+    max_rows: Annotated[int | None, ALL_ROWS] = Field(
+        None, ge=10, title="Maximum openings", description="A random sample of so many; all if null"
+    )
+    samples: int = Field(
+        4,
+        ge=1,
+        le=25,
+        title="Continuations of each opening",
+        description="Continuations of each opening, drawn at temperature 1",
+    )
     max_new_tokens: int = Field(20, ge=1, le=256, description="Of a continuation")
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful"
@@ -115,7 +154,7 @@ class BiasConfig(Config):
     against: ModelSource = Field(
         "", max_length=500, description="What the model is held against; a run has its base"
     )
-    builtin: bool = Field(True, description="The built-in pairs")
+    builtin: bool = Field(True, title="Include the built-in pairs", description="The built-in pairs")
     files: list[BiasFile] = Field(
         default_factory=list, max_length=MAX_FILES, description="Items like CrowS-Pairs, WinoBias or BBQ"
     )

@@ -85,7 +85,9 @@ class BiasSchedule(Config):
     is then; name what it is held against by its number, so that the reference stays."""
 
     check: Annotated[Config, CheckOf("bias")] = Field(
-        description="What is checked, as the command `check_bias` takes it"
+        title="Scheduled bias check",
+        description="What is checked, as the command `check_bias` takes it. A version that is named by an"
+        " alias (NAME@production) is what the alias is each time",
     )
     every_hours: float = Field(168, ge=1, le=24 * 366, title="Bias every (hours)")
 
