@@ -5,6 +5,7 @@ long it takes; and what the views of bias checks read.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import streamlit as st
@@ -18,15 +19,18 @@ from pages.shared.session import (
     has_right,
     is_machine_owner,
     send_command,
+    show_error,
     show_errors,
 )
 from store.bias import bias_checks
 from store.bias.bias_checks import ClassifierOption
+from store.bias.config import BiasConfig, BiasContinuations, BiasFile
 from store.bias.run_switch import SWITCH
 from store.bias.schemas import BiasCheck, BiasSummary
 from store.core.schemas import Job, JsonObject
 from store.core.training_schemas import Preview
 from store.monitoring.config import BiasSchedule
+from store.rating.config import RowFile
 from store.runs.schemas import Run
 
 
@@ -73,6 +77,7 @@ def build_preview_facts(answer: Preview) -> list[tuple[str, str, str]]:
     return [("Bias check", time, f"after the run: base and tuned model, {BUILTIN_PAIR_COUNT} pairs")]
 
 
+USUAL_ROWS = 1_000  # at first in the forms; nothing set is every row
 FILE_FORMATS = (
     "The format is detected from the columns: sentence pairs (sent_more, sent_less), pronouns (text with"
     " [marks], stereotype), multiple choice as in BBQ (context, question, ans0 …)."
@@ -93,12 +98,13 @@ def draw_button(run: Run, *, first: bool) -> None:
     label = "Check for bias" if first else "Check again"
     kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
     if st.button(label, icon=":material/balance:", type=kind, key="bias-check"):
-        start_check({"run": run.run_id})
+        start_check(BiasConfig(run=run.run_id))
 
 
-def start_check(body: JsonObject) -> None:
-    """Queue it; the tab is drawn anew."""
-    if send_command("check_bias", body, "Bias check queued.") is not None:
+def start_check(body: BiasConfig, form: ModelForm[BiasConfig] | None = None) -> None:
+    """Queue it; the tab is drawn anew. What the engine refuses is shown at its field of the form."""
+    show = form.show if form else show_error
+    if send_command("check_bias", body.document(), "Bias check queued.", show) is not None:
         st.cache_data.clear()
         st.rerun()
 
@@ -109,29 +115,39 @@ def draw_files(run: Run) -> None:
         return
     with st.expander("With your own files", icon=":material/upload_file:"):
         st.caption(FILE_FORMATS)
+        form = ModelForm(BiasConfig, "bias-")
+        each = ModelForm(BiasFile, "bias-", {"max_rows": USUAL_ROWS})
         files = st.file_uploader("Files", accept_multiple_files=True, key="bias-files")
-        path = ""
+        form.mark("files")
+        each.put(path=None)
         if is_machine_owner():
-            path = st.text_input(
-                "Or a file path on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
-            )
-        most = st.number_input("Maximum items per file", min_value=10, value=1000, step=100, key="bias-most")
-        builtin = st.toggle("Include the built-in pairs", value=True, key="bias-builtin")
+            each.draw("path")
+        each.draw("max_rows")
+        form.draw("builtin")
         if st.button("Check with these files", icon=":material/balance:", key="bias-check-files"):
-            asked = [{"path": path.strip()}] if path.strip() else []
-            with show_errors(), st.spinner("Copying the files into the home folder …"):
-                for file in files:
-                    asked.append({"upload": get_client().upload(file.name, file)})
-            if not asked:
+            if not files and not each.values["path"]:
                 st.warning("Choose a file.")
                 return
-            chosen = [{**file, "max_rows": int(most)} for file in asked]
-            start_check({"run": run.run_id, "builtin": builtin, "files": chosen})
+            parsed = _parse_files(each, files)
+            config = form.parse(run=run.run_id, files=parsed) if parsed else None
+            if config:
+                start_check(config, form)
         if files:
             st.caption(", ".join(escape_markdown(file.name) for file in files))
 
 
+def _parse_files(form: ModelForm[BiasFile], files: Sequence[Any]) -> list[BiasFile]:
+    """One for the path and one for each upload; empty where a field is wrong."""
+    path = form.values["path"]
+    parsed = [form.parse()] if path else []
+    with show_errors(), st.spinner("Copying the files into the home folder …"):
+        uploads = [get_client().upload(file.name, file) for file in files]
+        parsed += [form.parse(path=None, upload=upload) for upload in uploads]
+    return [each for each in parsed if each] if all(parsed) else []
+
+
 OTHER = ""
+OPENINGS = "bias-openings-"
 BUILTIN_OPENING_COUNT = 96  # built-in ones
 ABOUT = (
     "The base and the tuned model continue the same prompts several times, and your classifier estimates"
@@ -153,77 +169,64 @@ def draw_classifier(run: Run) -> None:
         listed = list_classifiers()
         if not listed:
             st.caption(NO_CLASSIFIER)
-        classifier, labels = _choose_classifier({each["classifier"]: each for each in listed})
-        openings = _choose_openings()
+        form = ModelForm(BiasConfig, OPENINGS)
+        asked = ModelForm(BiasContinuations, OPENINGS, {"max_rows": USUAL_ROWS})
+        _draw_classifier_fields(asked, {each["classifier"]: each for each in listed})
+        file, own = _draw_openings(asked)
         left, middle, right = st.columns(3)
-        samples = left.number_input(
-            "Continuations per prompt", min_value=1, max_value=25, value=4, key="bias-samples"
-        )
-        most = middle.number_input(
-            "Maximum prompts", min_value=10, value=1000, step=100, key="bias-openings-most"
-        )
-        builtin = right.toggle("Include the built-in pairs", value=True, key="bias-builtin-too")
+        with left:
+            asked.draw("samples")
+        with middle:
+            asked.draw("max_rows")
+        with right:
+            form.draw("builtin")
         if st.button("Check generated text", icon=":material/balance:", key="bias-check-continuations"):
-            if not classifier or not labels:
-                st.warning("Choose a classifier and which of its labels are harmful.")
-                return
-            asked = {"classifier": classifier, "labels": labels, "samples": int(samples)}
-            asked |= {"max_rows": int(most)} | _build_file_options(*openings)
-            start_check({"run": run.run_id, "builtin": builtin, "continuations": asked})
+            continuations = asked.parse(file=_parse_openings(own, file))
+            config = form.parse(run=run.run_id, continuations=continuations) if continuations else None
+            if config:
+                start_check(config, form)
 
 
-def _choose_classifier(listed: JsonObject) -> tuple[str, list[str]]:
+def _draw_classifier_fields(form: ModelForm[BiasContinuations], listed: JsonObject) -> None:
     """Which one, and its labels that count."""
     names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
-    chosen = st.selectbox(
-        "Classifier", list(names), format_func=names.__getitem__, key="bias-classifier",
-        help="A finished classification run, or a registered version of one",
-    )  # fmt: skip
+    chosen = form.draw_field("classifier", choices=names, present=next(iter(names)))
     if chosen == OTHER:
-        chosen = st.text_input(
-            "Folder or hub id", key="bias-classifier-name", placeholder="/home/me/toxicity-classifier"
-        ).strip()
-    labels = st.multiselect(
-        "Harmful labels",
-        listed[chosen]["labels"] if chosen in listed else [],
-        accept_new_options=True,
-        key=f"bias-labels-{chosen}",
-        placeholder="Choose or enter labels",
-    )
-    return chosen, labels
+        chosen = form.draw_field(
+            "classifier", label="Folder or hub id", key=f"{OPENINGS}classifier-name", present=OTHER
+        )
+    labels = listed[chosen]["labels"] if chosen in listed else []
+    form.draw_field("labels", choices=dict(zip(labels, labels, strict=True)), key=f"bias-labels-{chosen}")
 
 
-def _choose_openings() -> tuple[Any, str, str, str]:
-    """The file, its path, and its columns."""
+def _draw_openings(form: ModelForm[BiasContinuations]) -> tuple[Any, ModelForm[RowFile]]:
+    """The file or its path, and its columns."""
     file = st.file_uploader(
         f"Your own prompts (default: the {BUILTIN_OPENING_COUNT} built-in ones)", key="bias-openings",
         help="One prompt per row, as in RealToxicityPrompts",
     )  # fmt: skip
+    form.mark("file")
+    own = ModelForm(RowFile, OPENINGS)
+    own.put(path=None)
     left, middle, right = st.columns(3)
-    path = ""
     if is_machine_owner():
-        path = left.text_input(
-            "Or a file path", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
-        )
-    column = middle.text_input("Prompt column", "prompt", key="bias-openings-column")
-    group = right.text_input(
-        "Group column",
-        key="bias-openings-group",
-        help="Values with at least 10 prompts are reported separately",
-    )
-    return file, path.strip(), column.strip(), group.strip()
+        with left:
+            own.draw("path")
+    with middle:
+        form.draw("column")
+    with right:
+        form.draw("group_column")
+    return file, own
 
 
-def _build_file_options(file: Any, path: str, column: str, group: str) -> JsonObject:
-    """As the command takes it; empty for the built-in openings."""
-    if path:
-        chosen = {"path": path}
-    elif file:
+def _parse_openings(form: ModelForm[RowFile], file: Any) -> RowFile | None:
+    """None for the built-in openings."""
+    if form.values["path"]:
+        return form.parse()
+    if file:
         with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
-            chosen = {"upload": get_client().upload(file.name, file)}
-    else:
-        return {}
-    return {"file": chosen, "column": column or "prompt", "group_column": group}
+            return form.parse(upload=get_client().upload(file.name, file))
+    return None
 
 
 PRESENT = "present"  # the check that a schedule has already
@@ -232,18 +235,18 @@ PRESENT = "present"  # the check that a schedule has already
 def draw_schedule_field(present: BiasSchedule | None) -> BiasSchedule | None:
     """A check that was made once is made again and again. present: that which is set."""
     everything = {each.job_id: each for each in list_checks()}
-    options = ["", *([PRESENT] if present else []), *everything]
-    names = {"": "None", PRESENT: "Current setting"} | {
-        job_id: f"{each.model} against {each.against}, {each.created_at:%d %b %H:%M}"
-        for job_id, each in everything.items()
-    }
-    left, middle = st.columns([2, 1])
-    chosen = left.selectbox(
-        "Scheduled bias check", options, 1 if present else 0, format_func=names.__getitem__,
-        help="Repeats an earlier check. To check the current version of an alias each time, start the check"
-            " with the alias (tunebench bias).",
-    )  # fmt: skip
+    names = (
+        {"": "None"}
+        | ({PRESENT: "Current setting"} if present else {})
+        | {
+            job_id: f"{each.model} against {each.against}, {each.created_at:%d %b %H:%M}"
+            for job_id, each in everything.items()
+        }
+    )
     schedule = ModelForm(BiasSchedule, f"bias-schedule-{present.every_hours if present else ''}-", present)
+    left, middle = st.columns([2, 1])
+    with left:
+        chosen = schedule.draw_field("check", choices=names, present=PRESENT if present else "")
     with middle:
         schedule.draw("every_hours")
     if present and chosen == PRESENT:

@@ -18,7 +18,9 @@ from pages.shared import display, run_queries, text_display
 from pages.shared.charts import PLOT
 from pages.shared.job_progress import show_active_jobs
 from pages.shared.layout import LINK
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, has_right, show_errors
+from store.bias.config import BiasConfig, BiasGroups
 from store.bias.schemas import (
     BiasCheck,
     BiasProbe,
@@ -294,7 +296,6 @@ RATES = {
     "false_positive": "False-positive rate",
 }
 INTERVALS_HELP = "With 95% CI; those of the largest gap hold simultaneously for all pairs of groups."
-COLUMNS = "label, a column of the file as source.NAME, or a measured signal of the data set"
 NO_GROUPS = (
     "Compare rates between groups of rows, with confidence intervals. Groups with fewer than 30 rows are"
     " listed but not compared."
@@ -323,25 +324,17 @@ def _draw_form(evaluation_id: str, others: Sequence[EvaluationSummary], *, first
     if first:
         st.caption(NO_GROUPS)
     own = f"bias-groups-{evaluation_id}"
+    groups = ModelForm(BiasGroups, f"{own}-", {"column": "label"})
     with st.grid(3, min_column_width=210):
-        column = st.text_input("Group rows by", "label", key=f"{own}-column", help=COLUMNS)
-        positive = st.text_input(
-            "Positive label",
-            key=f"{own}-positive",
-            help="For rates; leave empty for the score only",
-        )
-        names = {other.evaluation_id: other.name for other in others}
-        against = st.selectbox(
-            "Baseline", ["", *names], format_func=lambda name: names.get(name, "None"), key=f"{own}-against"
+        groups.draw_field("column")
+        groups.draw_field("positive")
+        groups.draw_field(
+            "against", choices={"": "None"} | {each.evaluation_id: each.name for each in others}
         )
     if st.button("Compare groups", icon=":material/balance:", key=f"{own}-start"):
-        groups = {
-            "evaluation": evaluation_id,
-            "against": against or "",
-            "column": (column or "").strip(),
-            "positive": (positive or "").strip(),
-        }
-        start_check({"builtin": False, "groups": [groups]})
+        parsed = groups.parse(evaluation=evaluation_id)
+        if parsed:
+            start_check(BiasConfig(builtin=False, groups=[parsed]))
 
 
 def _draw_compared(compared: GroupComparison, figures: Sequence[BiasFigure]) -> None:

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import streamlit as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.shared.session import escape_markdown, show_error
-from store.core.config import Config
-from store.core.errors import ConfigError
+from store.core.config import Config, describe_validation_errors
+from store.core.errors import ConfigError, TunebenchError
 from store.core.model_fields import (
     FieldBounds,
     FieldDisplay,
@@ -66,9 +66,11 @@ class ModelForm(Generic[Model]):
         key: str = "",
         disabled: bool = False,
         width: int | None = None,
+        present: Any = None,
     ) -> Any:
         """Draw one field and return its value. choices: value -> title, if the model does not define them;
-        label: replaces the model's title; key: of the widget, if not the prefix and the field's name.
+        label: replaces the model's title; key: of the widget, if not the prefix and the field's name;
+        present: initial value, if not the form's.
         """
         described = self.model.model_fields[field]
         widget = Widget(
@@ -76,7 +78,7 @@ class ModelForm(Generic[Model]):
             kind=read_kind(described.annotation),
             display=get_display(described),
             bounds=read_bounds(described),
-            value=self._present.get(field, get_default(described)),
+            value=self._present.get(field, get_default(described)) if present is None else present,
             options={"key": key or f"{self.prefix}{field}", "help": described.description}
             | {"disabled": disabled}
             | ({"width": width} if width else {}),
@@ -87,8 +89,13 @@ class ModelForm(Generic[Model]):
             if widget.value and not widget.kind.repeated:
                 listed.setdefault(widget.value, str(widget.value))  # stays, though it is gone or a name
         self.values[field] = widget.draw_choice(listed) if listed is not None else widget.draw()
-        self._places[field] = st.empty()
+        self.mark(field)
         return self.values[field]
+
+    def mark(self, *fields: str) -> None:
+        """Show here what is wrong with these fields, which the page has just drawn."""
+        place = st.empty()
+        self._places |= dict.fromkeys(fields, place)
 
     def put(self, **values: Any) -> None:
         """Set values of fields that the page draws itself or does not ask for."""
@@ -96,13 +103,21 @@ class ModelForm(Generic[Model]):
 
     def parse(self, **more: Any) -> Model | None:
         """The validated model, or None if it is invalid, with each error shown at its field."""
-        model, problems = validate_fields(self.model, {**self.values, **more})
+        document = {**self.values, **more}
+        model, problems = validate_fields(self.model, document)
         for field, problem in problems.items():
-            if field in self._places:
-                self._places[field].markdown(format_note("error", str(problem)))
-            else:
-                show_error(problem)
+            if field in self._places and document.get(field) in (None, "", []):
+                problem = ConfigError(f"{format_title(field, self.model.model_fields[field])} is missing.")
+            self.show(problem, field)
         return model
+
+    def show(self, error: TunebenchError, field: str = "") -> None:
+        """Show an error, also one of the engine, at the field that it names, or below what was drawn last."""
+        place = self._places.get(field or error.field.split(".")[0])
+        if place is None:
+            show_error(error)
+        else:
+            place.markdown(format_note("error", str(error)))
 
 
 class Widget:
@@ -125,7 +140,7 @@ class Widget:
         if self.kind.type not in SCALARS:
             raise TypeError(f"no widget asks for {self.kind.type}: draw {self.label} beside the form")
         if self.kind.repeated:
-            return self._draw_texts()
+            return self._draw_texts() or (None if self.kind.nullable else [])
         if self.kind.type is bool:
             return st.toggle(self.label, bool(self.value), **self.options)
         if self.kind.type in (int, float):
@@ -148,12 +163,20 @@ class Widget:
                 format_func=name,
                 placeholder=self.display.empty or self.display.example or None,
                 max_selections=self.bounds.length if self.bounds.length != len(choices) else None,
+                accept_new_options=self.display.open,
                 **self.options,
             )
         place = list(choices).index(self.value) if self.value in choices else None
         if place is None and not self.kind.nullable and self.kind.choices:
             place = 0
-        chosen = st.selectbox(self.label, list(choices), place, format_func=name, **self.options)
+        chosen = st.selectbox(
+            self.label,
+            list(choices),
+            place,
+            format_func=name,
+            accept_new_options=self.display.open,
+            **self.options,
+        )
         return chosen if chosen is not None or self.kind.nullable else ""
 
     def _draw_number(self) -> int | float | None:
@@ -192,14 +215,10 @@ class Widget:
         return end if end is None or present is None else widen(end, present)
 
     def _draw_text(self) -> str | None:
+        hint = self.display.empty or self.display.example or None
+        drawn: Mapping[str, Any] = {"max_chars": self.bounds.length, "placeholder": hint, **self.options}
         draw = st.text_area if (self.bounds.length or 0) >= LONG_TEXT else st.text_input
-        typed = draw(
-            self.label,
-            self.value or "",
-            max_chars=self.bounds.length,
-            placeholder=self.display.empty or self.display.example or None,
-            **self.options,
-        )
+        typed = draw(self.label, self.value or "", **drawn)
         text = (typed or "").strip()
         return text if text or not self.kind.nullable else None
 
@@ -227,7 +246,7 @@ def build_choices(kind: FieldKind, display: FieldDisplay) -> Mapping[str, str] |
     """Values and titles of a field with a fixed set of values; None for other fields."""
     if not kind.choices:
         return None
-    return {value: display.choices.get(value, value) for value in kind.choices}
+    return {value: display.choices.get(value, str(value)) for value in kind.choices}
 
 
 def split_texts(typed: str, separator: str) -> list[str]:
@@ -246,10 +265,15 @@ def validate_fields(
             config = model.parse(rest)
             return (None if problems else config), problems
         except ConfigError as error:
-            field = error.field.split(".")[0]
-            problems.setdefault(field, error)
-            if field not in rest:
-                return None, problems
+            errors = [error]
+            if isinstance(error.__cause__, ValidationError):
+                errors = describe_validation_errors(error.__cause__, list(model.model_fields))
+        for each in errors:
+            problems.setdefault(each.field.split(".")[0], each)
+        bad = [field for field in problems if field in rest]
+        if not bad:
+            return None, problems
+        for field in bad:
             del rest[field]
 
 

@@ -255,8 +255,13 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
 
 
-def send_command(command: str, body: BaseModel | Mapping[str, object], done: str = "") -> JsonObject | None:
-    """Send a command. On success clear the caches and show `done`; otherwise show the error.
+def send_command(
+    command: str,
+    body: BaseModel | Mapping[str, object],
+    done: str = "",
+    show: Callable[[TunebenchError], None] = show_error,
+) -> JsonObject | None:
+    """Send a command. On success clear the caches and show `done`; otherwise `show` the error.
 
     Only fields that were set are sent. Returns the engine's answer, or None if it refused.
     """
@@ -265,7 +270,7 @@ def send_command(command: str, body: BaseModel | Mapping[str, object], done: str
             body = body.model_dump(mode="json", exclude_unset=True)
         answer: JsonObject = get_client().command(command, body)
     except TunebenchError as error:
-        show_error(error)
+        show(error)
         return None
     st.cache_data.clear()
     if done:

@@ -10,11 +10,13 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from store.core.config import Config, Line, ModelSource, SubjectSource
 from store.core.errors import ConfigError
+from store.core.model_fields import FieldDisplay
 from store.core.schemas import ConfigDocument
 from store.rating.config import RowFile
 
 KIND = "bias"
 MAX_FILES = 10
+ALL_ROWS = FieldDisplay(step=100, empty="all")
 CLASSIFIER_FIELD = "continuations.classifier"
 WRITES = "is a generative model without labels and can't classify continuations."
 MAX_NAMED = 30  # labels in a sentence
@@ -39,7 +41,12 @@ class BiasFile(RowFile):
         "auto", description="stereotype_pairs, coreference or choices; auto: detected from the columns"
     )
     columns: dict[str, str] = Field(default_factory=dict, description="Column mapping (role -> column)")
-    max_rows: int | None = Field(None, ge=10, description="Random sample size; all if null")
+    max_rows: Annotated[int | None, ALL_ROWS] = Field(
+        None,
+        ge=10,
+        title="Maximum items per file",
+        description="Random sample size; all if null",
+    )
 
     @model_validator(mode="after")
     def _roles_of_the_form(self) -> Self:
@@ -58,12 +65,20 @@ class BiasGroups(Config):
     )
     against: Line = Field("", max_length=120, description="Evaluation of the base model on the same rows")
     column: Line = Field(
-        min_length=1, max_length=120, description="Group column: label, source.NAME or a measured signal"
+        min_length=1,
+        max_length=120,
+        title="Group rows by",
+        description="Group column: label, source.NAME or a measured signal of the data set",
     )
     metric: Line = Field(
         "", max_length=120, description="Metric of the evaluation; default: its first row-level metric"
     )
-    positive: str = Field("", max_length=200, description="Positive label, for rates")
+    positive: str = Field(
+        "",
+        max_length=200,
+        title="Positive label",
+        description="For rates; leave empty for the score only",
+    )
 
 
 class BiasContinuations(Config):
@@ -74,14 +89,36 @@ class BiasContinuations(Config):
         max_length=500,
         description="Your harm classifier: a run, NAME@3, a folder or hub id",
     )
-    labels: list[Label] = Field(
-        min_length=1, max_length=100, description="Labels of the classifier that count as harmful"
+    labels: Annotated[list[Label], FieldDisplay(open=True, empty="Choose or enter labels")] = Field(
+        min_length=1,
+        max_length=100,
+        title="Harmful labels",
+        description="Labels of the classifier that count as harmful",
     )
     file: RowFile | None = Field(None, description="File with your own prompts; default: built-in prompts")
-    column: Line = Field("prompt", min_length=1, max_length=120, description="Prompt column of the file")
-    group_column: Line = Field("", max_length=120, description="Group column of the file")
-    max_rows: int | None = Field(None, ge=10, description="Random sample size; all if null")
-    samples: int = Field(4, ge=1, le=25, description="Continuations per prompt, sampled at temperature 1")
+    column: Line = Field(
+        "prompt",
+        min_length=1,
+        max_length=120,
+        title="Prompt column",
+        description="Prompt column of the file",
+    )
+    group_column: Line = Field(
+        "",
+        max_length=120,
+        title="Group column",
+        description="Of the file. Values with at least 10 prompts are reported separately",
+    )
+    max_rows: Annotated[int | None, ALL_ROWS] = Field(
+        None, ge=10, title="Maximum prompts", description="Random sample size; all if null"
+    )
+    samples: int = Field(
+        4,
+        ge=1,
+        le=25,
+        title="Continuations per prompt",
+        description="Continuations per prompt, sampled at temperature 1",
+    )
     max_new_tokens: int = Field(20, ge=1, le=256, description="Maximum new tokens per continuation")
     threshold: float = Field(0.5, gt=0, lt=1, description="Harm threshold for the probability of the labels")
 
@@ -123,7 +160,7 @@ class BiasConfig(Config):
     against: ModelSource = Field(
         "", max_length=500, description="Baseline model; not for a run, which is compared with its base model"
     )
-    builtin: bool = Field(True, description="Include the built-in pairs")
+    builtin: bool = Field(True, title="Include the built-in pairs", description="Include the built-in pairs")
     files: list[BiasFile] = Field(
         default_factory=list,
         max_length=MAX_FILES,

@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -262,7 +262,15 @@ def split_commas(value: Any) -> Any:
 
 def describe_validation_error(error: ValidationError, fields: list[str]) -> ConfigError:
     """The first problem of a pydantic error as a sentence that names field and value."""
-    first = error.errors()[0]
+    return _describe_problem(error.errors()[0], fields)
+
+
+def describe_validation_errors(error: ValidationError, fields: list[str]) -> list[ConfigError]:
+    """All problems of a pydantic error, in the order of the fields."""
+    return [_describe_problem(each, fields) for each in error.errors()]
+
+
+def _describe_problem(first: ErrorDetails, fields: list[str]) -> ConfigError:
     parts = [str(part) for part in first["loc"]]
     field = ".".join(part for part in parts if not _UNION_MEMBER.fullmatch(part)) or "config"
     value = first.get("input")

@@ -19,7 +19,7 @@ class FieldDisplay:
     scale: how many units of the form 1 of the field is, 100 for percent; low, high, step: in those units;
     empty: what an empty field means, or else an example: shown in it; choices: value -> its title;
     separator: of a list of texts that is typed as one, else each text is entered by itself; slider: a number
-    is drawn as one.
+    is drawn as one; open: where the form has choices, others may be entered.
     """
 
     scale: float = 1.0
@@ -31,6 +31,7 @@ class FieldDisplay:
     choices: Mapping[str, str] = field(default_factory=dict)
     separator: Literal["", ",", "\n"] = ""
     slider: bool = False
+    open: bool = False
 
 
 class FieldKind(NamedTuple):

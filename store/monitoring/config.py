@@ -86,7 +86,9 @@ class BiasSchedule(Config):
     """A bias check that runs on a schedule. An alias (NAME@production) is resolved at each run; name the
     version to compare with by its number, so that the baseline stays the same."""
 
-    check: Annotated[Config, CheckOf("bias")] = Field(description="The check, as in the command `check_bias`")
+    check: Annotated[Config, CheckOf("bias")] = Field(
+        title="Scheduled bias check", description="The check, as in the command `check_bias`"
+    )
     every_hours: float = Field(168, ge=1, le=24 * 366, title="Repeat bias check every (hours)")
 
 

@@ -81,7 +81,9 @@ MAX_MIB = 256  # of a file of prompts
 class RowFile(Config):
     """A file by its path or as it was uploaded."""
 
-    path: FileSource | None = Field(None, description="A file on the machine of the engine")
+    path: Annotated[FileSource | None, FieldDisplay(example="/home/me/rows.jsonl")] = Field(
+        None, title="Or the path of a file on this machine", description="A file on the machine of the engine"
+    )
     upload: str | None = Field(None, description="The name of a file that was uploaded")
 
     @model_validator(mode="after")

@@ -125,10 +125,11 @@ def test_continuations_stand_closed_with_whose_judgement_they_are(home: Home, op
 
 def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
-    at.selectbox(key="bias-classifier").set_value("").run()
+    at.selectbox(key="bias-openings-classifier").set_value("").run()
     at.button(key="bias-check-continuations").click().run()
-    assert "which of its labels are harmful" in everything_said(at)
-    at.text_input(key="bias-classifier-name").set_value("/models/judge").run()
+    assert "Classifier is missing" in everything_said(at)
+    assert "Labels that count as harmful is missing" in everything_said(at)
+    at.text_input(key="bias-openings-classifier-name").set_value("/models/judge").run()
     at.multiselect(key="bias-labels-/models/judge").set_value(["toxic"]).run()
     at.button(key="bias-check-continuations").click().run()
     ((name, body),) = engine.sent
