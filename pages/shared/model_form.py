@@ -107,7 +107,9 @@ class ModelForm(Generic[Model]):
         model, problems = validate_fields(self.model, document)
         for field, problem in problems.items():
             if field in self._places and document.get(field) in (None, "", []):
-                problem = ConfigError(f"{format_title(field, self.model.model_fields[field])} is missing.")
+                problem = ConfigError(
+                    f"{format_title(field, self.model.model_fields[field])}: this field is required."
+                )
             self.show(problem, field)
         return model
 
