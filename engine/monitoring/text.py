@@ -209,7 +209,7 @@ def describe_slow_share(slow: int, answered: int, seconds: float, least: float, 
     return (
         f"{slow:,} of {plural(answered, 'response')} within 15 minutes took longer than {seconds:g} s"
         f" ({percent(slow / answered)}, significantly above {format_percent_at_limit(least, limit)})."
-        f" Limit: {percent(limit)}."
+        f" Allowed: {percent(limit)}."
     )
 
 
