@@ -298,10 +298,11 @@ def list_memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
 
 
 def list_timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> list[TimedRun]:
-    """Return predicted and measured time of runs that completed, or whose duration in one go is known.
+    """Return predicted and measured time of uninterrupted runs that completed, or whose share of the
+    course is known.
 
-    steps_timed: select runs whose steps were timed beforehand, otherwise runs without timed steps. Runs that
-    shared the machine with other work are excluded, as they don't predict the next one.
+    steps_timed: select runs whose steps were timed beforehand, otherwise runs without timed steps. Runs
+    that shared the machine with other work are excluded, as they don't predict the next one.
     """
     return [
         TimedRun(

@@ -187,7 +187,7 @@ class Footprint:
     piece_at: Callable[[ReducedModel], MicroBatchWork] | None = None
 
     def at_least(self, other: Footprint) -> Footprint:
-        """Return this footprint with the memory of the larger of the two."""
+        """Return this footprint with each memory figure raised to that of the other, if larger."""
         return replace(
             self,
             phases=tuple(map(max, self.phases, other.phases)),

@@ -161,7 +161,7 @@ class CostBasis:
         return shorter
 
     def available_gib(self) -> float:
-        """Return the memory available to a run: free memory plus what this worker releases."""
+        """Return the memory available to a run, in GiB: free memory plus what this worker gives back."""
         free, _ = hardware.measure_available_gib(self.device)
         return free
 
@@ -410,8 +410,9 @@ def _estimate_padding(cost: ConfigCost) -> float:
 
 
 def _count_swapped_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
-    """Count tokens, and those with logits, of the held-out answers after prompts of other rows; zero where
-    whole rows are trained except for the first token of each.
+    """Count tokens, and those with logits, of the held-out answers after prompts of other rows.
+
+    Zero where whole rows are trained, that is, all tokens but the first of each row.
     """
     _, rows = _find_held_out(cost)
     whole = held_out[0] - held_out[1] <= rows

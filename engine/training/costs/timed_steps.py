@@ -104,7 +104,7 @@ class _TimedStep(NamedTuple):
 def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     """Time a few training steps, which takes some seconds.
 
-    Raises: StepsNotTimed if they don't fit into memory or would take too long, and any error from building,
+    Raises: TimingError if they don't fit into memory or would take too long, and any error from building,
     loading or training the model.
     """
     other_work = OtherLoad()
@@ -383,8 +383,9 @@ class CachedSteps:
         self.key = f"{self.model} {_hash_settings(about)}"
 
     def find(self, *, busy: bool) -> TimedSteps | None:
-        """Return the timing to use now: on a busy machine a recent one from that state, otherwise one from a
-        quiet machine.
+        """Return the timing to use now, or None.
+
+        On a busy machine: one taken on it while busy, if recent; otherwise: one from a quiet machine.
         """
         if not busy:
             return self.quiet()
