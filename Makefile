@@ -1,6 +1,7 @@
 # make run   starts engine and screens and prints the address
 # make test  runs every test
 # make check runs what is quick: style, types, floors, dead code
+# make simulate  holds every interval and test against simulated truth, about three hours of a core
 # make docs  writes the pages of docs that are drawn from code anew
 # make pictures  takes the pictures of README and guide of the real app, in about three quarters of an hour
 # All set up what they need on a fresh machine and start in seconds on one that is set up.
@@ -14,7 +15,7 @@ TWO := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes, and without bytecode each of them compiles the project's modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test unit-tests engine-tests browser-tests check style types floors dead-code removal docs bench pictures clean
+.PHONY: run test unit-tests engine-tests browser-tests check style types floors dead-code removal simulate docs bench pictures clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
@@ -53,6 +54,9 @@ dead-code:
 removal: $(VENV)/.test-ready
 	@for f in playground transfer export bias archives all; do \
 	  echo "== without $$f"; $(BIN)/python -m tests.unit.project.removal $$f || exit 1; done
+
+simulate: $(VENV)/.test-ready
+	@$(BIN)/python bench/truth.py
 
 docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.documentation.schemas_page > docs/documents.md
