@@ -177,7 +177,7 @@ def photograph_shipping(camera: Camera, run_id: str) -> None:
     camera.go(f"/models?model={MODEL}&version=1&tab=exports")
     camera.take("exports", camera.text("identical rendering and"))
     camera.go(f"/endpoints?endpoint={MODEL}")
-    camera.take("endpoint", camera.text("Where requests go"))
+    camera.take("endpoint", camera.text("Traffic by version"))
     camera.go(f"/monitor?endpoint={MODEL}")
     camera.take("monitor", charts(camera.page))
     camera.go(f"/models?model={MODEL}&tab=improve")

@@ -30,7 +30,7 @@ from store.playground.schemas import (
 )
 
 ENDS = {
-    "length": "ended at the longest answer",
+    "length": "ended at the token limit",
     "stop": "ended at a stop string",
     "stopped": "stopped",
     "failed": "failed",
@@ -156,7 +156,7 @@ def _draw_head(conversation: Conversation | None) -> None:
                 when = f"{escape_markdown(line.made_by)}, {display.format_ago(line.changed_at)}"
                 link = f"/playground?conversation={line.conversation_id}"
                 st.markdown(
-                    f"[{escape_markdown(line.title or 'Nothing said yet')}]({link})  \n:small[{when}]"
+                    f"[{escape_markdown(line.title or 'New conversation')}]({link})  \n:small[{when}]"
                 )
             if count > len(listed):
                 st.caption(f"Showing the newest {len(listed)} of {count}.")
@@ -232,7 +232,7 @@ def _draw_memory() -> None:
             memory = display.format_size(state.memory_bytes or 0)
             st.caption(f":material/memory: Held ready: {held}. The process takes {memory} of memory{gpu}.")
         else:
-            st.caption(":material/memory: No model is loaded. The first message loads what it needs.")
+            st.caption(":material/memory: No models loaded. The first message loads the models it needs.")
 
 
 def _describe_shared_machine(state: PlaygroundState) -> str:

@@ -12,7 +12,7 @@ from pages.shared.session import show_errors
 
 
 def main() -> None:
-    st.title("What do they say?", anchor=False)
+    st.title("Playground", anchor=False)
     with show_errors():
         draw_playground()
 

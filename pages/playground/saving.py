@@ -88,23 +88,23 @@ def read_state() -> PlaygroundState:
 
 KINDS = {"training": "A training row", "test": "A test case"}
 WORDS = {"training": "training rows", "test": "test cases"}
-ALONE = "A data set of them alone"
+ALONE = "New data set"
 
 
-@st.dialog("Keep this answer", width="large")
+@st.dialog("Save this response", width="large")
 def draw_keep_dialog(turn: Turn, place: int) -> None:
-    """The answer as it should be, and what it is for."""
+    """Corrected response, and what it is for."""
     answer = next(answer for answer in turn.answers if answer.place == place)
     st.caption("To:")
     show_text(turn.prompt, 500)
     kind = st.segmented_control(
-        "Keep it as", list(KINDS), default="training", format_func=lambda name: KINDS[name], required=True
+        "Save as", list(KINDS), default="training", format_func=lambda name: KINDS[name], required=True
     )
     right = st.text_area(
-        "The answer as it should be",
+        "Corrected response",
         answer.text,
         height=260,
-        help="Change what is wrong. Earlier turns are saved with it.",
+        help="Edit the response. Earlier turns are saved with it.",
     )
     st.caption(
         "It waits under **Kept** until you make a data set of what was kept."
@@ -163,7 +163,7 @@ def _draw_row(row: KeptRow) -> None:
         show_text(row.messages[-2]["content"], 300)
         show_text(f"→ {row.messages[-1]['content']}", 600)
         if not row.dataset_name and st.button(
-            "Forget it", key=f"playground-forget-{row.kept_id}", icon=":material/delete:"
+            "Discard", key=f"playground-forget-{row.kept_id}", icon=":material/delete:"
         ):
             send_command("forget_kept_row", {"kept": row.kept_id}, "Forgotten.")
             st.rerun()
@@ -232,8 +232,8 @@ def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTu
         list(others),
         format_func=lambda key: others[key].title,
         key=f"{PREFIX}others-{own}",
-        placeholder="Only this one",
-        help="All of yours with the same models",
+        placeholder="This conversation",
+        help="All your conversations with the same models",
     )
     models = json.dumps(ratable.models)
     return [list_ratable_turns(key, models) for key in chosen]
@@ -272,7 +272,7 @@ def _draw_fields(title: str) -> dict[str, object]:
             key=f"{PREFIX}protocol",
         )
         template = st.selectbox(
-            "What they look at",
+            "Rating unit",
             list(TEMPLATES),
             format_func=lambda key: TEMPLATES[key].title,
             key=f"{PREFIX}template",
@@ -283,7 +283,7 @@ def _draw_fields(title: str) -> dict[str, object]:
             20,
             2,
             key=f"{PREFIX}overlap",
-            help="Two or more tell how far people agree",
+            help="Two or more raters measure agreement",
         )
     st.caption(PROTOCOL_CAPTIONS[protocol])
     instruction = st.text_area(

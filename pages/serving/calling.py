@@ -17,7 +17,7 @@ def draw_calling(seen: EndpointStatus) -> None:
     address = seen.state.address if seen.state else f"http://127.0.0.1:{seen.settings['port']}"
     models = [model.name for model in seen.config.models] if seen.config else []
     st.markdown("**API usage**")
-    st.caption("It speaks OpenAI's protocol. The address, for whatever asks for a base URL:")
+    st.caption("OpenAI-compatible API. Base URL:")
     st.code(f"{address}/v1", language=None)
     curl, python = build_examples(address, models[0] if models else "NAME", list_first_kinds(seen))
     by_python, by_curl = st.tabs(["Python", "curl"])

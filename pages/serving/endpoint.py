@@ -77,8 +77,8 @@ def _draw_key(key: EndpointKey, tokens: int) -> None:
             st.caption(" · ".join(parts))
         own = key.person_id == get_current_person().person_id
         if (own and has_right("work")) or has_right("govern"):
-            pressed = st.button("Revoke", key=f"revoke-{key.key_id}", help="Its streams end too.")
-            if pressed and send_command("revoke_key", {"key": key.key_id}, "The key is revoked.") is not None:
+            pressed = st.button("Revoke", key=f"revoke-{key.key_id}", help="Its open streams are closed.")
+            if pressed and send_command("revoke_key", {"key": key.key_id}, "Key revoked.") is not None:
                 st.rerun()
 
 
@@ -105,9 +105,9 @@ def _format_ago(at: float | None) -> str:
 
 NONE = "None"
 PARTS: dict[RouteRole, str] = {
-    "candidate": "Candidate: answers a share of the requests",
-    "shadow": "Shadow: gets copies, its answers are logged alone",
-    "fallback": "Fallback: answers where the live one fails",
+    "candidate": "Candidate: receives a share of the requests",
+    "shadow": "Shadow: receives copies; its responses are only logged",
+    "fallback": "Fallback: answers requests that the live version fails",
 }
 
 
@@ -159,7 +159,7 @@ def _draw_share(role: RouteRole, route: RouteChoice | None, key: str) -> float:
     usual = {"candidate": 10, "shadow": 100}[role]
     present = round(100 * route.share) if route else usual
     share: int = st.slider(
-        "Share of the requests", 1, 100, present, format="%d%%", key=f"share-{role}-{key}", width=220
+        "Traffic share", 1, 100, present, format="%d%%", key=f"share-{role}-{key}", width=220
     )
     return share / 100
 
@@ -226,14 +226,18 @@ def _draw_head(own: str) -> None:
             show_error(from_dict(problem))
         elif describe_state(seen) == "starting":
             st.caption(
-                ":material/hourglass_top: The models are being loaded. This takes some seconds, and longer"
-                " for large ones."
+                ":material/hourglass_top: Loading the models. This takes some seconds, longer for large ones."
             )
         if state and state.switching:
-            st.caption(f":material/sync: {escape_markdown(state.switching)}; what was served before goes on.")
+            st.caption(
+                f":material/sync: {escape_markdown(state.switching)}; the previous models keep serving."
+            )
         if state and state.lines_lost:
             lost = f"{state.lines_lost:,} lines of the log could not be written ({state.log_error})."
-            st.warning(escape_markdown(f"{lost} Answers go on; free some space."), icon=":material/warning:")
+            st.warning(
+                escape_markdown(f"{lost} Requests are still answered. Free some disk space."),
+                icon=":material/warning:",
+            )
 
 
 def _draw_switch(seen: EndpointStatus) -> None:
@@ -262,20 +266,20 @@ def _draw_traffic(own: str) -> None:
         st.html(
             meters.render_facts(
                 [
-                    ("Requests", f"{hour.requests:,}", f"{state.active:,} under way now"),
-                    ("Failed", f"{hour.errors:,}", "by the models or the gateway"),
-                    ("Refused", f"{hour.refused:,}", "keys, limits, fields that nobody obeys"),
-                    ("95% of answers within", p95, f"n {hour.n:,}"),
-                    ("Tokens", display.format_count(hour.tokens), "read and written"),
+                    ("Requests", f"{hour.requests:,}", f"{state.active:,} in progress"),
+                    ("Failed", f"{hour.errors:,}", "by a model or the gateway"),
+                    ("Refused", f"{hour.refused:,}", "keys, limits, unsupported fields"),
+                    ("Latency, p95", p95, f"n {hour.n:,}"),
+                    ("Tokens", display.format_count(hour.tokens), "input and output"),
                 ]
             )
         )
-        st.markdown("**Where requests go**")
+        st.markdown("**Traffic by version**")
         st.dataframe(
             _build_route_rows(state.routes), hide_index=True, alt="Routes with shares, requests and times"
         )
         if state.fallbacks:
-            st.caption(f"The fallback gave {state.fallbacks:,} answers since the endpoint started.")
+            st.caption(f"{state.fallbacks:,} responses came from the fallback since the endpoint started.")
         _draw_backends(seen)
 
 
@@ -289,7 +293,7 @@ def _build_route_rows(routes: Sequence[RouteState]) -> Sequence[Mapping[str, obj
         share = {"live": 1 - candidates.get(route.model, 0), "fallback": None}.get(route.role, route.share)
         rows.append(
             {
-                "Asked for as": route.model,
+                "Model name": route.model,
                 "Answers": route.version,
                 "Part": ROLES[route.role],
                 "Share": "–" if share is None else f"{share:.0%}",
@@ -297,12 +301,12 @@ def _build_route_rows(routes: Sequence[RouteState]) -> Sequence[Mapping[str, obj
                 "Failed": route.errors,
                 "95% within": "–" if route.p95_seconds is None else format_seconds(route.p95_seconds),
                 "n": route.n,
-                "Copies dropped": route.dropped if route.role == "shadow" else None,
+                "Dropped copies": route.dropped if route.role == "shadow" else None,
             }
         )
-    if all(row["Copies dropped"] is None for row in rows):
+    if all(row["Dropped copies"] is None for row in rows):
         for row in rows:
-            del row["Copies dropped"]
+            del row["Dropped copies"]
     return rows
 
 
@@ -316,18 +320,18 @@ def _draw_backends(seen: EndpointStatus | None) -> None:
 def _draw_limits(seen: EndpointStatus) -> None:
     settings = EndpointSettings.parse(dict(seen.settings))
     limits, log = settings.limits, settings.log
-    kept = "of every request" if log.sample == 1 else f"of {log.sample:.0%} of the requests"
+    kept = "of every request" if log.sample == 1 else f"of {log.sample:.0%} of requests"
     with st.expander("Limits and log", icon=":material/speed:"):
         st.html(
             meters.render_facts(
                 [
-                    ("Answers at once", f"{settings.max_streams:,}", "of each model process"),
-                    ("Waiting", f"{limits.queue:,}", "more are refused with a time"),
-                    ("Tokens of an answer", f"{limits.max_tokens:,}", "that may be asked for"),
-                    ("Time of an answer", f"{limits.seconds:g} s", ""),
-                    ("Size of a request", display.format_size(limits.body_bytes), ""),
+                    ("Concurrent requests", f"{settings.max_streams:,}", "per model process"),
+                    ("Waiting", f"{limits.queue:,}", "others get 429 and Retry-After"),
+                    ("Max output tokens", f"{limits.max_tokens:,}", "that a request may set"),
+                    ("Request timeout", f"{limits.seconds:g} s", ""),
+                    ("Max request size", display.format_size(limits.body_bytes), ""),
                     ("Log", f"{log.days} days", f"a line a request; texts {kept}"),
-                    ("Personal data", "taken out" if log.redact else "kept", "of texts in the log"),
+                    ("Personal data", "redacted" if log.redact else "kept", "in logged texts"),
                 ]
             )
         )
@@ -348,7 +352,7 @@ def _draw_requests(own: str) -> None:
             hide_index=True,
             alt="The newest requests of the log",
         )
-        st.caption(f"The newest {len(lines)}; all of them are in the log of the endpoint's folder.")
+        st.caption(f"The newest {len(lines)} requests. The log in the endpoint's folder has all of them.")
 
 
 def _build_request_row(line: RequestLine) -> Mapping[str, object]:
@@ -359,7 +363,7 @@ def _build_request_row(line: RequestLine) -> Mapping[str, object]:
     tokens = (line["prompt_tokens"] or 0) + (line["completion_tokens"] or 0)
     return {
         "When": display.format_ago(at),
-        "Answered by": line["version"] or "–",
+        "Served by": line["version"] or "–",
         "Part": ROLES[line["role"]].partition(":")[0],
         "Status": "answered" if line["status"] == 200 else f"{line['status']} {line['error'] or ''}".strip(),
         "Took": format_seconds(line["seconds"]),
@@ -379,10 +383,9 @@ def _format_answer(line: RequestLine) -> str:
 
 def _draw_delete(seen: EndpointStatus) -> None:
     with st.expander("Delete this endpoint", icon=":material/delete:"):
-        st.markdown("Its keys stop working and its log is removed. Models and runs stay.")
+        st.markdown("Its keys stop working and its log is deleted. Models and runs are kept.")
         if st.button("Delete endpoint and log", key="delete-endpoint") and (
-            send_command("delete_endpoint", {"endpoint": seen.endpoint_id}, "The endpoint is deleted.")
-            is not None
+            send_command("delete_endpoint", {"endpoint": seen.endpoint_id}, "Endpoint deleted.") is not None
         ):
             st.query_params.pop(LINK, None)
             st.rerun()

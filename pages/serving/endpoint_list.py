@@ -120,12 +120,12 @@ def draw_form() -> None:
         format_func=lambda name: f"{name} ({options[name]})" if name in options else name,
         accept_new_options=True,
         key="endpoint-subject",
-        help="A registered model by its alias follows the alias. You can also type a version such as"
-        " NAME@3, the path of a folder or of a GGUF file.",
+        help="A registered model served by alias follows the alias. You can also enter a version such as"
+        " NAME@3, or the path of a model folder or GGUF file.",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            "Name of the endpoint, and of the model that callers ask for",
+            "Name of the endpoint and of its model in requests",
             value=str(subject or "").partition("@")[0].rpartition("/")[2],
             max_chars=80,
             key=f"endpoint-name-{subject}",

@@ -13,9 +13,8 @@ from pages.serving.endpoint_list import LINK, draw_form, draw_list
 from pages.shared.session import has_right, show_errors
 
 EMPTY = (
-    "Nothing is served yet. Choose a finished run or a model, and it answers at an address of its own by"
-    " OpenAI's protocol: whatever can talk to OpenAI can talk to it. Requests are logged, and a share of them"
-    " can go to another version."
+    "No endpoints yet. Serve a finished run or a model with an OpenAI-compatible API. Requests are logged,"
+    " and a share of them can go to another version."
 )
 
 

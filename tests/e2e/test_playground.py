@@ -55,7 +55,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) -> None:
     app.open(page, "/playground")
-    expect(page.get_by_role("heading", name="What do they say?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Playground", exact=True)).to_be_visible()
     page.get_by_role("combobox", name="Models").click()
     page.get_by_role("option", name="second").click()
     page.keyboard.press("Escape")
@@ -85,7 +85,7 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
     expect(page.locator(".said")).to_have_text(HOSTILE)
 
     page.get_by_role("button", name="Keep this as a test case").first.click()
-    page.get_by_role("textbox", name="The answer as it should be").fill("A better answer")
+    page.get_by_role("textbox", name="Corrected response").fill("A better answer")
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("Kept: 1 row")).to_be_visible()
     wait_until(lambda: conversations.kept_rows(app.client), 10, "the row is in the store")

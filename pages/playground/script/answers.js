@@ -4,7 +4,7 @@
 // of its own, with its probability. What is not shown costs nothing while an answer streams.
 
 const COLOURS = ["--st-blue-color", "--st-orange-color", "--st-green-color", "--st-violet-color"]
-const ENDS = { length: "ended at the longest answer", stop: "ended at a stop string", stopped: "stopped" }
+const ENDS = { length: "ended at the token limit", stop: "ended at a stop string", stopped: "stopped" }
 
 function figuresOf(answer) {
   const parts = []
