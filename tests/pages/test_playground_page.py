@@ -76,7 +76,7 @@ def test_without_a_model_it_says_how_to_get_one(open_page: Open, empty_home: Hom
 def test_a_run_is_offered_beside_what_it_began_with(open_page: Open, little_home: Home) -> None:
     at = open_page(little_home, PAGE)
     assert at.multiselect[0].value
-    assert "No model is loaded" in everything_said(at)
+    assert "No models loaded" in everything_said(at)
     drawn = component(at)
     assert drawn["conversation"] == ""
     assert drawn["path"] == []

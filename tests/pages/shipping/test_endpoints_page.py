@@ -112,7 +112,7 @@ def test_nothing_served_says_how_to_begin(empty_home: Home, open_page: Open) -> 
     at = open_page(empty_home, PAGE)
     assert at.title[0].value == "Endpoints"
     text = everything_said(at)
-    assert "Nothing is served yet" in text
+    assert "No endpoints yet" in text
     assert "No models to serve yet" in text
 
 
