@@ -21,7 +21,11 @@ from tests.unit.improving.chained import Chained
         ({"rows": [{"source": "feedback", "endpoint": "Elsewhere"}]}, ConfigError, "Elsewhere"),
         ({"rows": [{"source": "round", "round": "R"}]}, ConfigError, "R"),
         ({"rows": [{"source": "dataset", "dataset": "E"}]}, ConfigError, "no data set 'E'"),
-        ({"rows": [{"source": "feedback", "endpoint": "Desk", "alert": "a"}]}, ConfigError, "Alert a does not exist"),
+        (
+            {"rows": [{"source": "feedback", "endpoint": "Desk", "alert": "a"}]},
+            ConfigError,
+            "Alert a does not",
+        ),
         ({"metric": "beauty"}, ConfigError, "no metric beauty"),
         ({"metric": "ece"}, ConfigError, "ece needs the probabilities"),
         ({"rows": []}, ConfigError, "rows"),
