@@ -7,12 +7,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from engine.monitoring.comparisons import compare_window
 from engine.monitoring.drift import WATCHED_SIGNALS, NameFormatter, compute_log_threshold
 from engine.monitoring.sequential_tests import MINUTE, RATIO_STEP
-from engine.monitoring.status_text import PACE_TITLES, describe_baseline, describe_window
+from engine.monitoring.status_text import (
+    PACE_TITLES,
+    DriftStatus,
+    StatusSummary,
+    describe_baseline,
+    describe_window,
+)
 from engine.monitoring.text import describe_held_alarm, format_odds
 from store.core.monitoring_schemas import (
     PaceName,
@@ -24,7 +29,6 @@ from store.core.monitoring_schemas import (
     WatchedName,
 )
 
-DriftStatus = Literal["alarm", "held", "quiet", "collecting", "unwatched"]
 MIN_TESTED = 20  # values; with fewer, the absence of an alert means nothing
 
 
@@ -116,19 +120,6 @@ def _describe_window(
     reference = dict(zip(names, facts.counts, strict=True))
     seen = compare_window(reference, counts)  # type: ignore[arg-type]  # both by bin, or both by name
     return describe_window(name, seen, reference, counts, name_of) if seen else ""
-
-
-SummaryCode = Literal["alerts", "no_requests", "pending", "too_few", "no_reference", "quiet"]
-
-
-@dataclass(frozen=True)
-class StatusSummary:
-    """The state of an endpoint. count: open alerts, or monitored values that are pending or without an alert;
-    tested: the fewest requests that any of these was tested on, or that one needs."""
-
-    code: SummaryCode
-    count: int = 0
-    tested: int = 0
 
 
 def summarize_status(lines: Sequence[DriftLine], alerts: int, requests: int) -> StatusSummary:

@@ -10,7 +10,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -30,22 +29,20 @@ from engine.monitoring.labelling_text import (
     NOTHING_STANDS_OUT,
     UNLIKE,
     VERSIONS_DIFFER,
+    LabelQueue,
+    RequestToLabel,
     format_confidence,
 )
 from store.core.monitoring_schemas import Monitor
 from store.core.rating_schemas import RatingProtocol
 
-# The labeling queue: which logged requests are most informative, and why.
+# Ranks make scales irrelevant: uncertainty of the model (1 minus confidence for a label, mean token
+# log-probability for a text, among responses of its kind), distance from the reference, and disagreement
+# between versions. A missing measurement counts as the middle; a missing disagreement as none.
 #
-# Each reason is a rank from 0 to 1, so that scales don't matter: uncertainty of the model (1 minus confidence
-# for a label, mean token log-probability for a text, among responses of its kind), distance from the
-# reference, and disagreement between versions. A missing measurement counts as the middle; a missing
-# disagreement as none. The score is the weighted mean. The most informative requests are selected in order,
-# and near-duplicates of selected ones come last.
-#
-# Selected requests are hard on purpose and cannot evaluate a model trained on them. So each round has a
-# random share that is drawn first, with known probability, from all requests, including those already rated
-# or labeled. If it were drawn only from the rest, later rounds would get the easy ones. Pure and seeded.
+# Selected requests are hard on purpose and cannot evaluate a model trained on them. So the random share is
+# drawn with known probability from all requests, including those already rated or labeled. If it were drawn
+# only from the rest, later rounds would get the easy ones.
 
 SHINGLE = 5  # characters
 SKETCH_SIZE = 64  # smallest hashes of a text's shingles
@@ -293,32 +290,6 @@ def _add_sketch(sketch: Sequence[int], postings: dict[int, list[int]], sizes: li
 MAX_LISTED = 200  # requests
 MAX_TEXT = 240  # characters of a text in a list
 PROTOCOL_BY_KIND: Mapping[str, RatingProtocol] = {"labels": "label", "decision": "label"}
-
-
-@dataclass(kw_only=True)
-class RequestToLabel:
-    """A row of the queue."""
-
-    text: str
-    answer: str
-    reasons: list[str]
-    asked_at: datetime
-    version: str
-    times: int  # number of requests
-    score: float  # 0 to 1
-
-
-class LabelQueue(NamedTuple):
-    """requests: number considered, of `total`; different: candidates; protocol: rating task; counts: reason
-    -> requests; listed: the most informative, near-duplicates last."""
-
-    protocol: RatingProtocol
-    total: int
-    requests: int
-    different: int
-    left_out: Mapping[str, int]
-    counts: Mapping[str, int]
-    listed: list[RequestToLabel]
 
 
 def build_label_queue(

@@ -5,12 +5,13 @@ The reasons are stored with rating rounds as they read here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from store.core.formatting import percent, plural
-
-if TYPE_CHECKING:
-    from engine.monitoring.labelling import LabelQueue
+from store.core.rating_schemas import RatingProtocol
 
 # Why a request is selected.
 
@@ -59,6 +60,32 @@ _EMPTY = {  # reason why most requests are excluded -> what to do
     ONE_ANSWER: "Only one version responded. Serve another version as a shadow, or select another rating"
     " task.",
 }
+
+
+@dataclass(kw_only=True)
+class RequestToLabel:
+    """A row of the queue."""
+
+    text: str
+    answer: str
+    reasons: list[str]
+    asked_at: datetime
+    version: str
+    times: int  # number of requests
+    score: float  # 0 to 1
+
+
+class LabelQueue(NamedTuple):
+    """requests: number considered, of `total`; different: candidates; protocol: rating task; counts: reason
+    -> requests; listed: the most informative, near-duplicates last."""
+
+    protocol: RatingProtocol
+    total: int
+    requests: int
+    different: int
+    left_out: Mapping[str, int]
+    counts: Mapping[str, int]
+    listed: list[RequestToLabel]
 
 
 def format_confidence(confidence: float | None) -> str:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from engine.monitoring.comparisons import DriftComparison
 from engine.monitoring.drift import WATCHED_SIGNALS, NameFormatter, Scale, compute_bin_value
@@ -15,8 +16,8 @@ from engine.monitoring.text import NO_INTERVAL, format_odds, format_time
 from store.core.formatting import MINUS, format_number, format_perplexity, percent, plural
 from store.core.monitoring_schemas import PaceName, PaceTest, PaceWatch, ReferenceFacts, WatchedName
 
-if TYPE_CHECKING:
-    from engine.monitoring.endpoint_status import DriftStatus, StatusSummary
+DriftStatus = Literal["alarm", "held", "quiet", "collecting", "unwatched"]
+SummaryCode = Literal["alerts", "no_requests", "pending", "too_few", "no_reference", "quiet"]
 
 STATUS_LABELS: dict[DriftStatus, str] = {
     "alarm": "Alert",
@@ -25,6 +26,16 @@ STATUS_LABELS: dict[DriftStatus, str] = {
     "collecting": "Not enough data",
     "unwatched": "Not monitored",
 }
+
+
+@dataclass(frozen=True)
+class StatusSummary:
+    """The state of an endpoint. count: open alerts, or monitored values that are pending or without an alert;
+    tested: the fewest requests that any of these was tested on, or that one needs."""
+
+    code: SummaryCode
+    count: int = 0
+    tested: int = 0
 
 
 def describe_summary(summary: StatusSummary) -> str:

@@ -10,14 +10,14 @@ import streamlit as st
 
 from engine.monitoring.comparisons import OutcomeStatus, classify_outcome
 from engine.monitoring.drift import WATCHED_SIGNALS, compute_log_threshold
-from engine.monitoring.endpoint_status import (
-    DriftLine,
-    DriftStatus,
-    build_pace_lines,
-    build_status_lines,
-)
+from engine.monitoring.endpoint_status import DriftLine, build_pace_lines, build_status_lines
 from engine.monitoring.sequential_tests import MARGIN, PACES, compute_pace_threshold
-from engine.monitoring.status_text import STATUS_LABELS, describe_pace_reference, describe_reference
+from engine.monitoring.status_text import (
+    STATUS_LABELS,
+    DriftStatus,
+    describe_pace_reference,
+    describe_reference,
+)
 from engine.monitoring.text import (
     describe_deletion,
     describe_look,

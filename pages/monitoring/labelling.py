@@ -6,8 +6,13 @@ import time
 
 import streamlit as st
 
-from engine.monitoring.labelling import LabelQueue, RequestToLabel
-from engine.monitoring.labelling_text import describe_empty_queue, describe_label_queue, describe_order
+from engine.monitoring.labelling_text import (
+    LabelQueue,
+    RequestToLabel,
+    describe_empty_queue,
+    describe_label_queue,
+    describe_order,
+)
 from pages.monitoring import monitor_queries
 from pages.shared.session import escape_markdown, get_client, require_member, send_command
 from store.core.formatting import plural

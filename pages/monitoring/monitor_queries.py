@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from engine.monitoring.labelling import LabelQueue, build_label_queue, count_reference_topics
+from engine.monitoring.labelling import build_label_queue, count_reference_topics
+from engine.monitoring.labelling_text import LabelQueue
 from pages.monitoring.open_alerts import group_open_alerts_by_endpoint
 from pages.serving.calling import list_subjects
 from pages.shared.session import cached, get_client

@@ -14,8 +14,8 @@ import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
-from engine.monitoring.endpoint_status import DriftLine, StatusSummary, summarize_status
-from engine.monitoring.status_text import describe_summary
+from engine.monitoring.endpoint_status import DriftLine, summarize_status
+from engine.monitoring.status_text import StatusSummary, describe_summary
 from engine.rating.analysis.judge_correction import correct_pass_rate
 from pages.monitoring import labelling
 from pages.monitoring.alerts import plot_requests

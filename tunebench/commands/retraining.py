@@ -10,12 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from engine.monitoring.labelling import (
-    LabelQueue,
-    build_label_queue,
-    count_reference_topics,
-)
-from engine.monitoring.labelling_text import describe_empty_queue, describe_label_queue
+from engine.monitoring.labelling import build_label_queue, count_reference_topics
+from engine.monitoring.labelling_text import LabelQueue, describe_empty_queue, describe_label_queue
 from store.core import formatting
 from store.core.errors import ConfigError, from_dict
 from store.http.client import Client

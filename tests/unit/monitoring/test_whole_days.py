@@ -19,8 +19,8 @@ from engine.monitoring.drift import (
     restart_test,
     start_test,
 )
-from engine.monitoring.endpoint_status import StatusSummary, build_status_lines, summarize_status
-from engine.monitoring.status_text import describe_summary
+from engine.monitoring.endpoint_status import build_status_lines, summarize_status
+from engine.monitoring.status_text import StatusSummary, describe_summary
 from store.core.monitoring_schemas import DayFigures, DayTest
 from store.core.monitoring_schemas import TestState as WatchedState
 from store.monitoring.traffic import format_category_name
