@@ -16,8 +16,9 @@ from pages.retraining.decision import describe_change, is_share_metric
 from pages.retraining.improve_links import IMPROVEMENT
 from pages.retraining.improvement import draw_improvement, format_badge
 from pages.retraining.row_sources import KINDS, RowSourceSelection, draw_sources, list_serving_endpoints
-from pages.retraining.settings import describe_training_time, draw_problem, draw_schedule, draw_settings
-from pages.shared import display, run_queries
+from pages.retraining.settings import describe_training_time, draw_schedule, draw_settings
+from pages.shared import display
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, get_client, has_right, show_error
 from store.core.errors import ConfigError, NotFoundError, TunebenchError
 from store.core.formatting import plural
@@ -26,69 +27,44 @@ from store.http.client import Client
 from store.retraining.config import MIN_ROWS, ImproveConfig
 from store.retraining.improvement_text import ANSWERS, ROWS
 from store.retraining.improvements import MAX_LISTED
-from store.retraining.schemas import AT_WORK, RESUMED, Improvement, ImprovementRequest, ImprovementSettings
-from store.runs.schemas import Run
+from store.retraining.schemas import AT_WORK, RESUMED, Improvement
 from store.serving.endpoint_text import build_feedback_example
 
 KEY = "improve-begin"
-PROBLEMS = f"{KEY}-problems-"  # in the session state, with the name of the model
-AT_FIELDS = ("rows", "alias", "run", "metric", "margin", "held_out", "name")
 
 
 def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
-    """The fields, what it will take, and the button."""
-    problems: dict[str, str] = st.session_state.get(PROBLEMS + model.name, {})
+    """The form that starts an improvement, with its estimated training time."""
+    form = ModelForm(ImproveConfig, f"{KEY}-")
     rows = draw_sources(model, past, KEY, feedback_alone=False)
-    draw_problem(problems, "rows")
-    settings = draw_settings(model, KEY, problems, None)
-    name = st.text_input(
-        "Name", key=f"{KEY}-name", max_chars=80, placeholder="Default: model name and date", width=300
-    )
-    draw_problem(problems, "name")
-    time_text = describe_training_time(_find_config_run(settings), _estimate_trained_rows(rows, settings))
-    st.caption(f":material/schedule: {escape_markdown(time_text)}")
-    for field, message in problems.items():
-        if field.split(".")[0] not in AT_FIELDS:
-            st.error(escape_markdown(message), icon=":material/error:")
-    body: ImprovementRequest = {**settings, "rows": rows.sources, "name": (name or "").strip()}
+    form.mark("rows")
+    run = draw_settings(form, model)
+    form.draw_field("name", width=300)
+    trained = None if rows.rows is None else round(rows.rows * (1 - form.values["held_out"]))
+    st.caption(f":material/schedule: {escape_markdown(describe_training_time(run, trained))}")
     if st.button("Start improvement", type="primary", icon=":material/autorenew:", key=f"{KEY}-go"):
-        _begin_improvement(body, rows.rows)
+        _begin_improvement(form, rows)
 
 
-def _estimate_trained_rows(rows: RowSourceSelection, settings: ImprovementSettings) -> int | None:
-    return None if rows.rows is None else round(rows.rows * (1 - settings["held_out"]))
-
-
-def _find_config_run(settings: ImprovementSettings) -> Run | None:
+def _begin_improvement(form: ModelForm[ImproveConfig], rows: RowSourceSelection) -> None:
+    """Queue the improvement and open it, or show what is wrong at its field."""
+    config = form.parse(rows=rows.sources)
+    if config is None:
+        return
     try:
-        if settings["run"]:
-            return run_queries.read_current_run(settings["run"])
-        version = retraining_queries.read_version(f"{settings['model']}@{settings['alias']}")
-        return run_queries.read_current_run(version.run_id) if version.run_id else None
-    except NotFoundError:
-        return None
-
-
-def _begin_improvement(body: ImprovementRequest, rows: int | None) -> None:
-    """Queue it and lead to it, or keep what is wrong for the next drawing of the form."""
-    st.session_state.pop(PROBLEMS + body["model"], None)
-    try:
-        if not body["rows"]:
-            raise ConfigError("Choose at least one source of new rows.", field="rows")
-        if rows is not None and rows < MIN_ROWS:
+        if rows.rows is not None and rows.rows < MIN_ROWS:
             raise ConfigError(
-                f"At least {MIN_ROWS} new rows are needed; there are {rows:,}.",
+                f"At least {MIN_ROWS} new rows are needed; there are {rows.rows:,}.",
                 fix="Get more answers corrected or labelled, or add another source.",
                 field="rows",
             )
-        config = ImproveConfig.parse(body)
         answer = get_client().command("begin_improvement", config.document())
     except TunebenchError as error:
-        st.session_state[PROBLEMS + body["model"]] = {error.field or "": str(error)}
-        st.rerun()
+        form.show(error)
+        return
     st.cache_data.clear()
     st.query_params.from_dict(
-        {"model": body["model"], "tab": "improve", IMPROVEMENT: answer["improvement_id"]}
+        {"model": config.model, "tab": "improve", IMPROVEMENT: answer["improvement_id"]}
     )
     st.rerun()
 

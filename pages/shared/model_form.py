@@ -31,7 +31,7 @@ from store.core.model_fields import (
 
 Model = TypeVar("Model", bound=Config)
 SCALARS = (bool, int, float, str, datetime)
-LONG_TEXT = 1_000  # characters; a field that may have as many is drawn as an area
+LONG_TEXT = 1_000  # characters; a field that allows this many is drawn as a text area
 
 
 class ModelForm(Generic[Model]):
@@ -45,9 +45,9 @@ class ModelForm(Generic[Model]):
         """
         self.model = model
         self.prefix = prefix
-        self.values: dict[str, Any] = {}  # of the fields that were drawn or put, as they are now
+        self.values: dict[str, Any] = {}  # present values of the fields that were drawn or put
         self._present = present.model_dump() if isinstance(present, BaseModel) else present or {}
-        self._places: dict[str, DeltaGenerator] = {}  # under each field, for what is wrong with it
+        self._places: dict[str, DeltaGenerator] = {}  # below each field, for its errors
 
     def draw(self, *fields: str, columns: int = 0) -> None:
         """Draw the fields one below another, or in rows of `columns`."""
@@ -67,18 +67,19 @@ class ModelForm(Generic[Model]):
         disabled: bool = False,
         width: int | None = None,
         present: Any = None,
+        display: FieldDisplay | None = None,
     ) -> Any:
         """Draw one field and return its value. choices: value -> title, if the model does not define them;
         label: replaces the model's title; key: of the widget, if not the prefix and the field's name;
-        present: initial value, if not the form's.
+        present: initial value, if not the form's; display: replaces the model's, e.g. for another unit.
         """
         described = self.model.model_fields[field]
         widget = Widget(
             label=label or format_title(field, described),
             kind=read_kind(described.annotation),
-            display=get_display(described),
+            display=display or get_display(described),
             bounds=read_bounds(described),
-            value=self._present.get(field, get_default(described)) if present is None else present,
+            value=self.get_present(field) if present is None else present,
             options={"key": key or f"{self.prefix}{field}", "help": described.description}
             | {"disabled": disabled}
             | ({"width": width} if width else {}),
@@ -87,10 +88,14 @@ class ModelForm(Generic[Model]):
         if choices is not None:
             listed = dict(choices)
             if widget.value and not widget.kind.repeated:
-                listed.setdefault(widget.value, str(widget.value))  # stays, though it is gone or a name
+                listed.setdefault(widget.value, str(widget.value))  # kept if deleted or given by name
         self.values[field] = widget.draw_choice(listed) if listed is not None else widget.draw()
         self.mark(field)
         return self.values[field]
+
+    def get_present(self, field: str) -> Any:
+        """The initial value of a field: as given, or its default."""
+        return self._present.get(field, get_default(self.model.model_fields[field]))
 
     def mark(self, *fields: str) -> None:
         """Show here what is wrong with these fields, which the page has just drawn."""
@@ -199,11 +204,12 @@ class Widget:
             return int(given) if whole else round(float(given) / self.display.scale, 12)
 
         numbers: Mapping[str, Any] = {"min_value": low, "max_value": high, "value": begin, "step": by}
+        form = None if whole else "%g"
         if self.display.slider:
-            return convert(st.slider(self.label, **numbers, **self.options))
+            return convert(st.slider(self.label, format=form, **numbers, **self.options))
         typed = st.number_input(
             self.label,
-            format=None if whole else "%g",
+            format=form,
             placeholder=self.display.empty or self.display.example or None,
             **numbers,
             **self.options,

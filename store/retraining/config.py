@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from store.core.config import Config, Line
 from store.core.metric_table import METRICS
+from store.core.model_fields import FieldDisplay
 from store.data.filters import Filter
 from store.registry.config import AliasName, ModelName
 from store.retraining.schemas import ImprovementRequest, ImprovementScheduleRequest
@@ -66,17 +67,34 @@ class ImproveSettings(Config):
     """What an improvement rests on, whether a person or a schedule begins it."""
 
     model: ModelName = Field(description="Registered model")
-    alias: AliasName = Field("production", description="Alias whose version is improved and replaced")
-    rows: list[RowSource] = Field(min_length=1, max_length=8, description="Sources of new rows")
-    run: Line = Field(
-        "", max_length=120, description="Run whose config is launched; the version's run if omitted"
+    alias: AliasName = Field(
+        "production", title="Version to improve", description="Alias whose version is improved and replaced"
     )
-    held_out: float = Field(0.3, ge=0.1, le=0.5, description="Share of new rows held out for evaluation")
+    rows: list[RowSource] = Field(
+        min_length=1, max_length=8, title="sources of new rows", description="Sources of new rows"
+    )
+    run: Line = Field(
+        "",
+        max_length=120,
+        title="Config from run",
+        description="Run whose config is launched; the version's run if omitted",
+    )
+    held_out: Annotated[float, FieldDisplay(scale=100, step=5, slider=True)] = Field(
+        0.3,
+        ge=0.1,
+        le=0.5,
+        title="Held-out new rows (%)",
+        description="Share of new rows held out for evaluation; never trained on",
+    )
     metric: Line = Field(
         "", max_length=80, description="Metric for both versions; the task's default if omitted"
     )
     margin: float = Field(
-        0.02, ge=0, allow_inf_nan=False, description="Allowed decrease, on old and new rows"
+        0.02,
+        ge=0,
+        allow_inf_nan=False,
+        title="Allowed decrease",
+        description="Allowed decrease, on old and new rows",
     )
 
     @field_validator("metric")
@@ -106,7 +124,9 @@ class GatherConfig(Config):
 class ImproveConfig(ImproveSettings):
     """The body of `begin_improvement`."""
 
-    name: Line = Field("", max_length=80, description="Model name and date if omitted")
+    name: Annotated[Line, FieldDisplay(empty="Default: model name and date")] = Field(
+        "", max_length=80, description="Model name and date if omitted"
+    )
 
     def document(self) -> ImprovementRequest:
         """As it is stored and sent."""
@@ -117,9 +137,15 @@ class ImproveSchedule(ImproveSettings):
     """The body of `schedule_improvement`: an improvement begins once so many new rows are there; a person
     promotes, always."""
 
-    every_hours: float = Field(24, ge=1, le=24 * 366, description="Hours between checks")
+    every_hours: float = Field(
+        24, ge=1, le=24 * 366, title="Check every (hours)", description="Hours between checks"
+    )
     least_rows: int = Field(
-        100, ge=MIN_ROWS, le=1_000_000, description="Minimum number of new rows since the last improvement"
+        100,
+        ge=MIN_ROWS,
+        le=1_000_000,
+        title="Minimum new rows",
+        description="Minimum number of new rows since the last improvement",
     )
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def test_the_form_says_what_came_back_and_what_it_will_take(improving: StillEngi
     assert "texts available for 36 of 40 requests" in text
     assert "LoRA on tiny" in text
     assert "2 points of Accuracy" in text
-    assert "about 4 min for 25 new rows more" in text
+    assert "Estimated training time: 4 min with 25 additional rows" in text
 
 
 def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
@@ -76,11 +76,11 @@ def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
     at = _open(improving, open_page, "fresh")
     at.button_group(key="improve-begin-kinds").set_value([]).run()
     at.button(key="improve-begin-go").click().run()
-    assert "Choose at least one source of new rows." in at.error[0].value
+    assert "Sources of new rows: this field is required." in everything_said(at)
     at.button_group(key="improve-begin-kinds").set_value(["dataset"]).run()
     at.selectbox(key="improve-begin-dataset").set_value("data-D").run()
     at.button(key="improve-begin-go").click().run()
-    assert "At least 20 new rows are needed; there are 9." in at.error[0].value
+    assert "At least 20 new rows are needed; there are 9." in everything_said(at)
     at.button_group(key="improve-begin-kinds").set_value(["feedback"]).run()
     at.button(key="improve-begin-go").click().run()
     assert not at.exception
@@ -236,8 +236,8 @@ def test_a_viewer_sees_everything_and_is_offered_nothing(
 
 def test_a_schedule_is_set_shows_how_far_it_is_and_goes_off(improving: StillEngine, open_page: Open) -> None:
     at = _open(improving, open_page, "fresh")
-    assert "A person promotes, always" in everything_said(at)
-    at.number_input(key="improve-schedule-least").set_value(50).run()
+    assert "Promotion is always your decision" in everything_said(at)
+    at.number_input(key="improve-schedule-least_rows").set_value(50).run()
     at.button(key="improve-schedule-save").click().run()
     name, body = improving.sent[-1]
     schedule = ImproveSchedule.parse(body)
